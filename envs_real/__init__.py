@@ -1,0 +1,1 @@
+"""Real simulators: the true twins of the bundled dreams."""

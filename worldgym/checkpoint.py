@@ -1,0 +1,128 @@
+"""A checkpoint is a folder: `model.safetensors`, `config.json`, and training state beside them for resuming.
+
+Written to a temporary name and renamed, loaded strictly, never a pickle.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .config import DynamicsConfig, TokenizerConfig, WorldConfig
+
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(
+    folder: Path,
+    config: WorldConfig,
+    weights: dict[str, Tensor],
+    stage: str,
+    texts: dict[str, str] | None = None,
+    training: dict[str, Tensor] | None = None,
+) -> None:
+    """Replace `folder` by a new checkpoint in one rename.
+
+    Args:
+        stage: "tokenizer" or "world": how far the training got; only a "world" can dream.
+        texts: further small files, name -> content (the BPE).
+        training: tensors needed to resume.
+    """
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+    if training is not None:
+        save_file({name: tensor.contiguous() for name, tensor in training.items()}, temporary / "training.safetensors")
+    for name, text in (texts or {}).items():
+        (temporary / name).write_text(text)
+    described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
+    (temporary / "config.json").write_text(json.dumps(described, indent=1))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_config(folder: Path) -> tuple[WorldConfig, str]:
+    """The world's configuration and its stage; a ValueError says what is wrong with the folder."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no config.json")
+    try:
+        described = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(described, dict) or described.pop("format", None) != "worldgym":
+        raise ValueError(f"{path} does not describe a WorldGym checkpoint; it belongs to another program")
+    if (version := described.pop("version", None)) != FORMAT_VERSION:
+        raise ValueError(f"{folder} has checkpoint format {version}; this release reads {FORMAT_VERSION}")
+    stage = described.pop("stage")
+    return _world_config(described), stage
+
+
+def _world_config(described: dict[str, Any]) -> WorldConfig:
+    def frozen(cls, values):
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    described["tokenizer"] = frozen(TokenizerConfig, described["tokenizer"])
+    described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
+    return frozen(WorldConfig, described)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file; truncated or foreign content is a ValueError."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing from the checkpoint")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Strictly: every parameter must be there with its shape, and nothing else."""
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {source} do not fit its config.json: {error}") from None
+
+
+def find_world(name: str) -> Path:
+    """The folder behind a world's name: a bundled world or a path."""
+    bundled = Path(str(files("worldgym"))) / "worlds"
+    if (bundled / name / "config.json").exists():
+        return bundled / name
+    if Path(name).is_dir():
+        return Path(name)
+    known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
+    raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
+
+
+def training_state(optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
+    """What a resumed run needs besides the weights, as tensors. Batches follow from (seed, step)."""
+    tensors = {"step": torch.tensor(step)}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    return tensors
+
+
+def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> int:
+    """Put the optimiser back to where `training_state` found it; returns the step."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name != "step":
+            index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(tensors["step"])

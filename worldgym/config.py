@@ -1,0 +1,93 @@
+"""Sizes of a world model, as frozen values that travel in its checkpoint."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The SAMPO tokenizer (see tokenizer.py)."""
+
+    resolution: int = 64
+    """Frames are resolution x resolution pixels."""
+    channels: tuple[int, ...] = (32, 64, 96)
+    """Width after each halving of the resolution; their number sets the latent grid: 64 / 2^3 = 8."""
+    latent_channels: int = 12
+    """Width of the quantised map."""
+    codes: int = 512
+    """Entries in the codebook that all scales share."""
+    scales: tuple[int, ...] = (1, 2, 4, 8)
+    """Side lengths of the token maps, coarse to fine; the last is the latent grid."""
+    heads: int = 4
+    """Heads of the cross-attention on the context."""
+
+    def __post_init__(self):
+        if self.scales[-1] != self.grid or list(self.scales) != sorted(set(self.scales)):
+            raise ValueError(f"scales {self.scales} must grow up to the latent grid, {self.grid}")
+
+    @property
+    def grid(self) -> int:
+        """Side of the latent map."""
+        return self.resolution >> len(self.channels)
+
+    @property
+    def width(self) -> int:
+        """Channels of the context map and of the fused map."""
+        return self.channels[-1]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a future frame, all scales together."""
+        return sum(scale * scale for scale in self.scales)
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """Backbone, scale head and outcome heads (see dynamics.py)."""
+
+    layers: int = 4
+    """Layers of the language-model backbone."""
+    width: int = 256
+    """Its hidden size."""
+    heads: int = 4
+    """Its attention heads."""
+    kv_heads: int = 2
+    """Its key/value heads; fewer make the cache smaller."""
+    mlp_width: int = 768
+    """Hidden size of its gated MLPs."""
+    patch: int = 2
+    """A state token covers patch x patch cells of the fused map."""
+    predict: str = "in_place"
+    """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout)."""
+    head_width: int = 192
+    """Width of the scale head."""
+    head_layers: int = 2
+    """Its blocks, shared by the scales."""
+    window: int = 16
+    """Steps the backbone remembers; then the newest frame becomes the context."""
+    text_width: int = 128
+    """Width of the phrase encoder."""
+    vocabulary: int = 384
+    """Entries of the byte-level BPE."""
+    outcome_heads: int = 4
+    """Members of the reward ensemble."""
+
+    def __post_init__(self):
+        if self.predict not in ("in_place", "queries"):
+            raise ValueError(f"predict {self.predict!r} must be 'in_place' or 'queries'")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Everything about a world that is not a weight."""
+
+    name: str
+    action_size: int
+    """Numbers in a vector action."""
+    instructions: tuple[str, ...]
+    """What reward, success and the end of an episode can be asked for."""
+    phrases: tuple[str, ...]
+    """Sentences the world was trained on; the list behind `action_mode="discrete"`."""
+    frames_per_action: int
+    """Frames that one sentence covers."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)

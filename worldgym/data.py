@@ -1,0 +1,158 @@
+"""Minari datasets as memory-mapped arrays, and segments cut out of them.
+
+The only place that aligns time: `frame_t, action_t -> reward_t, terminated_t, frame_{t+1}`. A segment of t
+steps holds t + 1 frames and t of everything else.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import minari
+import numpy as np
+from tqdm import tqdm
+
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A data set: flat arrays over all frames, and where each episode begins.
+
+    `frames`, `rewards`, `successes`, `terminations` have one row for every frame of every episode; `actions`
+    and `phrases` have one too, whose last in each episode is padding. Row i of `rewards` judges frame i, so the
+    reward of step t is row t + 1.
+    """
+
+    frames: np.ndarray
+    """uint8 [n, h, w, 3]."""
+    actions: np.ndarray
+    """float32 [n, a]."""
+    phrases: np.ndarray
+    """int16 [n], index into `phrase_list`, -1 where no sentence was being followed."""
+    rewards: np.ndarray
+    """float32 [n, m], one column for each instruction."""
+    successes: np.ndarray
+    """bool [n, m]."""
+    terminations: np.ndarray
+    """bool [n, m]."""
+    starts: np.ndarray
+    """int64 [episodes + 1]: episode e is rows starts[e] to starts[e + 1]."""
+    instructions: tuple[str, ...]
+    phrase_list: tuple[str, ...]
+    frames_per_action: int
+
+    def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
+        """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests."""
+        turn = np.arange(len(self.starts) - 1) % 20
+        return np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[name])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A batch of stretches of experience: t + 1 frames and t of everything else."""
+
+    frames: np.ndarray
+    """uint8 [b, t+1, h, w, 3]."""
+    actions: np.ndarray
+    """float32 [b, t, a]."""
+    phrases: np.ndarray
+    """int16 [b, t]."""
+    rewards: np.ndarray
+    """float32 [b, t, m]: of the frame that each action leads to."""
+    successes: np.ndarray
+    """bool [b, t, m]."""
+    terminations: np.ndarray
+    """bool [b, t, m]."""
+
+
+def sample_segments(
+    data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator
+) -> Segment:
+    """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets."""
+    lengths = np.diff(data.starts)[episodes]
+    episodes = episodes[lengths > steps]
+    if len(episodes) == 0:
+        raise ValueError(f"no episode has {steps} steps; the longest has {lengths.max() - 1}")
+    chosen = rng.choice(episodes, batch)
+    room = data.starts[chosen + 1] - data.starts[chosen] - steps
+    return segments_at(data, data.starts[chosen] + rng.integers(room), steps)
+
+
+def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
+    """The stretches that begin at the given rows."""
+    now = rows[:, None] + np.arange(steps)
+    return Segment(
+        frames=data.frames[rows[:, None] + np.arange(steps + 1)],
+        actions=data.actions[now],
+        phrases=data.phrases[now],
+        rewards=data.rewards[now + 1],
+        successes=data.successes[now + 1],
+        terminations=data.terminations[now + 1],
+    )
+
+
+def load_episodes(dataset_id: str) -> Episodes:
+    """Open a Minari dataset, through a memory-mapped cache beside it that the first call writes."""
+    dataset = minari.load_dataset(dataset_id)
+    cache = Path(dataset.storage.data_path).parent / "worldgym_cache"
+    if not (cache / "meta.json").exists():
+        _write_cache(dataset, cache)
+    meta = json.loads((cache / "meta.json").read_text())
+    if meta["version"] != CACHE_VERSION:
+        shutil.rmtree(cache)
+        return load_episodes(dataset_id)
+    arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    return Episodes(
+        **arrays,
+        instructions=tuple(meta["instructions"]),
+        phrase_list=tuple(meta["phrases"]),
+        frames_per_action=meta["frames_per_action"],
+    )
+
+
+_ARRAYS = ("frames", "actions", "phrases", "rewards", "successes", "terminations", "starts")
+
+
+def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
+    temporary = cache.with_name(cache.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    metadata = dataset.storage.metadata
+    if "worldgym_instructions" not in metadata:
+        raise ValueError(
+            f"dataset {dataset.spec.dataset_id} has no rewards by instruction; record it with `worldgym record`"
+        )
+    frames = None
+    rows, columns, starts = 0, {name: [] for name in _ARRAYS if name not in ("frames", "starts")}, [0]
+    total = dataset.total_steps + dataset.total_episodes
+    for episode in tqdm(dataset.iterate_episodes(), total=dataset.total_episodes, desc="caching", unit="episode"):
+        length = len(episode.observations)
+        if frames is None:
+            shape = (total, *episode.observations.shape[1:])
+            frames = np.lib.format.open_memmap(temporary / "frames.npy", "w+", np.uint8, shape)
+        frames[rows : rows + length] = episode.observations
+        rows += length
+        starts.append(rows)
+        infos = episode.infos
+        columns["actions"].append(np.concatenate([episode.actions, episode.actions[-1:]]).astype(np.float32))
+        columns["phrases"].append(infos["phrases"])
+        columns["rewards"].append(infos["rewards"])
+        columns["successes"].append(infos["successes"])
+        columns["terminations"].append(infos["terminations"])
+    if frames is None:
+        raise ValueError(f"dataset {dataset.spec.dataset_id} has no episodes")
+    frames.flush()
+    for name, parts in columns.items():
+        np.save(temporary / f"{name}.npy", np.concatenate(parts))
+    np.save(temporary / "starts.npy", np.asarray(starts))
+    meta = {
+        "version": CACHE_VERSION,
+        "instructions": list(metadata["worldgym_instructions"]),
+        "phrases": list(metadata["worldgym_phrases"]),
+        "frames_per_action": int(metadata["worldgym_frames_per_action"]),
+    }
+    (temporary / "meta.json").write_text(json.dumps(meta))
+    temporary.rename(cache)

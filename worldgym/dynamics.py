@@ -1,0 +1,169 @@
+"""What happens next: PAN's backbone, one pass a step, and SAMPO's scale head on top.
+
+State tokens are cut from the *fused map* of the frame (the tokenizer's decoder features after its look at the
+context): future tokens alone say how a frame differs from its context, not where an unmoved object is.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .backbone import Backbone, KVCache
+from .config import DynamicsConfig, TokenizerConfig
+from .layout import TokenLayout
+from .outcomes import OutcomeHeads
+from .scales import ScaleHead
+from .tokenizer import Tokenizer
+
+
+class Batch(NamedTuple):
+    """A training segment on the device; t steps, t + 1 frames."""
+
+    context: Float[Tensor, "b c h w"]
+    """The observed frame that the tokens of all others are relative to; the first frame of the segment."""
+    frames: Float[Tensor, "b t1 c h w"]
+    actions: Float[Tensor, "b t a"]
+    spoken: Bool[Tensor, "b t"]
+    """Where the action is shown as a sentence."""
+    phrases: Int[Tensor, "b t"]
+    """Row of `phrase_ids`, where spoken."""
+    instructions: Int[Tensor, "b t q"]
+    """Rows of `phrase_ids`: which instructions to judge each step by."""
+    rewards: Float[Tensor, "b t q"]
+    successes: Float[Tensor, "b t q"]
+    terminations: Float[Tensor, "b t q"]
+    phrase_ids: Int[Tensor, "p l"]
+    phrase_lengths: Int[Tensor, " p"]
+
+
+class DynamicsLoss(NamedTuple):
+    total: Tensor
+    tokens: Tensor
+    scales: list[Tensor]
+    reward: Tensor
+    success: Tensor
+    terminated: Tensor
+
+
+class Dynamics(nn.Module):
+    """Backbone, scale head and outcome heads. The tokenizer is frozen and handed in."""
+
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, action_size: int):
+        super().__init__()
+        self.config = config
+        self.layout = TokenLayout.of(tokenizer, config)
+        width, patch = config.width, config.patch
+        self.backbone = Backbone(config)
+        self.from_context = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
+        self.from_fused = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
+        self.cells = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
+        self.from_vector = nn.Sequential(nn.Linear(action_size, width), nn.SiLU(), nn.Linear(width, width))
+        self.from_text = nn.Linear(width, width)
+        self.action_to_state = nn.Linear(width, width)
+        if self.layout.queries:
+            self.queries = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
+        self.scale_head = ScaleHead(tokenizer, config)
+        self.outcome_heads = OutcomeHeads(tokenizer, config)
+
+    # -- tokens of the conversation -------------------------------------------------------------------------------
+
+    def prefix_tokens(self, context: Float[Tensor, "b f g g"]) -> Float[Tensor, "b k d"]:
+        return self.from_context(context).flatten(2).transpose(1, 2) + self.cells
+
+    def step_tokens(
+        self, fused: Float[Tensor, "m f g g"], action: Float[Tensor, "m d"]
+    ) -> Float[Tensor, "m n d"]:
+        """[state][action] and, in PAN's layout, [queries]. Whatever predicts is also told the action directly."""
+        state = self.from_fused(fused).flatten(2).transpose(1, 2) + self.cells
+        told = self.action_to_state(action)[:, None]
+        if not self.layout.queries:
+            return torch.cat([state + told, action[:, None]], 1)
+        queries = (self.queries + self.cells).expand(len(fused), -1, -1)
+        return torch.cat([state, action[:, None], queries + told], 1)
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, tokenizer: Tokenizer, corruption: float) -> DynamicsLoss:
+        """Teacher-forced over whole segments.
+
+        Args:
+            corruption: state tokens are replaced at random at a rate drawn per frame from [0, 2 x corruption], so
+                that a dream can live with its own mistakes.
+        """
+        size, steps = batch.actions.shape[:2]
+        with torch.no_grad():
+            context = tokenizer.encode_context(batch.context)
+            contexts = context.repeat_interleave(steps + 1, 0)
+            ids = tokenizer.encode(batch.frames.flatten(0, 1), contexts)
+            fused = tokenizer.fuse(tokenizer.quantizer.embed(corrupt(ids, corruption, tokenizer.config.codes)), contexts)
+            fused = fused.unflatten(0, (size, steps + 1))
+            targets = ids.unflatten(0, (size, steps + 1))[:, 1:].flatten(0, 1)
+        now, after = fused[:, :-1].flatten(0, 1), fused[:, 1:].flatten(0, 1)
+
+        read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
+        spoken = self.from_text(read)[batch.phrases]
+        action = torch.where(batch.spoken[..., None], spoken, self.from_vector(batch.actions)).flatten(0, 1)
+        tokens = self.step_tokens(now, action).unflatten(0, (size, steps)).flatten(1, 2)
+        tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
+        when = torch.arange(steps, device=tokens.device)[None]
+        positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
+        hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device), positions)
+        hidden = hidden[:, self.layout.cells :].unflatten(1, (steps, self.layout.step))
+        state = hidden[:, :, self.layout.output].flatten(0, 1)
+
+        token_loss, by_scale = self.scale_head.loss(
+            self.scale_head.align(state, now), action, targets, tokenizer.quantizer
+        )
+
+        asked = batch.instructions.shape[-1]
+        features = self.outcome_heads.features(after).repeat_interleave(asked, 0)
+        judged = self.outcome_heads(features, read[batch.instructions.flatten()])
+        reward = F.mse_loss(judged.reward.float(), batch.rewards.flatten().expand_as(judged.reward))
+        success, terminated = (
+            F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
+            for logits, true in ((judged.success, batch.successes), (judged.terminated, batch.terminations))
+        )
+        total = token_loss + reward + success + terminated
+        return DynamicsLoss(total, token_loss, by_scale, reward, success, terminated)
+
+    # -- dreaming -----------------------------------------------------------------------------------------------
+
+    def prefill(self, cache: KVCache, context: Tensor, fused: Tensor, action: Tensor) -> None:
+        """Read the context and `t` past steps into an empty cache.
+
+        Args:
+            fused: [b, t, f, g, g], the frames before the newest.
+            action: [b, t, d], what was done at each.
+        """
+        size, steps = action.shape[:2]
+        past = self.step_tokens(fused.flatten(0, 1), action.flatten(0, 1))[:, : self.layout.kept]
+        tokens = torch.cat([self.prefix_tokens(context), past.reshape(size, -1, past.shape[-1])], 1)
+        when = torch.arange(steps, device=tokens.device)[None]
+        # Queries are left out here: nobody would read their outputs.
+        layout = TokenLayout(self.layout.side, self.layout.window, queries=False)
+        positions = torch.cat([layout.prefix_positions(tokens.device), layout.step_positions(when)], -1)
+        cache.begin([0] * size, tokens.shape[1])
+        self.backbone(tokens, layout.training_mask(steps, tokens.device), positions.expand(-1, size, -1), cache)
+
+    def predict(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b w g g"]:
+        """One pass of the backbone: the aligned map of the next frame; the cache grows by one step.
+
+        Args:
+            steps: long [b], steps in each dream's cache so far.
+        """
+        starts = [self.layout.capacity(int(count)) for count in steps]
+        cache.begin(starts, self.layout.kept)
+        mask = self.layout.step_mask(steps, cache.used)
+        positions = self.layout.step_positions(steps[:, None])
+        hidden = self.backbone(self.step_tokens(fused, action), mask, positions, cache)
+        return self.scale_head.align(hidden[:, self.layout.output], fused)
+
+
+def corrupt(ids: Int[Tensor, "m n"], rate: float, codes: int) -> Int[Tensor, "m n"]:
+    """Replace tokens by random ones, at a rate drawn for each frame from [0, 2 x rate]."""
+    rates = torch.rand(len(ids), 1, device=ids.device) * 2 * rate
+    hit = torch.rand(ids.shape, device=ids.device) < rates
+    return torch.where(hit, torch.randint_like(ids, codes), ids)

@@ -1,0 +1,147 @@
+"""SAMPO's next-scale prediction (A2) as a light head: from the predicted state to token maps, coarse to fine.
+
+Everything is aligned in space: the predicted state is unfolded to the latent grid and added to the fused map of
+the frame before ("copy unless moved"). Each scale is drawn in one parallel pass, bidirectional inside the scale.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .config import DynamicsConfig, TokenizerConfig
+from .tokenizer import MultiScaleQuantizer, resize_area
+
+
+class ScaleHead(nn.Module):
+    """Logits of each scale's tokens, given the aligned map and the coarser scales."""
+
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
+        super().__init__()
+        width, self.patch, self.scales = config.head_width, config.patch, tokenizer.scales
+        self.unfold = nn.Linear(config.width, width * config.patch**2)
+        self.from_fused = nn.Conv2d(tokenizer.width, width, 1)
+        self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.from_latent = nn.Conv2d(tokenizer.latent_channels, width, 1)
+        self.condition = nn.Linear(config.width, width)
+        self.scale_embedding = nn.Embedding(len(tokenizer.scales), width)
+        self.positions = nn.ParameterList(
+            nn.Parameter(torch.randn(scale * scale, width) * 0.02) for scale in tokenizer.scales
+        )
+        self.blocks = nn.ModuleList(Block(width, heads=4) for _ in range(config.head_layers))
+        self.norm = nn.LayerNorm(width)
+        self.logits = nn.Linear(width, tokenizer.codes)
+
+    def align(
+        self, state: Float[Tensor, "b k d"], fused: Float[Tensor, "b f g g"]
+    ) -> Float[Tensor, "b w g g"]:
+        """The predicted state, unfolded to the latent grid, on top of what the last frame had there."""
+        batch, cells, _ = state.shape
+        side = int(cells**0.5)
+        unfolded = self.unfold(state).view(batch, side, side, -1).permute(0, 3, 1, 2)
+        aligned = F.pixel_shuffle(unfolded, self.patch) + self.from_fused(fused)
+        return aligned + self.local(aligned)
+
+    def forward(
+        self,
+        aligned: Float[Tensor, "b w g g"],
+        action: Float[Tensor, "b d"],
+        latent: Float[Tensor, "b z g g"] | None,
+        index: int,
+    ) -> Float[Tensor, "b s c"]:
+        """Logits of scale number `index`.
+
+        Args:
+            latent: what the coarser scales add up to; None for the first scale.
+        """
+        scale = self.scales[index]
+        maps = resize_area(aligned, scale)
+        if latent is not None:
+            maps = maps + self.from_latent(resize_area(latent, scale))
+        x = maps.flatten(2).transpose(1, 2) + self.positions[index]
+        condition = self.condition(action) + self.scale_embedding.weight[index]
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.logits(self.norm(x))
+
+    def loss(
+        self,
+        aligned: Float[Tensor, "b w g g"],
+        action: Float[Tensor, "b d"],
+        ids: Int[Tensor, "b n"],
+        quantizer: MultiScaleQuantizer,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Cross-entropy of the true tokens, teacher-forced; also each scale's own mean.
+
+        A scale's weight grows with its side, not with its area: coarse tokens decide where things are.
+        """
+        latents = [None, *quantizer.accumulate(ids)[:-1]]
+        parts = ids.split(quantizer.splits, dim=1)
+        losses = [
+            F.cross_entropy(self(aligned, action, latent, index).flatten(0, 1).float(), part.flatten())
+            for index, (latent, part) in enumerate(zip(latents, parts, strict=True))
+        ]
+        total = sum(scale * loss for scale, loss in zip(self.scales, losses, strict=True)) / sum(self.scales)
+        return total, losses
+
+    def draw(
+        self,
+        aligned: Float[Tensor, "b w g g"],
+        action: Float[Tensor, "b d"],
+        quantizer: MultiScaleQuantizer,
+        uniforms: Float[Tensor, "b n"],
+        temperature: float,
+    ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b z g g"], Float[Tensor, " b"]]:
+        """Tokens of the next frame, scale by scale: (ids, their latent, mean entropy in nats).
+
+        Args:
+            uniforms: one number in [0, 1) for each token: all the randomness there is.
+            temperature: 0 takes the likeliest token.
+        """
+        latent, drawn, entropies, start = None, [], [], 0
+        for index, count in enumerate(quantizer.splits):
+            log_p = self(aligned, action, latent, index).float().log_softmax(-1)
+            entropies.append(-(log_p.exp() * log_p).sum(-1))
+            if temperature == 0:
+                ids = log_p.argmax(-1)
+            else:
+                ids = inverse_cdf(log_p / temperature, uniforms[:, start : start + count])
+            contribution = quantizer.contribution(ids, index)
+            latent = contribution if latent is None else latent + contribution
+            drawn.append(ids)
+            start += count
+        assert latent is not None
+        return torch.cat(drawn, 1), latent, torch.cat(entropies, 1).mean(1)
+
+
+def inverse_cdf(logits: Float[Tensor, "b n c"], uniforms: Float[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    """Sample by inverting the cumulative distribution: one uniform number a token, whatever the vocabulary."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    return torch.searchsorted(cumulative, uniforms[..., None] * cumulative[..., -1:]).squeeze(-1).clamp_(
+        max=logits.shape[-1] - 1
+    )
+
+
+class Block(nn.Module):
+    """Transformer block, bidirectional, with the action in its normalisation (AdaLN, as VAR and SAMPO++)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.normal_(self.modulation.weight, std=0.01)
+        nn.init.zeros_(self.modulation.bias)
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "b n w"], condition: Float[Tensor, "b w"]) -> Float[Tensor, "b n w"]:
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(F.silu(condition))[:, None].chunk(6, -1)
+        x = x + (1 + gate1) * self._attend(self.norm1(x) * (1 + scale1) + shift1)
+        return x + (1 + gate2) * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        batch, count, width = x.shape
+        query, key, value = self.qkv(x).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, count, width))

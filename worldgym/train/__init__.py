@@ -1,0 +1,1 @@
+"""Training loops: plain, resumable, one file each."""

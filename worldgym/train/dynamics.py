@@ -1,0 +1,216 @@
+"""Stage two: the world learns what happens next, over frozen tokens; its checkpoint is the whole world."""
+
+import io
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..checkpoint import (
+    load_config,
+    load_tensors,
+    load_weights,
+    restore_training,
+    save_checkpoint,
+    training_state,
+)
+from ..config import DynamicsConfig
+from ..data import Episodes, Segment, load_episodes, sample_segments
+from ..device import pick_device
+from ..dynamics import Batch
+from ..metrics import psnr
+from ..pixels import to_float
+from ..text import PhraseTokenizer
+from ..world import WorldModel
+from .tokenizer import schedule
+
+JUDGED = 4
+"""Instructions that each step is judged by, drawn anew for every batch."""
+
+
+@dataclass(frozen=True)
+class DynamicsTraining:
+    """Train the dynamics of a world over its frozen tokenizer."""
+
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the recorded episodes."""
+    tokenizer: Path = Path("runs/tabletop/tokenizer")
+    """Checkpoint folder of the trained tokenizer."""
+    out: Path = Path("runs/tabletop/world")
+    """Checkpoint folder of the world; an existing one is resumed."""
+    steps: int = 4000
+    """Optimiser steps."""
+    batch: int = 16
+    """Segments a step."""
+    learning_rate: float = 1e-3
+    """Peak; warm-up, then cosine to a twentieth."""
+    corruption: float = 0.05
+    """Mean share of state tokens replaced at random."""
+    text: float = 0.5
+    """Share of segments whose actions are shown as sentences, where sentences were being followed."""
+    seed: int = 0
+    evaluate_every: int = 200
+    """Steps between evaluations, videos and checkpoints."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+
+
+def train_dynamics(config: DynamicsTraining) -> Path:
+    """Train until `config.steps`; returns the checkpoint folder."""
+    device = pick_device(config.device)
+    data = load_episodes(config.dataset)
+    torch.manual_seed(config.seed)
+    world = _new_world(config).to(device)
+    world.tokenizer.eval().requires_grad_(False)
+    model = world.dynamics
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    first = _resume(config, world, optimizer)
+    batches = Batches(data, world.text, config, device)
+    validation = sample_segments(
+        data, data.split("validation"), 32, config.dynamics.window, np.random.default_rng(0)
+    )
+
+    writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
+    started, seen = time.monotonic(), 0
+    with tqdm(total=config.steps, initial=first, desc="dynamics", unit="step") as progress:
+        for step in range(first, config.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, config.steps)
+            torch.manual_seed(hash((config.seed, step)))  # corruption, too, follows from (seed, step)
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = model.loss(batches.draw(step), world.tokenizer, config.corruption)
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            progress.update()
+            seen += config.batch * config.dynamics.window
+
+            if step % 20 == 0:
+                writer.add_scalar("loss/tokens", loss.tokens.item(), step)
+                for scale, value in zip(world.config.tokenizer.scales, loss.scales, strict=True):
+                    writer.add_scalar(f"loss/scale_{scale}", value.item(), step)
+                for name in ("reward", "success", "terminated"):
+                    writer.add_scalar(f"loss/{name}", getattr(loss, name).item(), step)
+                writer.add_scalar("loss/gradient_norm", norm.item(), step)
+                writer.add_scalar("speed/frames_per_second", seen / (time.monotonic() - started), step)
+                progress.set_postfix(tokens=f"{loss.tokens.item():.3f}", reward=f"{loss.reward.item():.4f}")
+            if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
+                gain = _evaluate(world, validation, writer, step)
+                tqdm.write(
+                    f"step {step + 1}: tokens {loss.tokens.item():.3f}, reward {loss.reward.item():.4f}, "
+                    f"open loop {gain.mean():+.2f} dB over repeating the context, last step {gain[-1]:+.2f}"
+                )
+                save_checkpoint(
+                    config.out,
+                    world.config,
+                    world.state_dict(),
+                    "world",
+                    {"bpe.json": world.text.to_json()},
+                    training_state(optimizer, step + 1),
+                )
+    writer.close()
+    return config.out
+
+
+class Batches:
+    """Training batches; batch number `step` follows from (seed, step)."""
+
+    def __init__(self, data: Episodes, text: PhraseTokenizer, config: DynamicsTraining, device: torch.device):
+        self.data, self.config, self.device = data, config, device
+        self.episodes = data.split("train")
+        self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
+        self.instruction_rows = np.array([self.sentences.index(text) for text in data.instructions])
+        self.ids, self.lengths = text.encode(self.sentences)
+
+    def draw(self, step: int) -> Batch:
+        config, rng = self.config, np.random.default_rng([self.config.seed, step])
+        segment = sample_segments(self.data, self.episodes, config.batch, config.dynamics.window, rng)
+        shown_as_text = rng.random((config.batch, 1)) < config.text
+        return self.batch(segment, shown_as_text & (segment.phrases >= 0), rng)
+
+    def batch(self, segment: Segment, spoken: np.ndarray, rng: np.random.Generator) -> Batch:
+        asked = rng.choice(len(self.data.instructions), min(2 * JUDGED, len(self.data.instructions)), replace=False)
+        asked = asked[rng.integers(len(asked), size=(*spoken.shape, JUDGED))]
+        phrases = np.where(spoken, segment.phrases, 0)
+        # Only the sentences of this batch are read by the backbone.
+        used, rows = np.unique(np.concatenate([phrases.flatten(), self.instruction_rows[asked].flatten()]), return_inverse=True)
+        phrase_rows, instruction_rows = rows[: phrases.size], rows[phrases.size :]
+        images = to_float(self._tensor(segment.frames.reshape(-1, *segment.frames.shape[2:])))
+        images = images.unflatten(0, segment.frames.shape[:2])
+        lengths = self.lengths[used]
+        return Batch(
+            context=images[:, 0],
+            frames=images,
+            actions=self._tensor(segment.actions),
+            spoken=self._tensor(spoken),
+            phrases=self._tensor(phrase_rows.reshape(phrases.shape)),
+            instructions=self._tensor(instruction_rows.reshape(asked.shape)),
+            rewards=self._tensor(np.take_along_axis(segment.rewards, asked, -1)),
+            successes=self._tensor(np.take_along_axis(segment.successes, asked, -1).astype(np.float32)),
+            terminations=self._tensor(np.take_along_axis(segment.terminations, asked, -1).astype(np.float32)),
+            phrase_ids=self.ids[used][:, : int(lengths.max())].to(self.device),
+            phrase_lengths=lengths.to(self.device),
+        )
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _new_world(config: DynamicsTraining) -> WorldModel:
+    found, _ = load_config(config.tokenizer)
+    sentences = tuple(dict.fromkeys([*found.phrases, *found.instructions]))
+    text = PhraseTokenizer.train(sentences, config.dynamics.vocabulary)
+    world = WorldModel(replace(found, dynamics=config.dynamics), text)
+    load_weights(world.tokenizer, load_tensors(config.tokenizer / "model.safetensors"), config.tokenizer)
+    return world
+
+
+def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
+    if not config.out.exists():
+        return 0
+    found, _ = load_config(config.out)
+    if found != world.config:
+        raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
+    load_weights(world, load_tensors(config.out / "model.safetensors"), config.out)
+    step = restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
+    print(f"resuming {config.out} at step {step}")
+    return step
+
+
+@torch.no_grad()
+def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: int) -> np.ndarray:
+    """Open-loop dreams of held-out segments; returns dB over repeating the context, for each step."""
+    world.eval()
+    state = world.start(segment.frames[:, :1])
+    dreamed = []
+    for when in range(segment.actions.shape[1]):
+        state, _ = world.step(state, segment.actions[:, when])
+        dreamed.append(world.render(state).cpu().numpy())
+    world.dynamics.train()
+    frames, real = np.stack(dreamed, 1), segment.frames[:, 1:]
+    quality, repeat = psnr(frames, real).mean(0), psnr(np.broadcast_to(segment.frames[:, :1], real.shape), real).mean(0)
+    for when in (0, 3, 7, 15):
+        if when < len(quality):
+            writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
+            writer.add_scalar(f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step)
+    pairs = [np.concatenate([real[i], frames[i]], axis=1) for i in range(6)]
+    video = np.concatenate([np.concatenate(pairs[:3], 1), np.concatenate(pairs[3:], 1)], axis=2)
+    _add_gif(writer, "validation/real_above_dream", video, step)
+    return quality - repeat
+
+
+def _add_gif(writer: SummaryWriter, tag: str, video: np.ndarray, step: int) -> None:
+    """What `SummaryWriter.add_video` does, without its need for moviepy. `video` is uint8 [t, h, w, 3]."""
+    buffer = io.BytesIO()
+    iio.imwrite(buffer, video, extension=".gif", duration=200, loop=0)
+    height, width = video.shape[1:3]
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

@@ -1,0 +1,143 @@
+"""Stage one: the tokenizer learns to draw frames, given an earlier frame of the same episode."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..checkpoint import load_config, load_tensors, load_weights, restore_training, save_checkpoint, training_state
+from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
+from ..data import Episodes, load_episodes
+from ..device import pick_device
+from ..metrics import psnr
+from ..pixels import to_float, to_uint8
+from ..tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerTraining:
+    """Train the SAMPO tokenizer of a world."""
+
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the recorded episodes."""
+    out: Path = Path("runs/tabletop/tokenizer")
+    """Checkpoint folder; an existing one is resumed."""
+    steps: int = 5000
+    """Optimiser steps."""
+    batch: int = 48
+    """Frames a step, each with its own context frame."""
+    max_gap: int = 16
+    """The context is up to this many steps before the frame."""
+    learning_rate: float = 1e-3
+    """Peak; warm-up, then cosine to a twentieth."""
+    seed: int = 0
+    evaluate_every: int = 250
+    """Steps between evaluations, pictures and checkpoints."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+
+
+def train_tokenizer(config: TokenizerTraining) -> Path:
+    """Train until `config.steps`; returns the checkpoint folder."""
+    device = pick_device(config.device)
+    data = load_episodes(config.dataset)
+    torch.manual_seed(config.seed)
+    model = Tokenizer(config.tokenizer).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    first = _resume(config, model, optimizer)
+    world = WorldConfig(
+        name=config.out.parent.name,
+        action_size=data.actions.shape[1],
+        instructions=data.instructions,
+        phrases=data.phrase_list,
+        frames_per_action=data.frames_per_action,
+        tokenizer=config.tokenizer,
+        dynamics=DynamicsConfig(),
+    )
+    train, validation = data.split("train"), data.split("validation")
+    held_out = sample_pairs(data, validation, 256, config.max_gap, np.random.default_rng(0))
+
+    writer = SummaryWriter(config.out.parent / "tensorboard" / "tokenizer", purge_step=first)
+    started, seen = time.monotonic(), 0
+    with tqdm(total=config.steps, initial=first, desc="tokenizer", unit="step") as progress:
+        for step in range(first, config.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, config.steps)
+            rng = np.random.default_rng([config.seed, step])
+            frames, contexts = sample_pairs(data, train, config.batch, config.max_gap, rng)
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = model.loss(_images(frames, device), _images(contexts, device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            progress.update()
+            seen += config.batch
+
+            if step % 50 == 0:
+                writer.add_scalar("loss/reconstruction", loss.reconstruction.item(), step)
+                writer.add_scalar("loss/commitment", loss.commitment.item(), step)
+                writer.add_scalar("speed/frames_per_second", seen / (time.monotonic() - started), step)
+            if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
+                decibels = _evaluate(model, held_out, device, writer, step)
+                writer.add_scalar("codebook/alive", model.quantizer.alive(), step)
+                progress.set_postfix(psnr=f"{decibels:.2f}", codes=model.quantizer.alive())
+                state = training_state(optimizer, step + 1)
+                save_checkpoint(config.out, world, model.state_dict(), "tokenizer", training=state)
+    writer.close()
+    return config.out
+
+
+def sample_pairs(data: Episodes, episodes: np.ndarray, batch: int, max_gap: int, rng: np.random.Generator):
+    """Frames and contexts, uint8 [batch, h, w, 3] each; a context is 0 to `max_gap` steps older."""
+    chosen = rng.choice(episodes, batch)
+    length = data.starts[chosen + 1] - data.starts[chosen]
+    context = rng.integers(length)
+    frame = np.minimum(context + rng.integers(max_gap + 1, size=batch), length - 1)
+    return data.frames[data.starts[chosen] + frame], data.frames[data.starts[chosen] + context]
+
+
+def schedule(step: int, steps: int, warm_up: int = 200) -> float:
+    """Share of the peak learning rate: linear warm-up, then cosine to a twentieth."""
+    warm = min(1.0, (step + 1) / warm_up)
+    return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _resume(config: TokenizerTraining, model: Tokenizer, optimizer: torch.optim.Optimizer) -> int:
+    if not config.out.exists():
+        return 0
+    found, _ = load_config(config.out)
+    if found.tokenizer != config.tokenizer:
+        raise ValueError(f"{config.out} holds another tokenizer, {found.tokenizer}; choose another --out")
+    load_weights(model, load_tensors(config.out / "model.safetensors"), config.out)
+    step = restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
+    print(f"resuming {config.out} at step {step}")
+    return step
+
+
+@torch.no_grad()
+def _evaluate(model: Tokenizer, held_out, device: torch.device, writer: SummaryWriter, step: int) -> float:
+    frames, contexts = held_out
+    model.eval()
+    images = [
+        model.reconstruct(_images(f, device), _images(c, device))
+        for f, c in zip(np.split(frames, 4), np.split(contexts, 4), strict=True)
+    ]
+    model.train()
+    output = to_uint8(torch.cat(images)).cpu().numpy()
+    decibels = float(psnr(output, frames).mean())
+    writer.add_scalar("validation/psnr", decibels, step)
+    writer.add_scalar("validation/psnr_repeat_context", psnr(contexts, frames).mean(), step)
+    rows = [np.concatenate(row[:12], axis=1) for row in (contexts, frames, output)]
+    writer.add_image("validation/context_real_tokens", np.concatenate(rows), step, dataformats="HWC")
+    return decibels
+
+
+def _images(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    return to_float(torch.from_numpy(frames).to(device)).contiguous(memory_format=torch.channels_last)
