@@ -1,0 +1,1 @@
+"""Agents that learn inside a dream: one runnable file each."""

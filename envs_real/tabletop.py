@@ -84,7 +84,7 @@ FACTORS: dict[str, tuple[tuple, tuple]] = {
     "action_noise": ((0.0, 0.1), (0.3,)),
     "action_delay": ((0,), (1, 2)),
 }
-"""Each factor of variation with its training values and its held-out values (DESIGN section 5)."""
+"""Each factor of variation with its training values and its held-out values."""
 
 
 def sample_variation(rng: np.random.Generator, split: Literal["train", "held_out"], factors=tuple(FACTORS)) -> Variation:

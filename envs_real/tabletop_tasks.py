@@ -116,5 +116,5 @@ def behind(block: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return block + away / np.maximum(_norm(away), 1e-6)[..., None] * (CONTACT + 0.02)
 
 
-def _norm(vector: np.ndarray) -> np.ndarray:
+def _norm(vector: np.ndarray) -> np.ndarray | np.floating:
     return np.linalg.norm(vector, axis=-1)

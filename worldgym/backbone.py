@@ -97,7 +97,7 @@ class Backbone(nn.Module):
         self,
         tokens: Float[Tensor, "b n d"],
         mask: Tensor,
-        positions: Float[Tensor, "3 b n"],
+        positions: Float[Tensor, "3 #b n"],
         cache: KVCache | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Hidden states of the tokens.

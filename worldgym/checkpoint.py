@@ -26,14 +26,14 @@ def save_checkpoint(
     config: WorldConfig,
     weights: dict[str, Tensor],
     stage: str,
-    texts: dict[str, str] | None = None,
+    extras: dict[str, bytes] | None = None,
     training: dict[str, Tensor] | None = None,
 ) -> None:
     """Replace `folder` by a new checkpoint in one rename.
 
     Args:
         stage: "tokenizer" or "world": how far the training got; only a "world" can dream.
-        texts: further small files, name -> content (the BPE).
+        extras: further small files, name -> content (the BPE, starting states).
         training: tensors needed to resume.
     """
     temporary = folder.with_name(folder.name + ".tmp")
@@ -42,8 +42,8 @@ def save_checkpoint(
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
     if training is not None:
         save_file({name: tensor.contiguous() for name, tensor in training.items()}, temporary / "training.safetensors")
-    for name, text in (texts or {}).items():
-        (temporary / name).write_text(text)
+    for name, content in (extras or {}).items():
+        (temporary / name).write_bytes(content)
     described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
     (temporary / "config.json").write_text(json.dumps(described, indent=1))
     old = folder.with_name(folder.name + ".old")
@@ -67,8 +67,11 @@ def load_config(folder: Path) -> tuple[WorldConfig, str]:
         raise ValueError(f"{path} does not describe a WorldGym checkpoint; it belongs to another program")
     if (version := described.pop("version", None)) != FORMAT_VERSION:
         raise ValueError(f"{folder} has checkpoint format {version}; this release reads {FORMAT_VERSION}")
-    stage = described.pop("stage")
-    return _world_config(described), stage
+    try:
+        stage = described.pop("stage")
+        return _world_config(described), stage
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} does not fit this release: {error}") from None
 
 
 def _world_config(described: dict[str, Any]) -> WorldConfig:

@@ -44,31 +44,29 @@ class TokenizerConfig:
 class DynamicsConfig:
     """Backbone, scale head and outcome heads (see dynamics.py)."""
 
-    layers: int = 4
+    layers: int = 3
     """Layers of the language-model backbone."""
     width: int = 256
     """Its hidden size."""
     heads: int = 4
     """Its attention heads."""
-    kv_heads: int = 2
+    kv_heads: int = 1
     """Its key/value heads; fewer make the cache smaller."""
-    mlp_width: int = 768
+    mlp_width: int = 320
     """Hidden size of its gated MLPs."""
     patch: int = 2
     """A state token covers patch x patch cells of the fused map."""
     predict: str = "in_place"
     """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout)."""
-    head_width: int = 192
+    head_width: int = 160
     """Width of the scale head."""
     head_layers: int = 2
     """Its blocks, shared by the scales."""
     window: int = 16
     """Steps the backbone remembers; then the newest frame becomes the context."""
-    text_width: int = 128
-    """Width of the phrase encoder."""
-    vocabulary: int = 384
+    vocabulary: int = 320
     """Entries of the byte-level BPE."""
-    outcome_heads: int = 4
+    outcome_heads: int = 3
     """Members of the reward ensemble."""
 
     def __post_init__(self):
@@ -89,5 +87,7 @@ class WorldConfig:
     """Sentences the world was trained on; the list behind `action_mode="discrete"`."""
     frames_per_action: int
     """Frames that one sentence covers."""
+    twin: str = ""
+    """Gymnasium id of the true environment; empty if there is none to compare with."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)

@@ -14,7 +14,7 @@ import minari
 import numpy as np
 from tqdm import tqdm
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Episodes:
     instructions: tuple[str, ...]
     phrase_list: tuple[str, ...]
     frames_per_action: int
+    environment: str
+    """Gymnasium id of the recorded environment."""
 
     def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
         """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests."""
@@ -110,6 +112,7 @@ def load_episodes(dataset_id: str) -> Episodes:
         instructions=tuple(meta["instructions"]),
         phrase_list=tuple(meta["phrases"]),
         frames_per_action=meta["frames_per_action"],
+        environment=meta["environment"],
     )
 
 
@@ -153,6 +156,7 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
         "instructions": list(metadata["worldgym_instructions"]),
         "phrases": list(metadata["worldgym_phrases"]),
         "frames_per_action": int(metadata["worldgym_frames_per_action"]),
+        "environment": dataset.env_spec.id,
     }
     (temporary / "meta.json").write_text(json.dumps(meta))
     temporary.rename(cache)

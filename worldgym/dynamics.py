@@ -60,7 +60,7 @@ class Dynamics(nn.Module):
         self.from_context = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         self.from_fused = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         self.cells = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
-        self.from_vector = nn.Sequential(nn.Linear(action_size, width), nn.SiLU(), nn.Linear(width, width))
+        self.from_vector = nn.Sequential(nn.Linear(action_size, 128), nn.SiLU(), nn.Linear(128, width))
         self.from_text = nn.Linear(width, width)
         self.action_to_state = nn.Linear(width, width)
         if self.layout.queries:

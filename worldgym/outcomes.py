@@ -29,20 +29,22 @@ class OutcomeHeads(nn.Module):
     def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(tokenizer.width, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 1))
-        self.film = nn.Linear(config.width, 128)
-        self.squeeze = nn.Conv2d(64, 24, 1)
-        flat = 24 * tokenizer.grid**2
-        self.members = nn.ModuleList(Member(flat, config.width) for _ in range(config.outcome_heads))
+        self.question = nn.Sequential(nn.Linear(config.width, 64), nn.SiLU())
+        self.film = nn.Linear(64, 128)
+        self.squeeze = nn.Conv2d(64, 8, 1)
+        flat = 8 * tokenizer.grid**2
+        self.members = nn.ModuleList(Member(flat, 64) for _ in range(config.outcome_heads))
 
     def features(self, fused: Float[Tensor, "b f g g"]) -> Float[Tensor, "b 64 g g"]:
         """What does not depend on the instruction."""
         return self.stem(fused)
 
     def forward(self, features: Float[Tensor, "b 64 g g"], instruction: Float[Tensor, "b d"]) -> Judgement:
-        scale, shift = self.film(instruction)[..., None, None].chunk(2, 1)
+        question = self.question(instruction)
+        scale, shift = self.film(question)[..., None, None].chunk(2, 1)
         x = self.squeeze(F.silu(features * (1 + scale) + shift))
         x = F.silu(x).flatten(1)
-        votes = torch.stack([member(x, instruction) for member in self.members])
+        votes = torch.stack([member(x, question) for member in self.members])
         return Judgement(*votes.unbind(-1))
 
 
@@ -51,10 +53,10 @@ class Member(nn.Module):
 
     def __init__(self, flat: int, width: int):
         super().__init__()
-        self.inner = nn.Linear(flat, 192)
-        self.film = nn.Linear(width, 2 * 192)
-        self.outer = nn.Sequential(nn.SiLU(), nn.Linear(192, 96), nn.SiLU(), nn.Linear(96, 3))
+        self.inner = nn.Linear(flat, 128)
+        self.film = nn.Linear(width, 2 * 128)
+        self.outer = nn.Sequential(nn.SiLU(), nn.Linear(128, 64), nn.SiLU(), nn.Linear(64, 3))
 
-    def forward(self, x: Tensor, instruction: Tensor) -> Tensor:
-        scale, shift = self.film(instruction).chunk(2, -1)
+    def forward(self, x: Tensor, question: Tensor) -> Tensor:
+        scale, shift = self.film(question).chunk(2, -1)
         return self.outer(self.inner(x) * (1 + scale) + shift)

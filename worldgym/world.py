@@ -68,6 +68,8 @@ class WorldState:
     """Steps dreamed so far; with the seed, all the randomness of a dream."""
     instruction: Float[Tensor, "b d"]
     """What rewards are judged by."""
+    temperature: float = 0.0
+    """Of the token distributions; 0 takes the likeliest token."""
     age: int = 0
     """Steps taken from the cache's birth; a spent state is older than its cache."""
 
@@ -86,26 +88,25 @@ class WorldState:
     def select(self, dreams: Int[Tensor, " n"]) -> "WorldState":
         """A copy with these dreams, in this order."""
         self._check_fresh()
-        cache = self.cache.select(dreams)
-        return WorldState(*(getattr(self, n)[dreams] if n != "cache" else cache for n in _STATE_FIELDS))
+        tensors = {name: getattr(self, name)[dreams] for name in _TENSORS}
+        return WorldState(cache=self.cache.select(dreams), temperature=self.temperature, **tensors)
 
     def put(self, dreams: Int[Tensor, " n"], other: "WorldState") -> "WorldState":
         """A copy in which these dreams are replaced by those of `other`."""
         merged = self.select(torch.arange(len(self), device=self.seeds.device))
         merged.cache.put(dreams, other.cache)
-        for name in _STATE_FIELDS:
-            if name != "cache":
-                getattr(merged, name)[dreams] = getattr(other, name)
+        for name in _TENSORS:
+            getattr(merged, name)[dreams] = getattr(other, name)
         return merged
 
     def snapshot(self) -> bytes:
         """Everything, as bytes that survive the process: what follows a `restore` is what would have followed."""
         self._check_fresh()
-        tensors = {name: getattr(self, name) for name in _STATE_FIELDS if name != "cache"}
+        tensors = {name: getattr(self, name) for name in _TENSORS}
         tensors |= {"keys": self.cache.keys, "values": self.cache.values}
         return save_bytes(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            {"worldgym_snapshot": str(SNAPSHOT_VERSION)},
+            {"worldgym_snapshot": json.dumps({"version": SNAPSHOT_VERSION, "temperature": self.temperature})},
         )
 
     @classmethod
@@ -113,22 +114,23 @@ class WorldState:
         """The state behind a `snapshot()`."""
         try:
             size = int.from_bytes(blob[:8], "little")
-            version = json.loads(blob[8 : 8 + size])["__metadata__"]["worldgym_snapshot"]
+            meta = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["worldgym_snapshot"])
+            version, temperature = meta["version"], meta["temperature"]
             tensors = load_bytes(blob)
         except (SafetensorError, ValueError, KeyError, TypeError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
-        if version != str(SNAPSHOT_VERSION):
+        if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         cache = KVCache(tensors.pop("keys"), tensors.pop("values"))
-        return cls(cache=cache, **tensors)
+        return cls(cache=cache, temperature=temperature, **tensors)
 
     def _check_fresh(self) -> None:
         if self.age != self.cache.age:
             raise ValueError("this state was already stepped from and its cache has moved on; fork() it before stepping")
 
 
-_STATE_FIELDS = ("context", "fused", "cache", "steps", "seeds", "counters", "instruction")
+_TENSORS = ("context", "fused", "steps", "seeds", "counters", "instruction")
 
 
 class WorldModel(nn.Module):
@@ -140,8 +142,6 @@ class WorldModel(nn.Module):
         self.text = text
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size)
-        self.temperature = 0.0
-        """Of the token distributions; 0 takes the likeliest."""
 
     @classmethod
     def load(cls, name: str, device: str = "auto") -> "WorldModel":
@@ -170,19 +170,24 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def start(
         self,
-        frames: UInt8[Tensor | np.ndarray, "b t h w c"],
-        actions: Float[Tensor | np.ndarray, "b s a"] | None = None,
-        seeds: Int[Tensor | np.ndarray, " b"] | Sequence[int] | None = None,
+        frames: Tensor | np.ndarray,
+        actions: Tensor | np.ndarray | None = None,
+        seeds: Tensor | np.ndarray | Sequence[int] | None = None,
         instruction: str | Sequence[str] | None = None,
+        temperature: float = 0.0,
     ) -> WorldState:
         """Begin `b` dreams from observed frames.
 
         Args:
-            frames: what was seen, oldest first; more than half a window of them are cut to the newest.
-            actions: what was done between them, s = t - 1; may be left out for a single frame.
-            seeds: one for each dream; 0, 1, 2, ... by default.
+            frames: uint8 [b, t, h, w, 3], what was seen, oldest first; more than half a window of them are cut
+                to the newest.
+            actions: float32 [b, t - 1, a], what was done between them; may be left out for a single frame.
+            seeds: [b], one for each dream; 0, 1, 2, ... by default.
             instruction: judged by the rewards; one for all or one each; the world's first by default.
+            temperature: of the token distributions; 0 dreams the likeliest future, 1 the learned spread.
         """
+        if not 0.0 <= temperature < float("inf"):
+            raise ValueError(f"temperature is {temperature}; it must be 0 or more")
         frames = torch.as_tensor(frames).to(self.device)
         self._check_frames(frames)
         batch, count = frames.shape[:2]
@@ -209,11 +214,16 @@ class WorldModel(nn.Module):
             seeds.to(self.device, torch.long),
             torch.zeros(batch, dtype=torch.long, device=self.device),
             self.read_instructions([wanted] * batch if isinstance(wanted, str) else list(wanted)),
+            temperature,
         )
 
     @torch.no_grad()
-    def step(self, state: WorldState, action: Float[Tensor | np.ndarray, "b a"] | Sequence[str]) -> tuple[WorldState, Outcome]:
-        """Dream one frame on: one action, a vector or a sentence, for each dream. No pixels are made."""
+    def step(self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]) -> tuple[WorldState, Outcome]:
+        """Dream one frame on, without making its pixels.
+
+        Args:
+            action: float32 [b, a] vectors, or b sentences.
+        """
         return self._step(state, self.embed_actions(action, len(state)))
 
     @torch.no_grad()
@@ -223,9 +233,12 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def evaluate(
-        self, state: WorldState, action_sequences: Float[Tensor | np.ndarray, "b n horizon a"]
+        self, state: WorldState, action_sequences: Tensor | np.ndarray
     ) -> Float[Tensor, "b n"]:
         """Return of each of n action sequences tried from each dream; never decodes, leaves `state` as it is.
+
+        Args:
+            action_sequences: [b, n, horizon, a].
 
         A sequence stops earning once the dream says that its episode has ended.
         """
@@ -283,7 +296,15 @@ class WorldModel(nn.Module):
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, images: Tensor, embedded: Tensor, seeds: Tensor, counters: Tensor, instruction: Tensor) -> WorldState:
+    def _begin(
+        self,
+        images: Tensor,
+        embedded: Tensor,
+        seeds: Tensor,
+        counters: Tensor,
+        instruction: Tensor,
+        temperature: float,
+    ) -> WorldState:
         """Dreams whose context is the first of `images` [b, t, c, h, w] and whose newest frame is the last."""
         batch, count = images.shape[:2]
         context = self.tokenizer.encode_context(images[:, 0])
@@ -294,7 +315,8 @@ class WorldModel(nn.Module):
         cache = KVCache.empty(config, batch, self.dynamics.layout.capacity(config.window), context)
         self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
         steps = torch.full_like(counters, count - 1)
-        return WorldState(context, fused[:, -1], cache, steps, seeds, counters, instruction)
+        # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
+        return WorldState(context.contiguous(), fused[:, -1].contiguous(), cache, steps, seeds, counters, instruction, temperature)
 
     def _step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Outcome]:
         state._check_fresh()
@@ -304,12 +326,12 @@ class WorldModel(nn.Module):
         dynamics, quantizer = self.dynamics, self.tokenizer.quantizer
         aligned = dynamics.predict(state.cache, state.steps, state.fused, action)
         numbers = uniforms(state.seeds, state.counters, self.config.tokenizer.tokens)
-        _, latent, entropy = dynamics.scale_head.draw(aligned, action, quantizer, numbers, self.temperature)
+        _, latent, entropy = dynamics.scale_head.draw(aligned, action, quantizer, numbers, state.temperature)
         fused = self.tokenizer.fuse(latent, state.context)
         judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused), state.instruction)
         state.cache.age += 1
         after = replace(
-            state, fused=fused, steps=state.steps + 1, counters=state.counters + 1, age=state.cache.age
+            state, fused=fused.contiguous(), steps=state.steps + 1, counters=state.counters + 1, age=state.cache.age
         )
         return after, Outcome(
             reward=judged.reward.mean(0),
@@ -324,7 +346,7 @@ class WorldModel(nn.Module):
         part = state.select(full)
         images = self.tokenizer.decode(part.fused)[:, None].clamp(-1.0, 1.0)
         nothing = part.instruction.new_zeros(len(part), 0, self.config.dynamics.width)
-        return state.put(full, self._begin(images, nothing, part.seeds, part.counters, part.instruction))
+        return state.put(full, self._begin(images, nothing, part.seeds, part.counters, part.instruction, state.temperature))
 
     def _check_frames(self, frames: Tensor) -> None:
         size = self.config.tokenizer.resolution

@@ -57,6 +57,8 @@ class DynamicsTraining:
     seed: int = 0
     evaluate_every: int = 200
     """Steps between evaluations, videos and checkpoints."""
+    starts: int = 100
+    """Held-out starting frames that travel with the checkpoint, for `reset` without frames."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
@@ -77,6 +79,7 @@ def train_dynamics(config: DynamicsTraining) -> Path:
         data, data.split("validation"), 32, config.dynamics.window, np.random.default_rng(0)
     )
 
+    extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": pick_starts(data, config.starts)}
     writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
     started, seen = time.monotonic(), 0
     with tqdm(total=config.steps, initial=first, desc="dynamics", unit="step") as progress:
@@ -113,7 +116,7 @@ def train_dynamics(config: DynamicsTraining) -> Path:
                     world.config,
                     world.state_dict(),
                     "world",
-                    {"bpe.json": world.text.to_json()},
+                    extras,
                     training_state(optimizer, step + 1),
                 )
     writer.close()
@@ -162,6 +165,14 @@ class Batches:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def pick_starts(data: Episodes, count: int) -> bytes:
+    """First frames of test episodes and what is already a success in them, as a compressed npz."""
+    rows = data.starts[:-1][data.split("test")][:count]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, frames=data.frames[rows], successes=data.successes[rows])
+    return buffer.getvalue()
 
 
 def _new_world(config: DynamicsTraining) -> WorldModel:

@@ -57,6 +57,7 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
         instructions=data.instructions,
         phrases=data.phrase_list,
         frames_per_action=data.frames_per_action,
+        twin=data.environment,
         tokenizer=config.tokenizer,
         dynamics=DynamicsConfig(),
     )

@@ -1,0 +1,79 @@
+"""Model-predictive control: observation in, action out; re-grounded on each real frame."""
+
+from typing import Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from worldgym.world import WorldModel
+
+from .cem import CEM, Plan
+
+
+class Returns(Protocol):
+    """Judges action sequences from where reality stands now."""
+
+    def ground(self, observation: np.ndarray) -> None: ...
+
+    def __call__(self, sequences: np.ndarray) -> np.ndarray: ...
+
+
+class DreamReturns:
+    """Tries action sequences in the dream, from the last frame really seen."""
+
+    def __init__(self, world: WorldModel, instruction: str):
+        self.world, self.instruction = world, instruction
+        self._state = None
+
+    def ground(self, observation: np.ndarray) -> None:
+        """`observation` is uint8 [h, w, 3]."""
+        self._state = self.world.start(observation[None, None], instruction=self.instruction)
+
+    def __call__(self, sequences: np.ndarray) -> np.ndarray:
+        if self._state is None:
+            raise RuntimeError("ground() the dream on an observation first")
+        return self.world.evaluate(self._state, sequences[None])[0].cpu().numpy()
+
+
+class TwinReturns:
+    """Tries action sequences on the twin's true physics: a planner's upper bound."""
+
+    def __init__(self, env: gym.Env):
+        self.env = env
+
+    def ground(self, observation: np.ndarray) -> None:
+        """The simulator knows where it stands."""
+
+    def __call__(self, sequences: np.ndarray) -> np.ndarray:
+        return self.env.get_wrapper_attr("evaluate")(sequences)
+
+
+class MPC:
+    """Plans, takes the first actions of the plan, looks again.
+
+    Args:
+        returns: judges action sequences; the planner's `evaluate` must be the same object.
+        planner: how to search.
+        replan_every: actions taken of each plan.
+    """
+
+    def __init__(self, returns: Returns, planner: CEM, replan_every: int = 2):
+        if not 0 < replan_every <= planner.horizon:
+            raise ValueError(f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead")
+        self.returns, self.planner, self.replan_every = returns, planner, replan_every
+        self.plan: Plan | None = None
+        self._taken = 0
+
+    def reset(self) -> None:
+        """Forget the last episode."""
+        self.plan = None
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """The next action, float32 [a]."""
+        if self.plan is None or self._taken == self.replan_every:
+            warm_start = None if self.plan is None else self.plan.shifted(self.replan_every)
+            self.returns.ground(observation)
+            self.plan, self._taken = self.planner.plan(warm_start), 0
+        action = self.plan.actions[self._taken]
+        self._taken += 1
+        return action

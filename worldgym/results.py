@@ -1,0 +1,56 @@
+"""Result files: every published figure with the command, commit, seed and hardware that made it."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_results(path: Path, seed: int, metrics: dict[str, Any]) -> None:
+    """Write `metrics` with their provenance, as JSON, in one rename."""
+    content = {
+        "command": shlex.join(["worldgym", *sys.argv[1:]] if Path(sys.argv[0]).name == "worldgym" else sys.argv),
+        "commit": _commit(),
+        "seed": seed,
+        "hardware": hardware(),
+        "metrics": metrics,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.rename(path)
+
+
+def hardware() -> dict[str, Any]:
+    """The machine and the versions that figures depend on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = models[0] if models else cpu
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        where = Path(__file__).parent
+        return subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*results*")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
