@@ -1,6 +1,6 @@
 """Stable-Baselines3's PPO from pixels, trained in a dream or in MuJoCo and judged in MuJoCo.
 
-    python -m worldgym.agents.ppo --world tabletop --steps 20000
+python -m worldgym.agents.ppo --world tabletop --steps 20000
 """
 
 from dataclasses import dataclass

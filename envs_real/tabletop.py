@@ -72,7 +72,10 @@ class Variation:
 
 FACTORS: dict[str, tuple[tuple, tuple]] = {
     # factor: (values a world is trained on, values held out for zero-shot tests)
-    "colors": ((("red", "blue"),), (("green", "blue"), ("red", "purple"), ("red", "blue", "yellow"), ("red",))),
+    "colors": (
+        (("red", "blue"),),
+        (("green", "blue"), ("red", "purple"), ("red", "blue", "yellow"), ("red",)),
+    ),
     "shapes": ((("box", "cylinder"), ("cylinder", "box")), (("box", "box"), ("hexagon", "hexagon"))),
     "block_size": ((0.9, 1.0, 1.1), (0.75, 1.25)),
     "mass": ((0.7, 1.0, 1.4), (0.4, 2.5)),
@@ -87,7 +90,9 @@ FACTORS: dict[str, tuple[tuple, tuple]] = {
 """Each factor of variation with its training values and its held-out values."""
 
 
-def sample_variation(rng: np.random.Generator, split: Literal["train", "held_out"], factors=tuple(FACTORS)) -> Variation:
+def sample_variation(
+    rng: np.random.Generator, split: Literal["train", "held_out"], factors=tuple(FACTORS)
+) -> Variation:
     """A table with the named factors drawn from their training or held-out values; the others stay nominal."""
     column = {"train": 0, "held_out": 1}[split]
     chosen = {name: FACTORS[name][column][rng.integers(len(FACTORS[name][column]))] for name in factors}
@@ -135,7 +140,10 @@ class TabletopEnv(gym.Env):
         self.model = mujoco.MjModel.from_xml_string(_mjcf(self.variation))
         self.data = mujoco.MjData(self.model)
         self._joints = np.stack(
-            [[self.model.joint(f"{name}_{axis}").qposadr[0] for axis in "xy"] for name in ("pusher", *self.colors)]
+            [
+                [self.model.joint(f"{name}_{axis}").qposadr[0] for axis in "xy"]
+                for name in ("pusher", *self.colors)
+            ]
         )
         self._renderer: mujoco.Renderer | None = None  # made on the first frame: planners never need one
         self._late: list[np.ndarray] = []
@@ -185,10 +193,18 @@ class TabletopEnv(gym.Env):
         task = phrases(self.colors).get(phrase)
         total, success, count = 0.0, False, 0
         while count < FRAMES_PER_TEXT and not success:
-            vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
+            vector = (
+                np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
+            )
             reward, success = self.advance(vector)
             total, count = total + reward, count + 1
-        return self._frame(), total, success, False, self._info(success, count) | {"action_ok": task is not None}
+        return (
+            self._frame(),
+            total,
+            success,
+            False,
+            self._info(success, count) | {"action_ok": task is not None},
+        )
 
     def render(self) -> np.ndarray:
         return self._frame()
@@ -244,7 +260,9 @@ class TabletopEnv(gym.Env):
             "instruction": self.instruction,
             "random": self.np_random.bit_generator.state,
             "late": [action.tolist() for action in self._late],
-            "distractors": [self.model.geom(f"distractor{i}").pos.tolist() for i in range(self.variation.distractors)],
+            "distractors": [
+                self.model.geom(f"distractor{i}").pos.tolist() for i in range(self.variation.distractors)
+            ],
         }
         return json.dumps(meta).encode() + b"\n" + state.tobytes()
 
@@ -259,7 +277,9 @@ class TabletopEnv(gym.Env):
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         if json.loads(json.dumps(asdict(self.variation))) != variation:
-            raise ValueError("the snapshot is of a table with another variation; make the env with the same one")
+            raise ValueError(
+                "the snapshot is of a table with another variation; make the env with the same one"
+            )
         size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
         if len(body) != 8 * size:
             raise ValueError(f"the snapshot is cut short: {len(body)} of {8 * size} bytes of state")
@@ -278,7 +298,9 @@ class TabletopEnv(gym.Env):
     def _phrase(self, action) -> str:
         if self.action_mode == "discrete":
             if not self.action_space.contains(action):
-                raise ValueError(f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases")
+                raise ValueError(
+                    f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases"
+                )
             return self.phrases[int(action)]
         if not isinstance(action, str):
             raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
@@ -342,7 +364,12 @@ def _mjcf(variation: Variation) -> str:
     )
     walls = "".join(
         f'<geom type="box" size="{sx} {sy} .1" pos="{x} {y} .1" rgba=".35 .3 .25 1"/>'
-        for x, y, sx, sy in ((1.05, 0, 0.05, 1.1), (-1.05, 0, 0.05, 1.1), (0, 1.05, 1.1, 0.05), (0, -1.05, 1.1, 0.05))
+        for x, y, sx, sy in (
+            (1.05, 0, 0.05, 1.1),
+            (-1.05, 0, 0.05, 1.1),
+            (0, 1.05, 1.1, 0.05),
+            (0, -1.05, 1.1, 0.05),
+        )
     )
     tilt, light = np.deg2rad(variation.camera_tilt), variation.light
     camera = f"0 {-4 * np.sin(tilt):.5f} {4 * np.cos(tilt):.5f}"

@@ -48,7 +48,9 @@ def record(config: RecordConfig) -> Path:
     folder = get_dataset_path(config.dataset)
     partial_folder = folder.with_name(folder.name + ".partial")
     if folder.exists() and not partial_folder.exists():
-        raise FileExistsError(f"{folder} exists; delete it (minari delete {config.dataset}) or choose another --dataset")
+        raise FileExistsError(
+            f"{folder} exists; delete it (minari delete {config.dataset}) or choose another --dataset"
+        )
     partial_folder.mkdir(parents=True, exist_ok=True)
     _same_configuration(partial_folder / "config.json", config)
 
@@ -68,7 +70,10 @@ def record(config: RecordConfig) -> Path:
             for episode in pool.imap(partial(play_episode, config), chunk):
                 episodes.append(episode)
                 progress.update(len(episode["frames"]))
-            _write(_chunk_file(partial_folder, chunk.start), {k: np.stack([e[k] for e in episodes]) for k in episodes[0]})
+            _write(
+                _chunk_file(partial_folder, chunk.start),
+                {k: np.stack([e[k] for e in episodes]) for k in episodes[0]},
+            )
 
     if folder.exists():  # a conversion that was killed: its source is still complete
         shutil.rmtree(folder)
@@ -124,7 +129,9 @@ _cached: dict[Variation, TabletopEnv] = {}
 def _environment(config: RecordConfig, rng: np.random.Generator) -> TabletopEnv:
     """The worker's table; compiling a model and opening a renderer cost more than an episode."""
     factors = ("mass", "friction", "light", "block_size", "shapes")  # what keeps the instructions' words
-    variation = Variation() if config.variation == "nominal" else sample_variation(rng, config.variation, factors)
+    variation = (
+        Variation() if config.variation == "nominal" else sample_variation(rng, config.variation, factors)
+    )
     if variation not in _cached:
         if len(_cached) >= 32:
             _cached.pop(next(iter(_cached))).close()
@@ -138,8 +145,10 @@ def _to_minari(config: RecordConfig, partial_folder: Path) -> None:
     for start in tqdm(range(0, config.episodes, CHUNK), desc="writing Minari", unit="chunk"):
         with np.load(_chunk_file(partial_folder, start)) as file:
             chunk = dict(file)
-        buffers = [_buffer(index, {key: value[index - start] for key, value in chunk.items()})
-                   for index in range(start, start + len(chunk["frames"]))]
+        buffers = [
+            _buffer(index, {key: value[index - start] for key, value in chunk.items()})
+            for index in range(start, start + len(chunk["frames"]))
+        ]
         if dataset is None:
             dataset = minari.create_dataset_from_buffers(
                 config.dataset,
@@ -205,5 +214,7 @@ def _same_configuration(path: Path, config: RecordConfig) -> None:
     """Refuse to mix two recordings in one folder; the number of workers may differ."""
     wanted = {key: value for key, value in asdict(config).items() if key != "workers"}
     if path.exists() and (found := json.loads(path.read_text())) != wanted:
-        raise ValueError(f"{path.parent} holds a recording begun with {found}; now asked for {wanted}. Delete it or ask for the same")
+        raise ValueError(
+            f"{path.parent} holds a recording begun with {found}; now asked for {wanted}. Delete it or ask for the same"
+        )
     path.write_text(json.dumps(wanted))

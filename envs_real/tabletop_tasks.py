@@ -43,7 +43,9 @@ def tasks(colors: tuple[str, ...]) -> dict[str, Task]:
     known = {f"reach the {color} block": Task("reach", "pusher", color) for color in colors}
     known |= {f"reach the {place}": Task("reach", "pusher", place) for place in PLACES}
     known |= {
-        f"push the {color} block to the {place}": Task("push", color, place) for color in colors for place in PLACES
+        f"push the {color} block to the {place}": Task("push", color, place)
+        for color in colors
+        for place in PLACES
     }
     known |= {
         f"push the {color} block to the {other} block": Task("push", color, other)
@@ -52,7 +54,10 @@ def tasks(colors: tuple[str, ...]) -> dict[str, Task]:
         if color != other
     }
     if len(colors) > 1:
-        known |= {"gather the blocks": Task("gather", "blocks"), "separate the blocks": Task("separate", "blocks")}
+        known |= {
+            "gather the blocks": Task("gather", "blocks"),
+            "separate the blocks": Task("separate", "blocks"),
+        }
     return known
 
 
@@ -74,7 +79,9 @@ def target_position(task: Task, positions: np.ndarray, colors: tuple[str, ...]) 
     return positions[..., 1 + colors.index(task.target), :]
 
 
-def evaluate_task(task: Task, positions: np.ndarray, colors: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def evaluate_task(
+    task: Task, positions: np.ndarray, colors: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Dense reward and success of a task.
 
     Args:

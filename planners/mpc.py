@@ -59,7 +59,9 @@ class MPC:
 
     def __init__(self, returns: Returns, planner: CEM, replan_every: int = 2):
         if not 0 < replan_every <= planner.horizon:
-            raise ValueError(f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead")
+            raise ValueError(
+                f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead"
+            )
         self.returns, self.planner, self.replan_every = returns, planner, replan_every
         self.plan: Plan | None = None
         self._taken = 0

@@ -65,9 +65,9 @@ class PlanCommand:
     episodes: int = 50
     seed: int = 0
     """Episode i begins from seed + i, whatever plans."""
-    horizon: int = 10
+    horizon: int = 12
     """Steps looked ahead."""
-    samples: int = 48
+    samples: int = 32
     """Action sequences tried in each iteration."""
     iterations: int = 3
     replan_every: int = 3
@@ -191,7 +191,9 @@ def plan(config: PlanCommand) -> dict[str, Any]:
 
     world = WorldModel.load(config.world, config.device)
     _need_tabletop(world.config.twin)
-    wanted = [i for i in world.config.instructions if any(fnmatchcase(i, pattern) for pattern in config.instruction)]
+    wanted = [
+        i for i in world.config.instructions if any(fnmatchcase(i, pattern) for pattern in config.instruction)
+    ]
     if not wanted:
         raise ValueError(f"no instruction of {world.config.name!r} matches {config.instruction}")
     env = gym.make(world.config.twin)
@@ -254,7 +256,9 @@ def demo(config: Demo) -> None:
         state, _ = world.step(state, real.actions[:, when])
         frames.append(world.render(state).cpu().numpy())
     write_comparison(config.out / "dream.gif", real.frames, np.stack(frames, 1))
-    print(f"2. Four dreams of 16 steps from one frame each, MuJoCo above and dream below: {config.out / 'dream.gif'}")
+    print(
+        f"2. Four dreams of 16 steps from one frame each, MuJoCo above and dream below: {config.out / 'dream.gif'}"
+    )
 
     sentence = "push the red block right"
     env = gym.make("worldgym/Dream-v0", world=config.world, action_mode="text", render_mode="rgb_array")
@@ -269,7 +273,12 @@ def demo(config: Demo) -> None:
             video = config.out / f"{task}.gif" if planner == "cem" else None
             plan(
                 PlanCommand(
-                    config.world, planner, instruction=patterns, episodes=config.episodes, seed=config.seed, video=video
+                    config.world,
+                    planner,
+                    instruction=patterns,
+                    episodes=config.episodes,
+                    seed=config.seed,
+                    video=video,
                 )
             )
     print(f"Done in {time.monotonic() - began:.0f} s. Look at the pictures in {config.out}.")
@@ -308,7 +317,7 @@ def _policy(config: PlanCommand, world, env: gym.Env, instruction: str, seed: in
     returns = DreamReturns(world, instruction) if config.on == "dream" else TwinReturns(env)
     planner = CEM(
         returns, space.low, space.high, config.horizon, config.samples, config.iterations, seed=seed,
-        elites=max(2, config.samples // 8),
+        elites=max(2, config.samples // 6), action_repeat=3,
     )  # fmt: skip
     return MPC(returns, planner, config.replan_every)
 
@@ -343,7 +352,9 @@ def _enlarge(video: np.ndarray, scale: int = 2) -> np.ndarray:
 def _need_tabletop(twin: str) -> None:
     """Object positions and held-out cases are known for this twin alone."""
     if twin != "worldgym/TabletopMuJoCo-v0":
-        raise ValueError(f"this world's twin is {twin!r}; held-out cases exist for 'worldgym/TabletopMuJoCo-v0' only")
+        raise ValueError(
+            f"this world's twin is {twin!r}; held-out cases exist for 'worldgym/TabletopMuJoCo-v0' only"
+        )
 
 
 if __name__ == "__main__":

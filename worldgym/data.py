@@ -6,6 +6,7 @@ steps holds t + 1 frames and t of everything else.
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,9 +121,8 @@ _ARRAYS = ("frames", "actions", "phrases", "rewards", "successes", "terminations
 
 
 def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
-    temporary = cache.with_name(cache.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    # A name of its own: two processes may find the cache missing at the same time.
+    temporary = Path(tempfile.mkdtemp(prefix="worldgym_cache.", suffix=".tmp", dir=cache.parent))
     metadata = dataset.storage.metadata
     if "worldgym_instructions" not in metadata:
         raise ValueError(
@@ -131,7 +131,9 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
     frames = None
     rows, columns, starts = 0, {name: [] for name in _ARRAYS if name not in ("frames", "starts")}, [0]
     total = dataset.total_steps + dataset.total_episodes
-    for episode in tqdm(dataset.iterate_episodes(), total=dataset.total_episodes, desc="caching", unit="episode"):
+    for episode in tqdm(
+        dataset.iterate_episodes(), total=dataset.total_episodes, desc="caching", unit="episode"
+    ):
         length = len(episode.observations)
         if frames is None:
             shape = (total, *episode.observations.shape[1:])
@@ -159,4 +161,7 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
         "environment": dataset.env_spec.id,
     }
     (temporary / "meta.json").write_text(json.dumps(meta))
-    temporary.rename(cache)
+    if cache.exists():  # the other process was faster; its content is the same
+        shutil.rmtree(temporary)
+    else:
+        temporary.rename(cache)

@@ -4,7 +4,7 @@ import torch
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """"auto" takes a GPU where there is one and prints its name; "cpu", "cuda", ... take just that."""
+    """ "auto" takes a GPU where there is one and prints its name; "cpu", "cuda", ... take just that."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -16,7 +16,7 @@ from .config import DynamicsConfig, TokenizerConfig
 from .layout import TokenLayout
 from .outcomes import OutcomeHeads
 from .scales import ScaleHead
-from .tokenizer import Tokenizer
+from .tokenizer import Quantized, Tokenizer
 
 
 class Batch(NamedTuple):
@@ -43,6 +43,7 @@ class DynamicsLoss(NamedTuple):
     total: Tensor
     tokens: Tensor
     scales: list[Tensor]
+    guess: Tensor
     reward: Tensor
     success: Tensor
     terminated: Tensor
@@ -86,22 +87,24 @@ class Dynamics(nn.Module):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, corruption: float) -> DynamicsLoss:
+    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float) -> DynamicsLoss:
         """Teacher-forced over whole segments.
 
         Args:
-            corruption: state tokens are replaced at random at a rate drawn per frame from [0, 2 x corruption], so
-                that a dream can live with its own mistakes.
+            slips: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
+                mistakes: finer scales learn to make up for coarser ones, and the next step for the last.
         """
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
             context = tokenizer.encode_context(batch.context)
             contexts = context.repeat_interleave(steps + 1, 0)
-            ids = tokenizer.encode(batch.frames.flatten(0, 1), contexts)
-            fused = tokenizer.fuse(tokenizer.quantizer.embed(corrupt(ids, corruption, tokenizer.config.codes)), contexts)
-            fused = fused.unflatten(0, (size, steps + 1))
-            targets = ids.unflatten(0, (size, steps + 1))[:, 1:].flatten(0, 1)
-        now, after = fused[:, :-1].flatten(0, 1), fused[:, 1:].flatten(0, 1)
+            target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
+            quantized = tokenizer.quantizer.quantize(target, slips)
+            latent = quantized.totals[-1]
+            fused = tokenizer.fuse(latent, contexts)
+        frame = torch.arange(len(target), device=target.device).view(size, steps + 1)
+        before, after = frame[:, :-1].flatten(), frame[:, 1:].flatten()
+        now = fused[before]
 
         read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
         spoken = self.from_text(read)[batch.phrases]
@@ -109,25 +112,37 @@ class Dynamics(nn.Module):
         tokens = self.step_tokens(now, action).unflatten(0, (size, steps)).flatten(1, 2)
         tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
-        positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
+        positions = torch.cat(
+            [self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1
+        )
         hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device), positions)
         hidden = hidden[:, self.layout.cells :].unflatten(1, (steps, self.layout.step))
         state = hidden[:, :, self.layout.output].flatten(0, 1)
 
-        token_loss, by_scale = self.scale_head.loss(
-            self.scale_head.align(state, now), action, targets, tokenizer.quantizer
+        token_loss, by_scale, guess = self.scale_head.loss(
+            self.scale_head.align(state, now),
+            action,
+            latent[before],
+            target[after],
+            Quantized(
+                quantized.ids[after],
+                latent[after],
+                quantized.commitment,
+                [t[after] for t in quantized.totals],
+            ),
+            tokenizer.quantizer,
         )
 
         asked = batch.instructions.shape[-1]
-        features = self.outcome_heads.features(after).repeat_interleave(asked, 0)
+        features = self.outcome_heads.features(fused[after]).repeat_interleave(asked, 0)
         judged = self.outcome_heads(features, read[batch.instructions.flatten()])
         reward = F.mse_loss(judged.reward.float(), batch.rewards.flatten().expand_as(judged.reward))
         success, terminated = (
             F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
             for logits, true in ((judged.success, batch.successes), (judged.terminated, batch.terminations))
         )
-        total = token_loss + reward + success + terminated
-        return DynamicsLoss(total, token_loss, by_scale, reward, success, terminated)
+        total = token_loss + guess + reward + success + terminated
+        return DynamicsLoss(total, token_loss, by_scale, guess, reward, success, terminated)
 
     # -- dreaming -----------------------------------------------------------------------------------------------
 
@@ -146,9 +161,13 @@ class Dynamics(nn.Module):
         layout = TokenLayout(self.layout.side, self.layout.window, queries=False)
         positions = torch.cat([layout.prefix_positions(tokens.device), layout.step_positions(when)], -1)
         cache.begin([0] * size, tokens.shape[1])
-        self.backbone(tokens, layout.training_mask(steps, tokens.device), positions.expand(-1, size, -1), cache)
+        self.backbone(
+            tokens, layout.training_mask(steps, tokens.device), positions.expand(-1, size, -1), cache
+        )
 
-    def predict(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b w g g"]:
+    def predict(
+        self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor
+    ) -> Float[Tensor, "b w g g"]:
         """One pass of the backbone: the aligned map of the next frame; the cache grows by one step.
 
         Args:
@@ -160,10 +179,3 @@ class Dynamics(nn.Module):
         positions = self.layout.step_positions(steps[:, None])
         hidden = self.backbone(self.step_tokens(fused, action), mask, positions, cache)
         return self.scale_head.align(hidden[:, self.layout.output], fused)
-
-
-def corrupt(ids: Int[Tensor, "m n"], rate: float, codes: int) -> Int[Tensor, "m n"]:
-    """Replace tokens by random ones, at a rate drawn for each frame from [0, 2 x rate]."""
-    rates = torch.rand(len(ids), 1, device=ids.device) * 2 * rate
-    hit = torch.rand(ids.shape, device=ids.device) < rates
-    return torch.where(hit, torch.randint_like(ids, codes), ids)

@@ -65,7 +65,9 @@ def evaluate_dreams(
         "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
         "pusher_error_blocks_interval": [_bootstrap(one, np.median) for one in error[..., 0].T],
         "moved_block_error_blocks": [_median(error[:, t, 1:][moved[:, t]]) for t in range(steps)],
-        "moved_block_error_blocks_interval": [_bootstrap(error[:, t, 1:][moved[:, t]], np.median) for t in range(steps)],
+        "moved_block_error_blocks_interval": [
+            _bootstrap(error[:, t, 1:][moved[:, t]], np.median) for t in range(steps)
+        ],
         "moved_blocks": moved.sum((0, 2)).tolist(),
         "moved_block_error_blocks_if_still": [_median(still[:, t, 1:][moved[:, t]]) for t in range(steps)],
         "reward_correlation": [correlation(rewards[:, t], true_rewards[:, t]) for t in range(steps)],
@@ -115,7 +117,9 @@ def _dream(world: WorldModel, first: np.ndarray, actions: np.ndarray, asked: np.
     for when in range(actions.shape[1]):
         state, outcome = world.step(state, actions[:, when])
         frames.append(world.render(state).cpu().numpy())
-        outcomes.append(torch.stack([outcome.reward, outcome.uncertainty, outcome.disagreement]).cpu().numpy())
+        outcomes.append(
+            torch.stack([outcome.reward, outcome.uncertainty, outcome.disagreement]).cpu().numpy()
+        )
     return np.stack(frames, 1), *np.stack(outcomes, -1).astype(np.float64)
 
 
@@ -147,13 +151,20 @@ def plot_report(metrics: dict[str, Any], path: Path) -> None:
     horizon = np.arange(1, len(metrics["psnr"]) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     axes[0].plot(horizon, metrics["psnr"], "o-", ms=3, label="dream")
-    axes[0].plot(horizon, metrics["psnr_repeat_context"], "o-", ms=3, color="0.6", label="repeat the context frame")
+    axes[0].plot(
+        horizon, metrics["psnr_repeat_context"], "o-", ms=3, color="0.6", label="repeat the context frame"
+    )
     axes[0].set(title="PSNR against MuJoCo", ylabel="dB")
     for name, label in (("pusher", "pusher"), ("moved_block", "moved blocks")):
         axes[1].plot(horizon, metrics[f"{name}_error_blocks"], "o-", ms=3, label=label)
         axes[1].fill_between(horizon, *np.transpose(metrics[f"{name}_error_blocks_interval"]), alpha=0.2)
     axes[1].plot(
-        horizon, metrics["moved_block_error_blocks_if_still"], "o-", ms=3, color="0.6", label="moved blocks, if they stayed"
+        horizon,
+        metrics["moved_block_error_blocks_if_still"],
+        "o-",
+        ms=3,
+        color="0.6",
+        label="moved blocks, if they stayed",
     )
     axes[1].set(title="Median position error", ylabel="block widths", ylim=(0, None))
     axes[2].plot(horizon, metrics["reward_correlation"], "o-", ms=3, label="reward, dream and MuJoCo")
@@ -167,7 +178,9 @@ def plot_report(metrics: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2) -> None:
+def write_comparison(
+    path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2
+) -> None:
     """A GIF or MP4 of pairs, real above dream, `columns` of them side by side.
 
     Args:

@@ -1,7 +1,9 @@
 """SAMPO's next-scale prediction (A2) as a light head: from the predicted state to token maps, coarse to fine.
 
 Everything is aligned in space: the predicted state is unfolded to the latent grid and added to the fused map of
-the frame before ("copy unless moved"). Each scale is drawn in one parallel pass, bidirectional inside the scale.
+the frame before ("copy unless moved"). From it comes a first guess of the next latent, as a change of the last
+one. Each scale is drawn in one parallel pass, bidirectional inside the scale; it is shown what the guess has that
+the coarser scales have not yet, and the codes nearest to that begin with the best odds.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .config import DynamicsConfig, TokenizerConfig
-from .tokenizer import MultiScaleQuantizer, resize_area
+from .tokenizer import MultiScaleQuantizer, Quantized, resize_area
 
 
 class ScaleHead(nn.Module):
@@ -24,13 +26,20 @@ class ScaleHead(nn.Module):
         self.unfold = nn.Linear(config.width, width * config.patch**2)
         self.from_fused = nn.Conv2d(tokenizer.width, width, 1)
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.guess = nn.Sequential(
+            nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, 128, 1),
+            nn.SiLU(), nn.Conv2d(128, tokenizer.latent_channels, 1),
+        )  # fmt: skip
         self.from_latent = nn.Conv2d(tokenizer.latent_channels, width, 1)
+        self.trust = nn.Parameter(torch.zeros(len(tokenizer.scales)))
         self.condition = nn.Linear(config.width, width)
         self.scale_embedding = nn.Embedding(len(tokenizer.scales), width)
         self.positions = nn.ParameterList(
             nn.Parameter(torch.randn(scale * scale, width) * 0.02) for scale in tokenizer.scales
         )
-        self.modulation = nn.Linear(width, 6 * width)  # one for all blocks: it holds a fifth of the head as it is
+        self.modulation = nn.Linear(
+            width, 6 * width
+        )  # one for all blocks: it holds a fifth of the head as it is
         nn.init.normal_(self.modulation.weight, std=0.01)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.ModuleList(Block(width, heads=2) for _ in range(config.head_layers))
@@ -51,49 +60,62 @@ class ScaleHead(nn.Module):
         self,
         aligned: Float[Tensor, "b w g g"],
         action: Float[Tensor, "b d"],
-        latent: Float[Tensor, "b z g g"] | None,
+        missing: Float[Tensor, "b z g g"],
         index: int,
+        quantizer: MultiScaleQuantizer,
     ) -> Float[Tensor, "b s c"]:
         """Logits of scale number `index`.
 
         Args:
-            latent: what the coarser scales add up to; None for the first scale.
+            missing: the guess less what the coarser scales add up to.
         """
-        scale = self.scales[index]
-        maps = resize_area(aligned, scale)
-        if latent is not None:
-            maps = maps + self.from_latent(resize_area(latent, scale))
+        missing = resize_area(missing, self.scales[index])
+        maps = resize_area(aligned, self.scales[index]) + self.from_latent(missing)
         x = maps.flatten(2).transpose(1, 2) + self.positions[index]
         condition = self.condition(action) + self.scale_embedding.weight[index]
         modulation = self.modulation(F.silu(condition))[:, None].chunk(6, -1)
         for block in self.blocks:
             x = block(x, modulation)
-        return self.logits(self.norm(x))
+        odds = -quantizer.distances(missing.flatten(2).transpose(1, 2)) * self.trust[index].exp()
+        return self.logits(self.norm(x)) + odds
 
     def loss(
         self,
         aligned: Float[Tensor, "b w g g"],
         action: Float[Tensor, "b d"],
-        ids: Int[Tensor, "b n"],
+        latent: Float[Tensor, "b z g g"],
+        target: Float[Tensor, "b z g g"],
+        quantized: Quantized,
         quantizer: MultiScaleQuantizer,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Cross-entropy of the true tokens, teacher-forced; also each scale's own mean.
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Cross-entropy of the next frame's tokens, each scale's own mean, and the error of the guess.
 
         A scale's weight grows with its side, not with its area: coarse tokens decide where things are.
+
+        Args:
+            latent: of the frame before.
+            target: of the next frame, before quantisation.
+            quantized: its tokens, and what the coarser scales (slips included) add up to.
         """
-        latents = [None, *quantizer.accumulate(ids)[:-1]]
-        parts = ids.split(quantizer.splits, dim=1)
+        guess = latent + self.guess(aligned)
+        behind = [torch.zeros_like(target), *quantized.totals[:-1]]
+        parts = quantized.ids.split(quantizer.splits, dim=1)
         losses = [
-            F.cross_entropy(self(aligned, action, latent, index).flatten(0, 1).float(), part.flatten())
-            for index, (latent, part) in enumerate(zip(latents, parts, strict=True))
+            F.cross_entropy(
+                self(aligned, action, guess - total, index, quantizer).flatten(0, 1).float(), part.flatten()
+            )
+            for index, (total, part) in enumerate(zip(behind, parts, strict=True))
         ]
         total = sum(scale * loss for scale, loss in zip(self.scales, losses, strict=True)) / sum(self.scales)
-        return total, losses
+        # Relative to copying the last latent: 1 is as good as that.
+        error = F.mse_loss(guess.float(), target) / F.mse_loss(latent, target).clamp(min=1e-6)
+        return total, losses, error
 
     def draw(
         self,
         aligned: Float[Tensor, "b w g g"],
         action: Float[Tensor, "b d"],
+        latent: Float[Tensor, "b z g g"],
         quantizer: MultiScaleQuantizer,
         uniforms: Float[Tensor, "b n"],
         temperature: float,
@@ -101,30 +123,32 @@ class ScaleHead(nn.Module):
         """Tokens of the next frame, scale by scale: (ids, their latent, mean entropy in nats).
 
         Args:
+            latent: of the frame before.
             uniforms: one number in [0, 1) for each token: all the randomness there is.
             temperature: 0 takes the likeliest token.
         """
-        latent, drawn, entropies, start = None, [], [], 0
+        guess, total = latent + self.guess(aligned), torch.zeros_like(latent)
+        drawn, entropies, start = [], [], 0
         for index, count in enumerate(quantizer.splits):
-            log_p = self(aligned, action, latent, index).float().log_softmax(-1)
+            log_p = self(aligned, action, guess - total, index, quantizer).float().log_softmax(-1)
             entropies.append(-(log_p.exp() * log_p).sum(-1))
             if temperature == 0:
                 ids = log_p.argmax(-1)
             else:
                 ids = inverse_cdf(log_p / temperature, uniforms[:, start : start + count])
-            contribution = quantizer.contribution(ids, index)
-            latent = contribution if latent is None else latent + contribution
+            total = total + quantizer.contribution(ids, index)
             drawn.append(ids)
             start += count
-        assert latent is not None
-        return torch.cat(drawn, 1), latent, torch.cat(entropies, 1).mean(1)
+        return torch.cat(drawn, 1), total, torch.cat(entropies, 1).mean(1)
 
 
 def inverse_cdf(logits: Float[Tensor, "b n c"], uniforms: Float[Tensor, "b n"]) -> Int[Tensor, "b n"]:
     """Sample by inverting the cumulative distribution: one uniform number a token, whatever the vocabulary."""
     cumulative = logits.softmax(-1).cumsum(-1)
-    return torch.searchsorted(cumulative, uniforms[..., None] * cumulative[..., -1:]).squeeze(-1).clamp_(
-        max=logits.shape[-1] - 1
+    return (
+        torch.searchsorted(cumulative, uniforms[..., None] * cumulative[..., -1:])
+        .squeeze(-1)
+        .clamp_(max=logits.shape[-1] - 1)
     )
 
 

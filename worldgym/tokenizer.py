@@ -33,7 +33,9 @@ class Tokenizer(nn.Module):
         self.context_encoder = _encoder(config)
         self.future_encoder = _encoder(config)
         self.encoder_attention = CrossAttention(width, config.grid, config.heads)
-        self.to_latent = nn.Sequential(ResidualBlock(width), _norm(width), nn.SiLU(), nn.Conv2d(width, latent, 1))
+        self.to_latent = nn.Sequential(
+            ResidualBlock(width), _norm(width), nn.SiLU(), nn.Conv2d(width, latent, 1)
+        )
         self.quantizer = MultiScaleQuantizer(config)
         self.from_latent = nn.Conv2d(latent, width, 3, padding=1)
         self.fuse_blocks = nn.ModuleList([ResidualBlock(width), ResidualBlock(width)])
@@ -48,7 +50,7 @@ class Tokenizer(nn.Module):
         self, images: Float[Tensor, "b c h w"], context: Float[Tensor, "b d g g"]
     ) -> Int[Tensor, "b n"]:
         """Token ids of frames relative to their contexts, coarse scales first, each row by row."""
-        return self.quantizer.quantize(self._latent(images, context)).ids
+        return self.quantizer.quantize(self.latent(images, context)).ids
 
     def fuse(
         self, latent: Float[Tensor, "b z g g"], context: Float[Tensor, "b d g g"]
@@ -69,7 +71,7 @@ class Tokenizer(nn.Module):
     def loss(self, images: Float[Tensor, "b c h w"], contexts: Float[Tensor, "b c h w"]) -> TokenizerLoss:
         """Reconstruction, weighted towards what moved, and commitment (SAMPO A1; no GAN, no LPIPS weights)."""
         context = self.encode_context(contexts)
-        quantized = self.quantizer.quantize(self._latent(images, context))
+        quantized = self.quantizer.quantize(self.latent(images, context))
         output = self.decode(self.fuse(quantized.latent, context)).float()
         # Five times the weight where the frame differs from its context: small moving things matter most.
         moved = ((images - contexts).abs().amax(1, keepdim=True) > 0.1).float()
@@ -80,7 +82,10 @@ class Tokenizer(nn.Module):
             reconstruction + 0.25 * quantized.commitment, reconstruction, quantized.commitment, output
         )
 
-    def _latent(self, images: Tensor, context: Tensor) -> Tensor:
+    def latent(
+        self, images: Float[Tensor, "b c h w"], context: Float[Tensor, "b d g g"]
+    ) -> Float[Tensor, "b z g g"]:
+        """The map that the tokens quantise: how a frame differs from its context."""
         return self.to_latent(self.encoder_attention(self.future_encoder(images), context))
 
 
@@ -91,6 +96,8 @@ class Quantized(NamedTuple):
     """[b, z, g, g], with straight-through gradients."""
     commitment: Tensor
     """Scalar."""
+    totals: list[Tensor]
+    """What the scales up to each add up to, [b, z, g, g] each."""
 
 
 class MultiScaleQuantizer(nn.Module):
@@ -100,6 +107,10 @@ class MultiScaleQuantizer(nn.Module):
     latent grid (bicubic) and smoothed by that scale's 3x3 convolution phi. The codebook follows its inputs by
     an exponential moving average, and codes that nobody uses are reborn as inputs.
     """
+
+    codebook: Tensor
+    usage: Tensor
+    sums: Tensor
 
     def __init__(self, config: TokenizerConfig, decay: float = 0.99):
         super().__init__()
@@ -113,49 +124,63 @@ class MultiScaleQuantizer(nn.Module):
         self.register_buffer("usage", torch.ones(config.codes))
         self.register_buffer("sums", codebook.clone())
 
-    def quantize(self, latent: Float[Tensor, "b z g g"]) -> Quantized:
+    def quantize(self, latent: Float[Tensor, "b z g g"], slips: float = 0.0) -> Quantized:
+        """Token ids of a latent, coarse to fine.
+
+        Args:
+            slips: at a rate drawn for each frame from [0, 2 x slips], go on from a wrong code instead of the
+                nearest. `ids` still names the nearest, so a finer scale's is the one that makes up for the
+                coarser ones' mistakes: what a model must learn that draws its own tokens (as Infinity's
+                self-correction, arXiv 2412.04431).
+        """
         with torch.autocast(latent.device.type, enabled=False):
             latent = latent.float()
             target, total, commitment = latent.detach(), torch.zeros_like(latent), latent.new_zeros(())
-            all_ids, inputs = [], []
+            all_ids, inputs, totals = [], [], []
+            rates = torch.rand(len(latent), 1, device=latent.device) * 2 * slips
             for index, scale in enumerate(self.scales):
                 residual = resize_area(target - total.detach(), scale).permute(0, 2, 3, 1).flatten(0, 2)
-                ids = self.nearest(residual)
-                total = total + self._contribution(ids.view(-1, scale * scale), index)
+                ids = self.nearest(residual).view(-1, scale * scale)
+                taken = self._slip(ids, residual, rates) if slips else ids
+                total = total + self.contribution(taken, index)
                 commitment = commitment + F.mse_loss(total.detach(), latent)
-                all_ids.append(ids.view(-1, scale * scale))
+                all_ids.append(ids)
                 inputs.append(residual)
+                totals.append(total)
             if self.training:
                 self._follow(torch.cat(inputs), torch.cat([ids.flatten() for ids in all_ids]))
             # Straight through to the encoder; phi learns through `total` itself.
-            return Quantized(torch.cat(all_ids, 1), total + latent - target, commitment / len(self.scales))
+            straight = total + latent - target
+            return Quantized(torch.cat(all_ids, 1), straight, commitment / len(self.scales), totals)
+
+    def _slip(self, ids: Tensor, residual: Tensor, rates: Tensor) -> Tensor:
+        """Some of the ids replaced: one half by a code that is nearly as close, the other by any."""
+        close = self.distances(residual).topk(16, largest=False).indices
+        pick = torch.randint(16, (len(residual), 1), device=ids.device)
+        near, any_code = close.gather(1, pick).view_as(ids), torch.randint_like(ids, len(self.codebook))
+        chance = torch.rand(ids.shape, device=ids.device)
+        wrong = torch.where(chance < rates / 2, any_code, near)
+        return torch.where(chance < rates, wrong, ids)
 
     def nearest(self, vectors: Float[Tensor, "m z"]) -> Int[Tensor, " m"]:
         """Index of the nearest code to each vector."""
-        return (self.codebook.square().sum(1) - 2 * vectors @ self.codebook.T).argmin(1)
+        return self.distances(vectors).argmin(1)
+
+    def distances(self, vectors: Float[Tensor, "*m z"]) -> Float[Tensor, "*m c"]:
+        """Squared distance of each vector to each code, less the vector's own square."""
+        return self.codebook.square().sum(1) - 2 * vectors @ self.codebook.T
 
     def embed(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b z g g"]:
-        """The latent that all scales together stand for."""
-        return self.accumulate(ids)[-1]
-
-    def accumulate(self, ids: Int[Tensor, "b m"]) -> list[Tensor]:
-        """Running sums of the latent after each scale that `ids` covers, each [b, z, g, g]."""
-        totals, total, start = [], 0, 0
-        for index, count in enumerate(self.splits):
-            if start == ids.shape[1]:
-                break
-            total = total + self._contribution(ids[:, start : start + count], index)
-            totals.append(total)
-            start += count
-        return totals
+        """The latent that the tokens of all scales stand for."""
+        parts = ids.split(self.splits, dim=1)
+        return torch.stack([self.contribution(part, index) for index, part in enumerate(parts)]).sum(0)
 
     def contribution(self, ids: Int[Tensor, "b m"], index: int) -> Float[Tensor, "b z g g"]:
         """What the token map of scale number `index` adds to the latent."""
-        return self._contribution(ids, index)
-
-    def _contribution(self, ids: Tensor, index: int) -> Tensor:
         scale = self.scales[index]
-        codes = F.embedding(ids, self.codebook).view(-1, scale, scale, self.codebook.shape[1]).permute(0, 3, 1, 2)
+        codes = (
+            F.embedding(ids, self.codebook).view(-1, scale, scale, self.codebook.shape[1]).permute(0, 3, 1, 2)
+        )
         if scale == 1:
             codes = codes.expand(-1, -1, self.grid, self.grid)
         elif scale < self.grid:
@@ -198,11 +223,16 @@ class CrossAttention(nn.Module):
         self.query_position = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
         self.context_position = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
 
-    def forward(self, x: Float[Tensor, "b d g g"], context: Float[Tensor, "b d g g"]) -> Float[Tensor, "b d g g"]:
+    def forward(
+        self, x: Float[Tensor, "b d g g"], context: Float[Tensor, "b d g g"]
+    ) -> Float[Tensor, "b d g g"]:
         batch, width, grid, _ = x.shape
         query = self.query(_tokens(self.norm_query(x)) + self.query_position)
         key, value = self.key_value(_tokens(self.norm_context(context)) + self.context_position).chunk(2, -1)
-        heads = [part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2) for part in (query, key, value)]
+        heads = [
+            part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2)
+            for part in (query, key, value)
+        ]
         attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(batch, -1, width)
         return x + self.out(attended).transpose(1, 2).reshape(batch, width, grid, grid)
 
@@ -235,7 +265,9 @@ def _decoder(config: TokenizerConfig) -> nn.Sequential:
     for width in reversed(config.channels[:-1]):
         layers += [nn.Conv2d(previous, 4 * width, 3, padding=1), nn.PixelShuffle(2), ResidualBlock(width)]
         previous = width
-    return nn.Sequential(*layers, _norm(previous), nn.SiLU(), nn.Conv2d(previous, 12, 3, padding=1), nn.PixelShuffle(2))
+    return nn.Sequential(
+        *layers, _norm(previous), nn.SiLU(), nn.Conv2d(previous, 12, 3, padding=1), nn.PixelShuffle(2)
+    )
 
 
 def _norm(width: int) -> nn.GroupNorm:

@@ -58,6 +58,8 @@ class WorldState:
 
     context: Float[Tensor, "b f g g"]
     """Dense map of the observed frame that tokens are relative to."""
+    latent: Float[Tensor, "b z g g"]
+    """What the tokens of the newest frame add up to."""
     fused: Float[Tensor, "b f g g"]
     """What the newest frame shows; rewards and pixels are read off it."""
     cache: KVCache
@@ -118,7 +120,9 @@ class WorldState:
             version, temperature = meta["version"], meta["temperature"]
             tensors = load_bytes(blob)
         except (SafetensorError, ValueError, KeyError, TypeError):
-            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
+            raise ValueError(
+                f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short"
+            ) from None
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -127,10 +131,12 @@ class WorldState:
 
     def _check_fresh(self) -> None:
         if self.age != self.cache.age:
-            raise ValueError("this state was already stepped from and its cache has moved on; fork() it before stepping")
+            raise ValueError(
+                "this state was already stepped from and its cache has moved on; fork() it before stepping"
+            )
 
 
-_TENSORS = ("context", "fused", "steps", "seeds", "counters", "instruction")
+_TENSORS = ("context", "latent", "fused", "steps", "seeds", "counters", "instruction")
 
 
 class WorldModel(nn.Module):
@@ -218,7 +224,9 @@ class WorldModel(nn.Module):
         )
 
     @torch.no_grad()
-    def step(self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]) -> tuple[WorldState, Outcome]:
+    def step(
+        self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]
+    ) -> tuple[WorldState, Outcome]:
         """Dream one frame on, without making its pixels.
 
         Args:
@@ -232,9 +240,7 @@ class WorldModel(nn.Module):
         return to_uint8(self.tokenizer.decode(state.fused))
 
     @torch.no_grad()
-    def evaluate(
-        self, state: WorldState, action_sequences: Tensor | np.ndarray
-    ) -> Float[Tensor, "b n"]:
+    def evaluate(self, state: WorldState, action_sequences: Tensor | np.ndarray) -> Float[Tensor, "b n"]:
         """Return of each of n action sequences tried from each dream; never decodes, leaves `state` as it is.
 
         Args:
@@ -243,7 +249,11 @@ class WorldModel(nn.Module):
         A sequence stops earning once the dream says that its episode has ended.
         """
         sequences = torch.as_tensor(action_sequences, dtype=torch.float32).to(self.device)
-        if sequences.ndim != 4 or sequences.shape[0] != len(state) or sequences.shape[3] != self.config.action_size:
+        if (
+            sequences.ndim != 4
+            or sequences.shape[0] != len(state)
+            or sequences.shape[3] != self.config.action_size
+        ):
             raise ValueError(
                 f"action sequences have shape {tuple(sequences.shape)}; {len(state)} dreams of this world take "
                 f"({len(state)}, n, horizon, {self.config.action_size})"
@@ -309,14 +319,16 @@ class WorldModel(nn.Module):
         batch, count = images.shape[:2]
         context = self.tokenizer.encode_context(images[:, 0])
         contexts = context.repeat_interleave(count, 0)
-        ids = self.tokenizer.encode(images.flatten(0, 1), contexts)
-        fused = self.tokenizer.fuse(self.tokenizer.quantizer.embed(ids), contexts).unflatten(0, (batch, count))
+        latent = self.tokenizer.quantizer.embed(self.tokenizer.encode(images.flatten(0, 1), contexts))
+        fused = self.tokenizer.fuse(latent, contexts).unflatten(0, (batch, count))
+        newest = latent.unflatten(0, (batch, count))[:, -1]
         config = self.config.dynamics
         cache = KVCache.empty(config, batch, self.dynamics.layout.capacity(config.window), context)
         self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
         steps = torch.full_like(counters, count - 1)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
-        return WorldState(context.contiguous(), fused[:, -1].contiguous(), cache, steps, seeds, counters, instruction, temperature)
+        maps = (part.contiguous() for part in (context, newest, fused[:, -1]))
+        return WorldState(*maps, cache, steps, seeds, counters, instruction, temperature)
 
     def _step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Outcome]:
         state._check_fresh()
@@ -326,12 +338,19 @@ class WorldModel(nn.Module):
         dynamics, quantizer = self.dynamics, self.tokenizer.quantizer
         aligned = dynamics.predict(state.cache, state.steps, state.fused, action)
         numbers = uniforms(state.seeds, state.counters, self.config.tokenizer.tokens)
-        _, latent, entropy = dynamics.scale_head.draw(aligned, action, quantizer, numbers, state.temperature)
+        _, latent, entropy = dynamics.scale_head.draw(
+            aligned, action, state.latent, quantizer, numbers, state.temperature
+        )
         fused = self.tokenizer.fuse(latent, state.context)
         judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused), state.instruction)
         state.cache.age += 1
         after = replace(
-            state, fused=fused.contiguous(), steps=state.steps + 1, counters=state.counters + 1, age=state.cache.age
+            state,
+            latent=latent.contiguous(),
+            fused=fused.contiguous(),
+            steps=state.steps + 1,
+            counters=state.counters + 1,
+            age=state.cache.age,
         )
         return after, Outcome(
             reward=judged.reward.mean(0),
@@ -346,7 +365,9 @@ class WorldModel(nn.Module):
         part = state.select(full)
         images = self.tokenizer.decode(part.fused)[:, None].clamp(-1.0, 1.0)
         nothing = part.instruction.new_zeros(len(part), 0, self.config.dynamics.width)
-        return state.put(full, self._begin(images, nothing, part.seeds, part.counters, part.instruction, state.temperature))
+        return state.put(
+            full, self._begin(images, nothing, part.seeds, part.counters, part.instruction, state.temperature)
+        )
 
     def _check_frames(self, frames: Tensor) -> None:
         size = self.config.tokenizer.resolution

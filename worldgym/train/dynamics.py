@@ -30,8 +30,8 @@ from ..text import PhraseTokenizer
 from ..world import WorldModel
 from .tokenizer import schedule
 
-JUDGED = 4
-"""Instructions that each step is judged by, drawn anew for every batch."""
+JUDGED = 6
+"""Instructions that each step is judged by, drawn anew for each."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class DynamicsTraining:
     """Segments a step."""
     learning_rate: float = 1e-3
     """Peak; warm-up, then cosine to a twentieth."""
-    corruption: float = 0.05
-    """Mean share of state tokens replaced at random."""
+    slips: float = 0.1
+    """Mean share of tokens replaced by wrong ones in the model's own past."""
     text: float = 0.5
     """Share of segments whose actions are shown as sentences, where sentences were being followed."""
     seed: int = 0
@@ -72,7 +72,9 @@ def train_dynamics(config: DynamicsTraining) -> Path:
     world = _new_world(config).to(device)
     world.tokenizer.eval().requires_grad_(False)
     model = world.dynamics
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+    )
     first = _resume(config, world, optimizer)
     batches = Batches(data, world.text, config, device)
     validation = sample_segments(
@@ -86,9 +88,9 @@ def train_dynamics(config: DynamicsTraining) -> Path:
         for step in range(first, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, config.steps)
-            torch.manual_seed(hash((config.seed, step)))  # corruption, too, follows from (seed, step)
+            torch.manual_seed(hash((config.seed, step)))  # slips, too, follow from (seed, step)
             with torch.autocast(device.type, torch.bfloat16):
-                loss = model.loss(batches.draw(step), world.tokenizer, config.corruption)
+                loss = model.loss(batches.draw(step), world.tokenizer, config.slips)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -100,11 +102,15 @@ def train_dynamics(config: DynamicsTraining) -> Path:
                 writer.add_scalar("loss/tokens", loss.tokens.item(), step)
                 for scale, value in zip(world.config.tokenizer.scales, loss.scales, strict=True):
                     writer.add_scalar(f"loss/scale_{scale}", value.item(), step)
-                for name in ("reward", "success", "terminated"):
+                for name in ("guess", "reward", "success", "terminated"):
                     writer.add_scalar(f"loss/{name}", getattr(loss, name).item(), step)
                 writer.add_scalar("loss/gradient_norm", norm.item(), step)
                 writer.add_scalar("speed/frames_per_second", seen / (time.monotonic() - started), step)
-                progress.set_postfix(tokens=f"{loss.tokens.item():.3f}", reward=f"{loss.reward.item():.4f}")
+                progress.set_postfix(
+                    tokens=f"{loss.tokens.item():.3f}",
+                    guess=f"{loss.guess.item():.3f}",
+                    reward=f"{loss.reward.item():.4f}",
+                )
             if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
                 gain = _evaluate(world, validation, writer, step)
                 tqdm.write(
@@ -140,11 +146,12 @@ class Batches:
         return self.batch(segment, shown_as_text & (segment.phrases >= 0), rng)
 
     def batch(self, segment: Segment, spoken: np.ndarray, rng: np.random.Generator) -> Batch:
-        asked = rng.choice(len(self.data.instructions), min(2 * JUDGED, len(self.data.instructions)), replace=False)
-        asked = asked[rng.integers(len(asked), size=(*spoken.shape, JUDGED))]
+        asked = rng.integers(len(self.data.instructions), size=(*spoken.shape, JUDGED))
         phrases = np.where(spoken, segment.phrases, 0)
         # Only the sentences of this batch are read by the backbone.
-        used, rows = np.unique(np.concatenate([phrases.flatten(), self.instruction_rows[asked].flatten()]), return_inverse=True)
+        used, rows = np.unique(
+            np.concatenate([phrases.flatten(), self.instruction_rows[asked].flatten()]), return_inverse=True
+        )
         phrase_rows, instruction_rows = rows[: phrases.size], rows[phrases.size :]
         images = to_float(self._tensor(segment.frames.reshape(-1, *segment.frames.shape[2:])))
         images = images.unflatten(0, segment.frames.shape[:2])
@@ -207,11 +214,16 @@ def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: 
         dreamed.append(world.render(state).cpu().numpy())
     world.dynamics.train()
     frames, real = np.stack(dreamed, 1), segment.frames[:, 1:]
-    quality, repeat = psnr(frames, real).mean(0), psnr(np.broadcast_to(segment.frames[:, :1], real.shape), real).mean(0)
+    quality, repeat = (
+        psnr(frames, real).mean(0),
+        psnr(np.broadcast_to(segment.frames[:, :1], real.shape), real).mean(0),
+    )
     for when in (0, 3, 7, 15):
         if when < len(quality):
             writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
-            writer.add_scalar(f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step)
+            writer.add_scalar(
+                f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step
+            )
     pairs = [np.concatenate([real[i], frames[i]], axis=1) for i in range(6)]
     video = np.concatenate([np.concatenate(pairs[:3], 1), np.concatenate(pairs[3:], 1)], axis=2)
     _add_gif(writer, "validation/real_above_dream", video, step)

@@ -10,7 +10,14 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..checkpoint import load_config, load_tensors, load_weights, restore_training, save_checkpoint, training_state
+from ..checkpoint import (
+    load_config,
+    load_tensors,
+    load_weights,
+    restore_training,
+    save_checkpoint,
+    training_state,
+)
 from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
 from ..data import Episodes, load_episodes
 from ..device import pick_device
@@ -49,7 +56,9 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
     data = load_episodes(config.dataset)
     torch.manual_seed(config.seed)
     model = Tokenizer(config.tokenizer).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
+    )
     first = _resume(config, model, optimizer)
     world = WorldConfig(
         name=config.out.parent.name,
