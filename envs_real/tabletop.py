@@ -5,9 +5,8 @@ action modes, same instructions. Sizes, speeds and the camera are chosen so that
 physics in a few hours (see docs/decisions.md).
 """
 
-import io
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -131,6 +130,7 @@ class TabletopEnv(gym.Env):
         self.action_mode = action_mode
         self.render_mode = render_mode
         self.phrases = list(phrases(self.colors))
+        self.resolution = resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.action_space = {
             "vector": lambda: gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
@@ -140,10 +140,7 @@ class TabletopEnv(gym.Env):
         self.model = mujoco.MjModel.from_xml_string(_mjcf(self.variation))
         self.data = mujoco.MjData(self.model)
         self._joints = np.stack(
-            [
-                [self.model.joint(f"{name}_{axis}").qposadr[0] for axis in "xy"]
-                for name in ("pusher", *self.colors)
-            ]
+            [[self.model.joint(f"{name}_{axis}").qposadr[0] for axis in "xy"] for name in ("pusher", *self.colors)]
         )
         self._renderer: mujoco.Renderer | None = None  # made on the first frame: planners never need one
         self._late: list[np.ndarray] = []
@@ -167,7 +164,7 @@ class TabletopEnv(gym.Env):
             self.instruction = options["instruction"]
         mujoco.mj_resetData(self.model, self.data)
         self._late = [np.zeros(2)] * self.variation.action_delay
-        for attempt in range(1000):
+        for _ in range(1000):
             places = self.np_random.uniform(-0.55, 0.55, (1 + len(self.colors), 2))
             places[0] = self.np_random.uniform(-0.85, 0.85, 2)
             gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(len(places), 1)]
@@ -193,9 +190,7 @@ class TabletopEnv(gym.Env):
         task = phrases(self.colors).get(phrase)
         total, success, count = 0.0, False, 0
         while count < FRAMES_PER_TEXT and not success:
-            vector = (
-                np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
-            )
+            vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
             reward, success = self.advance(vector)
             total, count = total + reward, count + 1
         return (
@@ -260,9 +255,7 @@ class TabletopEnv(gym.Env):
             "instruction": self.instruction,
             "random": self.np_random.bit_generator.state,
             "late": [action.tolist() for action in self._late],
-            "distractors": [
-                self.model.geom(f"distractor{i}").pos.tolist() for i in range(self.variation.distractors)
-            ],
+            "distractors": [self.model.geom(f"distractor{i}").pos.tolist() for i in range(self.variation.distractors)],
         }
         return json.dumps(meta).encode() + b"\n" + state.tobytes()
 
@@ -277,9 +270,7 @@ class TabletopEnv(gym.Env):
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         if json.loads(json.dumps(asdict(self.variation))) != variation:
-            raise ValueError(
-                "the snapshot is of a table with another variation; make the env with the same one"
-            )
+            raise ValueError("the snapshot is of a table with another variation; make the env with the same one")
         size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
         if len(body) != 8 * size:
             raise ValueError(f"the snapshot is cut short: {len(body)} of {8 * size} bytes of state")
@@ -298,9 +289,7 @@ class TabletopEnv(gym.Env):
     def _phrase(self, action) -> str:
         if self.action_mode == "discrete":
             if not self.action_space.contains(action):
-                raise ValueError(
-                    f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases"
-                )
+                raise ValueError(f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases")
             return self.phrases[int(action)]
         if not isinstance(action, str):
             raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
@@ -308,8 +297,7 @@ class TabletopEnv(gym.Env):
 
     def _frame(self) -> np.ndarray:
         if self._renderer is None:
-            size = self.observation_space.shape[0]
-            self._renderer = mujoco.Renderer(self.model, size, size)
+            self._renderer = mujoco.Renderer(self.model, self.resolution, self.resolution)
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._renderer.update_scene(self.data, camera="above")
@@ -359,7 +347,8 @@ def _mjcf(variation: Variation) -> str:
         for index, color in enumerate(variation.colors)
     )
     distractors = "".join(
-        f'<geom name="distractor{i}" type="cylinder" size=".06 .01" pos="0 0 .01" rgba=".45 .45 .45 1" contype="0" conaffinity="0"/>'
+        f'<geom name="distractor{i}" type="cylinder" size=".06 .01" pos="0 0 .01" rgba=".45 .45 .45 1" '
+        'contype="0" conaffinity="0"/>'
         for i in range(variation.distractors)
     )
     walls = "".join(
@@ -382,7 +371,8 @@ def _mjcf(variation: Variation) -> str:
     <map znear=".1" zfar="20"/>
   </visual>
   <worldbody>
-    <camera name="above" projection="orthographic" fovy="{2 * VIEW_HALF}" pos="{camera}" euler="{variation.camera_tilt} 0 0"/>
+    <camera name="above" projection="orthographic" fovy="{2 * VIEW_HALF}" pos="{camera}"
+            euler="{variation.camera_tilt} 0 0"/>
     <geom type="box" size="1.1 1.1 .01" pos="0 0 -.01" rgba="{_rgba(variation.table_rgb)}" contype="0" conaffinity="0"/>
     {walls}{distractors}
     <body name="pusher" pos="0 0 .1">
@@ -401,21 +391,24 @@ def _mjcf(variation: Variation) -> str:
 
 def _block(color: str, shape: str, half: float, variation: Variation) -> str:
     rgba, friction, mass = _rgba(PALETTE[color]), variation.friction, 0.2 * variation.mass
+    slide = f'type="slide" damping="{4 * friction}" frictionloss="{0.5 * friction}"'
     look = f'rgba="{rgba}" friction=".3" mass="{mass}"'
     geoms = {
         "box": f'<geom type="box" size="{half} {half} .08" {look}/>',
         "cylinder": f'<geom type="cylinder" size="{half} .08" {look}/>',
         # three boxes turned by 60 degrees make a regular hexagon
         "hexagon": "".join(
-            f'<geom type="box" size="{half * 0.95:.4f} {half * 0.5485:.4f} .08" euler="0 0 {turn}" rgba="{rgba}" friction=".3" mass="{mass / 3}"/>'
+            f'<geom type="box" size="{half * 0.95:.4f} {half * 0.5485:.4f} .08" euler="0 0 {turn}" '
+            f'rgba="{rgba}" friction=".3" mass="{mass / 3}"/>'
             for turn in (0, 60, 120)
         ),
     }
     return f"""
     <body name="{color}" pos="0 0 .08">
-      <joint name="{color}_x" type="slide" axis="1 0 0" damping="{4 * friction}" frictionloss="{0.5 * friction}"/>
-      <joint name="{color}_y" type="slide" axis="0 1 0" damping="{4 * friction}" frictionloss="{0.5 * friction}"/>
-      <joint name="{color}_turn" type="hinge" axis="0 0 1" damping="{0.06 * friction}" frictionloss="{0.008 * friction}"/>
+      <joint name="{color}_x" axis="1 0 0" {slide}/>
+      <joint name="{color}_y" axis="0 1 0" {slide}/>
+      <joint name="{color}_turn" type="hinge" axis="0 0 1" damping="{0.06 * friction}"
+             frictionloss="{0.008 * friction}"/>
       {geoms[shape]}
     </body>"""
 

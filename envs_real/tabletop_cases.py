@@ -53,7 +53,8 @@ def sentence_cases(repeats: int, seed: int) -> SentenceCases:
         # The task's own success would cut the sentence short: let it run to its end.
         after = _run_sentence(env, sentences[-1])
         shift = (after - before["positions"])[1 + env.colors.index(color)]
-        frames.append(frame), moves.append(shift @ np.asarray(DIRECTIONS[direction]))
+        frames.append(frame)
+        moves.append(shift @ np.asarray(DIRECTIONS[direction]))
     env.close()
     return SentenceCases(
         np.stack(frames),

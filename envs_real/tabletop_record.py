@@ -107,12 +107,16 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
             action = skill_action(known[choice], env.positions, env.colors) + noise * rng.normal(size=2)
         action = np.clip(action, -1, 1).astype(np.float32)
         now = env.all_rewards()
-        rewards.append(now[0]), successes.append(now[1])
+        rewards.append(now[0])
+        successes.append(now[1])
         env.advance(action)
-        frames.append(env.render()), positions.append(env.positions), actions.append(action)
+        frames.append(env.render())
+        positions.append(env.positions)
+        actions.append(action)
         said.append(choice if behaviour == "text" else -1)
     now = env.all_rewards()
-    rewards.append(now[0]), successes.append(now[1])
+    rewards.append(now[0])
+    successes.append(now[1])
     return {
         "frames": np.stack(frames),
         "positions": np.stack(positions),
@@ -129,9 +133,7 @@ _cached: dict[Variation, TabletopEnv] = {}
 def _environment(config: RecordConfig, rng: np.random.Generator) -> TabletopEnv:
     """The worker's table; compiling a model and opening a renderer cost more than an episode."""
     factors = ("mass", "friction", "light", "block_size", "shapes")  # what keeps the instructions' words
-    variation = (
-        Variation() if config.variation == "nominal" else sample_variation(rng, config.variation, factors)
-    )
+    variation = Variation() if config.variation == "nominal" else sample_variation(rng, config.variation, factors)
     if variation not in _cached:
         if len(_cached) >= 32:
             _cached.pop(next(iter(_cached))).close()
@@ -206,7 +208,7 @@ def _chunk_file(folder: Path, start: int) -> Path:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     temporary.rename(path)
 
 

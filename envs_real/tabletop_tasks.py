@@ -43,9 +43,7 @@ def tasks(colors: tuple[str, ...]) -> dict[str, Task]:
     known = {f"reach the {color} block": Task("reach", "pusher", color) for color in colors}
     known |= {f"reach the {place}": Task("reach", "pusher", place) for place in PLACES}
     known |= {
-        f"push the {color} block to the {place}": Task("push", color, place)
-        for color in colors
-        for place in PLACES
+        f"push the {color} block to the {place}": Task("push", color, place) for color in colors for place in PLACES
     }
     known |= {
         f"push the {color} block to the {other} block": Task("push", color, other)
@@ -79,9 +77,7 @@ def target_position(task: Task, positions: np.ndarray, colors: tuple[str, ...]) 
     return positions[..., 1 + colors.index(task.target), :]
 
 
-def evaluate_task(
-    task: Task, positions: np.ndarray, colors: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def evaluate_task(task: Task, positions: np.ndarray, colors: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Dense reward and success of a task.
 
     Args:
@@ -114,7 +110,7 @@ def evaluate_task(
             cost = cost + 0.25 * (_norm(blocks - pusher[..., None, :]).min(axis=-1) - CONTACT).clip(0.0)
         case _:
             raise AssertionError(task)
-    return np.where(success, 0.0, -cost).astype(np.float32), success
+    return np.where(success, 0.0, -cost).astype(np.float32), np.asarray(success)
 
 
 def behind(block: np.ndarray, goal: np.ndarray) -> np.ndarray:

@@ -21,9 +21,7 @@ class Plan:
 
     def shifted(self, steps: int) -> np.ndarray:
         """The plan after its first `steps` actions were taken; the last action is repeated."""
-        return np.concatenate(
-            [self.actions[steps:], np.repeat(self.actions[-1:], min(steps, len(self.actions)), 0)]
-        )
+        return np.concatenate([self.actions[steps:], np.repeat(self.actions[-1:], min(steps, len(self.actions)), 0)])
 
 
 class CEM:
@@ -77,17 +75,13 @@ class CEM:
         best, best_return = kept[0], -np.inf
         for _ in range(self.iterations):
             noise = self.random.standard_normal((self.samples - len(kept), *mean.shape))
-            sequences = np.concatenate([kept, (mean + spread * noise).clip(self.low, self.high)]).astype(
-                np.float32
-            )
+            sequences = np.concatenate([kept, (mean + spread * noise).clip(self.low, self.high)]).astype(np.float32)
             returns = np.asarray(self.evaluate(sequences.repeat(self.action_repeat, axis=1)), np.float64)
             if returns.shape != (len(sequences),):
                 raise ValueError(f"evaluate returned shape {returns.shape} for {len(sequences)} sequences")
             returns = np.where(np.isfinite(returns), returns, -np.inf)
             if not np.isfinite(returns).any():
-                raise FloatingPointError(
-                    "every action sequence has a non-finite return; the world has diverged"
-                )
+                raise FloatingPointError("every action sequence has a non-finite return; the world has diverged")
             order = np.argsort(-returns, kind="stable")[: self.elites]
             order = order[np.isfinite(returns[order])]
             elite = sequences[order]

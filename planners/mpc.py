@@ -5,7 +5,7 @@ from typing import Protocol
 import gymnasium as gym
 import numpy as np
 
-from worldgym.world import WorldModel
+from worldgym.world import WorldModel, WorldState
 
 from .cem import CEM, Plan
 
@@ -23,7 +23,7 @@ class DreamReturns:
 
     def __init__(self, world: WorldModel, instruction: str):
         self.world, self.instruction = world, instruction
-        self._state = None
+        self._state: WorldState | None = None
 
     def ground(self, observation: np.ndarray) -> None:
         """`observation` is uint8 [h, w, 3]."""
@@ -59,9 +59,7 @@ class MPC:
 
     def __init__(self, returns: Returns, planner: CEM, replan_every: int = 2):
         if not 0 < replan_every <= planner.horizon:
-            raise ValueError(
-                f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead"
-            )
+            raise ValueError(f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead")
         self.returns, self.planner, self.replan_every = returns, planner, replan_every
         self.plan: Plan | None = None
         self._taken = 0

@@ -22,12 +22,8 @@ def __getattr__(name: str):
 
 def _register() -> None:
     """Dreams and their real twins; classes are named by path, so registering imports none of them."""
-    gym.register(
-        "worldgym/Tabletop-v0", "worldgym.env:DreamEnv", kwargs={"world": "tabletop"}, max_episode_steps=40
-    )
-    gym.register(
-        "worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40
-    )
+    gym.register("worldgym/Tabletop-v0", "worldgym.env:DreamEnv", kwargs={"world": "tabletop"}, max_episode_steps=40)
+    gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)
     gym.register("worldgym/Dream-v0", "worldgym.env:DreamEnv", max_episode_steps=40)
 
 

@@ -116,9 +116,14 @@ class Backbone(nn.Module):
         ).last_hidden_state
 
     def read(self, ids: Int[Tensor, "p l"], lengths: Int[Tensor, " p"]) -> Float[Tensor, "p d"]:
-        """Sentences through the language model's own text path: the hidden state of each one's last token."""
+        """Sentences through the language model's own text path: the mean hidden state of each one's tokens.
+
+        The mean, because a small model trained from scratch has not yet learned to gather a sentence in its last
+        token: there, "the top left corner" and "the bottom left corner" begin as nearly the same vector.
+        """
         length = ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
         positions = torch.arange(length, device=ids.device, dtype=torch.float).expand(3, len(ids), -1)
         hidden = self(self.model.embed_tokens(ids), causal[None, None], positions)
-        return hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+        words = (torch.arange(length, device=ids.device) < lengths[:, None])[..., None]
+        return (hidden * words).sum(1) / lengths[:, None]

@@ -39,9 +39,7 @@ def save_checkpoint(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors"
-    )
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
     if training is not None:
         save_file(
             {name: tensor.contiguous() for name, tensor in training.items()},
@@ -81,9 +79,7 @@ def load_config(folder: Path) -> tuple[WorldConfig, str]:
 
 def _world_config(described: dict[str, Any]) -> WorldConfig:
     def frozen(cls, values):
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     described["tokenizer"] = frozen(TokenizerConfig, described["tokenizer"])
     described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
@@ -116,9 +112,7 @@ def find_world(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
-    raise ValueError(
-        f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})"
-    )
+    raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
 
 
 def training_state(optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:

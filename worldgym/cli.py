@@ -146,6 +146,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     from .results import write_results
     from .world import WorldModel
 
+    if config.episodes < 4 or config.steps < 1 or config.sentences < 1:
+        raise ValueError("evaluating takes at least 4 --episodes, 1 of --steps and 1 of --sentences")
     world = WorldModel.load(config.world)
     _need_tabletop(world.config.twin)
     real, positions = held_out_episodes(config.episodes, config.steps, config.seed)
@@ -191,9 +193,7 @@ def plan(config: PlanCommand) -> dict[str, Any]:
 
     world = WorldModel.load(config.world, config.device)
     _need_tabletop(world.config.twin)
-    wanted = [
-        i for i in world.config.instructions if any(fnmatchcase(i, pattern) for pattern in config.instruction)
-    ]
+    wanted = [i for i in world.config.instructions if any(fnmatchcase(i, pattern) for pattern in config.instruction)]
     if not wanted:
         raise ValueError(f"no instruction of {world.config.name!r} matches {config.instruction}")
     env = gym.make(world.config.twin)
@@ -204,7 +204,9 @@ def plan(config: PlanCommand) -> dict[str, Any]:
         for index, instruction in enumerate(progress):
             policy = _policy(config, world, env, instruction, config.seed + index)
             total, success, frames, spent = _episode(env, policy, config.seed + index, instruction)
-            successes.append(success), returns.append(total), decisions.append(spent)
+            successes.append(success)
+            returns.append(total)
+            decisions.append(spent)
             if index < 6:
                 videos.append(frames)
             progress.set_postfix(success=f"{np.mean(successes):.0%}")
@@ -230,7 +232,8 @@ def plan(config: PlanCommand) -> dict[str, Any]:
     }  # fmt: skip
     print(
         f"{config.planner} on {metrics['on']}: success in MuJoCo {sum(successes)} of {len(successes)} "
-        f"({metrics['success_rate']:.0%}, 95% interval {low:.0%} to {high:.0%}), mean return {metrics['mean_return']:.2f}"
+        f"({metrics['success_rate']:.0%}, 95% interval {low:.0%} to {high:.0%}), "
+        f"mean return {metrics['mean_return']:.2f}"
     )
     if config.video:
         write_video(config.video, _side_by_side(videos))
@@ -256,9 +259,7 @@ def demo(config: Demo) -> None:
         state, _ = world.step(state, real.actions[:, when])
         frames.append(world.render(state).cpu().numpy())
     write_comparison(config.out / "dream.gif", real.frames, np.stack(frames, 1))
-    print(
-        f"2. Four dreams of 16 steps from one frame each, MuJoCo above and dream below: {config.out / 'dream.gif'}"
-    )
+    print(f"2. Four dreams of 16 steps from one frame each, MuJoCo above and dream below: {config.out / 'dream.gif'}")
 
     sentence = "push the red block right"
     env = gym.make("worldgym/Dream-v0", world=config.world, action_mode="text", render_mode="rgb_array")
@@ -293,7 +294,7 @@ def export(config: Export) -> None:
     if stage != "world":
         raise ValueError(f"{config.source} holds a {stage} only; there is nothing to dream with yet")
     weights = {
-        name: tensor.half() if tensor.dtype == torch.float32 and ".quantizer." not in name else tensor
+        name: tensor.half() if tensor.dtype == torch.float32 else tensor
         for name, tensor in load_tensors(config.source / "model.safetensors").items()
     }
     extras = {name: (config.source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
@@ -352,9 +353,7 @@ def _enlarge(video: np.ndarray, scale: int = 2) -> np.ndarray:
 def _need_tabletop(twin: str) -> None:
     """Object positions and held-out cases are known for this twin alone."""
     if twin != "worldgym/TabletopMuJoCo-v0":
-        raise ValueError(
-            f"this world's twin is {twin!r}; held-out cases exist for 'worldgym/TabletopMuJoCo-v0' only"
-        )
+        raise ValueError(f"this world's twin is {twin!r}; held-out cases exist for 'worldgym/TabletopMuJoCo-v0' only")
 
 
 if __name__ == "__main__":

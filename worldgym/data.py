@@ -71,9 +71,7 @@ class Segment:
     """bool [b, t, m]."""
 
 
-def sample_segments(
-    data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator
-) -> Segment:
+def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator) -> Segment:
     """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets."""
     lengths = np.diff(data.starts)[episodes]
     episodes = episodes[lengths > steps]
@@ -129,11 +127,10 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
             f"dataset {dataset.spec.dataset_id} has no rewards by instruction; record it with `worldgym record`"
         )
     frames = None
-    rows, columns, starts = 0, {name: [] for name in _ARRAYS if name not in ("frames", "starts")}, [0]
+    rows, starts = 0, [0]
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in _ARRAYS if name not in ("frames", "starts")}
     total = dataset.total_steps + dataset.total_episodes
-    for episode in tqdm(
-        dataset.iterate_episodes(), total=dataset.total_episodes, desc="caching", unit="episode"
-    ):
+    for episode in tqdm(dataset.iterate_episodes(), total=dataset.total_episodes, desc="caching", unit="episode"):
         length = len(episode.observations)
         if frames is None:
             shape = (total, *episode.observations.shape[1:])

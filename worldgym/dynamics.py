@@ -74,9 +74,7 @@ class Dynamics(nn.Module):
     def prefix_tokens(self, context: Float[Tensor, "b f g g"]) -> Float[Tensor, "b k d"]:
         return self.from_context(context).flatten(2).transpose(1, 2) + self.cells
 
-    def step_tokens(
-        self, fused: Float[Tensor, "m f g g"], action: Float[Tensor, "m d"]
-    ) -> Float[Tensor, "m n d"]:
+    def step_tokens(self, fused: Float[Tensor, "m f g g"], action: Float[Tensor, "m d"]) -> Float[Tensor, "m n d"]:
         """[state][action] and, in PAN's layout, [queries]. Whatever predicts is also told the action directly."""
         state = self.from_fused(fused).flatten(2).transpose(1, 2) + self.cells
         told = self.action_to_state(action)[:, None]
@@ -112,9 +110,7 @@ class Dynamics(nn.Module):
         tokens = self.step_tokens(now, action).unflatten(0, (size, steps)).flatten(1, 2)
         tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
-        positions = torch.cat(
-            [self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1
-        )
+        positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
         hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device), positions)
         hidden = hidden[:, self.layout.cells :].unflatten(1, (steps, self.layout.step))
         state = hidden[:, :, self.layout.output].flatten(0, 1)
@@ -161,13 +157,9 @@ class Dynamics(nn.Module):
         layout = TokenLayout(self.layout.side, self.layout.window, queries=False)
         positions = torch.cat([layout.prefix_positions(tokens.device), layout.step_positions(when)], -1)
         cache.begin([0] * size, tokens.shape[1])
-        self.backbone(
-            tokens, layout.training_mask(steps, tokens.device), positions.expand(-1, size, -1), cache
-        )
+        self.backbone(tokens, layout.training_mask(steps, tokens.device), positions.expand(-1, size, -1), cache)
 
-    def predict(
-        self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor
-    ) -> Float[Tensor, "b w g g"]:
+    def predict(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b w g g"]:
         """One pass of the backbone: the aligned map of the next frame; the cache grows by one step.
 
         Args:

@@ -71,9 +71,7 @@ class DreamEnv(gym.Env):
         super().reset(seed=seed)
         options = options or {}
         if unknown := set(options) - {"frames", "actions", "instruction"}:
-            raise ValueError(
-                f"unknown reset options {sorted(unknown)}; known are frames, actions, instruction"
-            )
+            raise ValueError(f"unknown reset options {sorted(unknown)}; known are frames, actions, instruction")
         instruction = options.get("instruction", self.instruction)
         self.world.read_instructions([instruction])
         if "frames" in options:
@@ -153,9 +151,7 @@ class DreamEnv(gym.Env):
 
     def _draw_start(self, instruction: str) -> np.ndarray:
         if self._starts is None:
-            raise ValueError(
-                'this checkpoint has no starts.npz; pass real frames: reset(options={"frames": ...})'
-            )
+            raise ValueError('this checkpoint has no starts.npz; pass real frames: reset(options={"frames": ...})')
         unsolved = ~self._starts["successes"][:, self.world.config.instructions.index(instruction)]
         chosen = self.np_random.choice(np.flatnonzero(unsolved))
         return self._starts["frames"][chosen][None, None]
@@ -163,9 +159,7 @@ class DreamEnv(gym.Env):
     def _phrase(self, action) -> str:
         if self.action_mode == "discrete":
             if not self.action_space.contains(action):
-                raise ValueError(
-                    f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases"
-                )
+                raise ValueError(f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases")
             return self.phrases[int(action)]
         if not isinstance(action, str):
             raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")

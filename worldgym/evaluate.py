@@ -15,7 +15,7 @@ from .pixels import to_float, to_uint8
 from .world import WorldModel
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first: there may be no screen)
+from matplotlib import pyplot as plt
 
 Locate = Callable[[np.ndarray], np.ndarray]
 """Object positions [..., k, 2] found in frames [..., h, w, 3], nan where an object isn't seen."""
@@ -117,9 +117,7 @@ def _dream(world: WorldModel, first: np.ndarray, actions: np.ndarray, asked: np.
     for when in range(actions.shape[1]):
         state, outcome = world.step(state, actions[:, when])
         frames.append(world.render(state).cpu().numpy())
-        outcomes.append(
-            torch.stack([outcome.reward, outcome.uncertainty, outcome.disagreement]).cpu().numpy()
-        )
+        outcomes.append(torch.stack([outcome.reward, outcome.uncertainty, outcome.disagreement]).cpu().numpy())
     return np.stack(frames, 1), *np.stack(outcomes, -1).astype(np.float64)
 
 
@@ -151,9 +149,7 @@ def plot_report(metrics: dict[str, Any], path: Path) -> None:
     horizon = np.arange(1, len(metrics["psnr"]) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     axes[0].plot(horizon, metrics["psnr"], "o-", ms=3, label="dream")
-    axes[0].plot(
-        horizon, metrics["psnr_repeat_context"], "o-", ms=3, color="0.6", label="repeat the context frame"
-    )
+    axes[0].plot(horizon, metrics["psnr_repeat_context"], "o-", ms=3, color="0.6", label="repeat the context frame")
     axes[0].set(title="PSNR against MuJoCo", ylabel="dB")
     for name, label in (("pusher", "pusher"), ("moved_block", "moved blocks")):
         axes[1].plot(horizon, metrics[f"{name}_error_blocks"], "o-", ms=3, label=label)
@@ -178,9 +174,7 @@ def plot_report(metrics: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def write_comparison(
-    path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2
-) -> None:
+def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2) -> None:
     """A GIF or MP4 of pairs, real above dream, `columns` of them side by side.
 
     Args:

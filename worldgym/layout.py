@@ -98,9 +98,7 @@ class TokenLayout:
         side = torch.arange(self.side, device=times.device, dtype=torch.float)
         rows, columns = side.repeat_interleave(self.side), side.repeat(self.side)
         shape = (*times.shape, self.cells)
-        return torch.stack(
-            [times[..., None].expand(shape), rows.expand(shape), columns.expand(shape)]
-        ).flatten(2)
+        return torch.stack([times[..., None].expand(shape), rows.expand(shape), columns.expand(shape)]).flatten(2)
 
     def _private(self) -> Tensor:
         """[step]: 1 for the queries, which only their own kind of this step may see."""

@@ -28,9 +28,7 @@ class OutcomeHeads(nn.Module):
 
     def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(tokenizer.width, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 1)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(tokenizer.width, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 1))
         self.question = nn.Sequential(nn.Linear(config.width, 64), nn.SiLU())
         self.film = nn.Linear(64, 128)
         self.squeeze = nn.Conv2d(64, 8, 1)

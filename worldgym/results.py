@@ -15,9 +15,7 @@ import torch
 def write_results(path: Path, seed: int, metrics: dict[str, Any]) -> None:
     """Write `metrics` with their provenance, as JSON, in one rename."""
     content = {
-        "command": shlex.join(
-            ["worldgym", *sys.argv[1:]] if Path(sys.argv[0]).name == "worldgym" else sys.argv
-        ),
+        "command": shlex.join(["worldgym", *sys.argv[1:]] if Path(sys.argv[0]).name == "worldgym" else sys.argv),
         "commit": _commit(),
         "seed": seed,
         "hardware": hardware(),
@@ -34,11 +32,7 @@ def hardware() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [
-            line.split(":")[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
+        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = models[0] if models else cpu
     return {
         "cpu": cpu,
@@ -53,9 +47,7 @@ def hardware() -> dict[str, Any]:
 def _commit() -> str:
     def git(*arguments: str) -> str:
         where = Path(__file__).parent
-        return subprocess.run(
-            ["git", *arguments], cwd=where, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*results*")

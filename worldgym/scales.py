@@ -37,18 +37,14 @@ class ScaleHead(nn.Module):
         self.positions = nn.ParameterList(
             nn.Parameter(torch.randn(scale * scale, width) * 0.02) for scale in tokenizer.scales
         )
-        self.modulation = nn.Linear(
-            width, 6 * width
-        )  # one for all blocks: it holds a fifth of the head as it is
+        self.modulation = nn.Linear(width, 6 * width)  # one for all blocks: it holds a fifth of the head as it is
         nn.init.normal_(self.modulation.weight, std=0.01)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.ModuleList(Block(width, heads=2) for _ in range(config.head_layers))
         self.norm = nn.LayerNorm(width)
         self.logits = nn.Linear(width, tokenizer.codes)
 
-    def align(
-        self, state: Float[Tensor, "b k d"], fused: Float[Tensor, "b f g g"]
-    ) -> Float[Tensor, "b w g g"]:
+    def align(self, state: Float[Tensor, "b k d"], fused: Float[Tensor, "b f g g"]) -> Float[Tensor, "b w g g"]:
         """The predicted state, unfolded to the latent grid, on top of what the last frame had there."""
         batch, cells, _ = state.shape
         side = int(cells**0.5)
@@ -106,10 +102,10 @@ class ScaleHead(nn.Module):
             )
             for index, (total, part) in enumerate(zip(behind, parts, strict=True))
         ]
-        total = sum(scale * loss for scale, loss in zip(self.scales, losses, strict=True)) / sum(self.scales)
+        total = torch.stack([scale * loss for scale, loss in zip(self.scales, losses, strict=True)]).sum()
         # Relative to copying the last latent: 1 is as good as that.
         error = F.mse_loss(guess.float(), target) / F.mse_loss(latent, target).clamp(min=1e-6)
-        return total, losses, error
+        return total / sum(self.scales), losses, error
 
     def draw(
         self,

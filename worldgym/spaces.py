@@ -25,8 +25,9 @@ class PhraseText(gym.spaces.Text):
         return super().__eq__(other) and isinstance(other, PhraseText) and self.phrases == other.phrases
 
 
-def check_vector_action(action, space: gym.spaces.Box) -> np.ndarray:
+def check_vector_action(action, space: gym.spaces.Space) -> np.ndarray:
     """The action as float32, clipped into the space; a ValueError or TypeError if it can't be one."""
+    assert isinstance(space, gym.spaces.Box)
     array = np.asarray(action)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"action has dtype {array.dtype}; this world takes float32 {space.shape}")

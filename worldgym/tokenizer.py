@@ -33,9 +33,7 @@ class Tokenizer(nn.Module):
         self.context_encoder = _encoder(config)
         self.future_encoder = _encoder(config)
         self.encoder_attention = CrossAttention(width, config.grid, config.heads)
-        self.to_latent = nn.Sequential(
-            ResidualBlock(width), _norm(width), nn.SiLU(), nn.Conv2d(width, latent, 1)
-        )
+        self.to_latent = nn.Sequential(ResidualBlock(width), _norm(width), nn.SiLU(), nn.Conv2d(width, latent, 1))
         self.quantizer = MultiScaleQuantizer(config)
         self.from_latent = nn.Conv2d(latent, width, 3, padding=1)
         self.fuse_blocks = nn.ModuleList([ResidualBlock(width), ResidualBlock(width)])
@@ -46,15 +44,11 @@ class Tokenizer(nn.Module):
         """The dense map of an observed frame."""
         return self.context_encoder(images)
 
-    def encode(
-        self, images: Float[Tensor, "b c h w"], context: Float[Tensor, "b d g g"]
-    ) -> Int[Tensor, "b n"]:
+    def encode(self, images: Float[Tensor, "b c h w"], context: Float[Tensor, "b d g g"]) -> Int[Tensor, "b n"]:
         """Token ids of frames relative to their contexts, coarse scales first, each row by row."""
         return self.quantizer.quantize(self.latent(images, context)).ids
 
-    def fuse(
-        self, latent: Float[Tensor, "b z g g"], context: Float[Tensor, "b d g g"]
-    ) -> Float[Tensor, "b d g g"]:
+    def fuse(self, latent: Float[Tensor, "b z g g"], context: Float[Tensor, "b d g g"]) -> Float[Tensor, "b d g g"]:
         """The fused map: what the frame shows, put together from its tokens' latent and the context."""
         x = self.fuse_blocks[0](self.from_latent(latent))
         return self.fuse_blocks[1](self.decoder_attention(x, context))
@@ -78,13 +72,9 @@ class Tokenizer(nn.Module):
         weight = 1.0 + 4.0 * F.max_pool2d(moved, 3, stride=1, padding=1)
         error = output - images
         reconstruction = (weight * (error.abs() + 2.0 * error.square())).mean()
-        return TokenizerLoss(
-            reconstruction + 0.25 * quantized.commitment, reconstruction, quantized.commitment, output
-        )
+        return TokenizerLoss(reconstruction + 0.25 * quantized.commitment, reconstruction, quantized.commitment, output)
 
-    def latent(
-        self, images: Float[Tensor, "b c h w"], context: Float[Tensor, "b d g g"]
-    ) -> Float[Tensor, "b z g g"]:
+    def latent(self, images: Float[Tensor, "b c h w"], context: Float[Tensor, "b d g g"]) -> Float[Tensor, "b z g g"]:
         """The map that the tokens quantise: how a frame differs from its context."""
         return self.to_latent(self.encoder_attention(self.future_encoder(images), context))
 
@@ -110,7 +100,6 @@ class MultiScaleQuantizer(nn.Module):
 
     codebook: Tensor
     usage: Tensor
-    sums: Tensor
 
     def __init__(self, config: TokenizerConfig, decay: float = 0.99):
         super().__init__()
@@ -119,10 +108,8 @@ class MultiScaleQuantizer(nn.Module):
         self.phi = nn.ModuleList(
             nn.Conv2d(config.latent_channels, config.latent_channels, 3, padding=1) for _ in config.scales
         )
-        codebook = torch.randn(config.codes, config.latent_channels) * 0.5
-        self.register_buffer("codebook", codebook)
+        self.register_buffer("codebook", torch.randn(config.codes, config.latent_channels) * 0.5)
         self.register_buffer("usage", torch.ones(config.codes))
-        self.register_buffer("sums", codebook.clone())
 
     def quantize(self, latent: Float[Tensor, "b z g g"], slips: float = 0.0) -> Quantized:
         """Token ids of a latent, coarse to fine.
@@ -178,9 +165,7 @@ class MultiScaleQuantizer(nn.Module):
     def contribution(self, ids: Int[Tensor, "b m"], index: int) -> Float[Tensor, "b z g g"]:
         """What the token map of scale number `index` adds to the latent."""
         scale = self.scales[index]
-        codes = (
-            F.embedding(ids, self.codebook).view(-1, scale, scale, self.codebook.shape[1]).permute(0, 3, 1, 2)
-        )
+        codes = F.embedding(ids, self.codebook).view(-1, scale, scale, self.codebook.shape[1]).permute(0, 3, 1, 2)
         if scale == 1:
             codes = codes.expand(-1, -1, self.grid, self.grid)
         elif scale < self.grid:
@@ -190,14 +175,14 @@ class MultiScaleQuantizer(nn.Module):
     @torch.no_grad()
     def _follow(self, vectors: Tensor, ids: Tensor) -> None:
         counts = torch.bincount(ids, minlength=len(self.codebook)).float()
-        sums = torch.zeros_like(self.codebook).index_add_(0, ids, vectors)
+        sums = (self.codebook * self.usage[:, None]).mul_(self.decay)
+        sums.index_add_(0, ids, vectors, alpha=1 - self.decay)
         self.usage.mul_(self.decay).add_(counts, alpha=1 - self.decay)
-        self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        self.codebook.copy_(sums / self.usage[:, None].clamp(min=1e-3))
         dead = self.usage < 0.02
         if dead.any():
-            reborn = vectors[torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)]
-            self.usage[dead], self.sums[dead] = 1.0, reborn
-        self.codebook.copy_(self.sums / self.usage[:, None].clamp(min=1e-3))
+            reborn = torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)
+            self.usage[dead], self.codebook[dead] = 1.0, vectors[reborn]
 
     def alive(self) -> int:
         """Codes in use: those that get more than a fiftieth of an even share."""
@@ -223,16 +208,11 @@ class CrossAttention(nn.Module):
         self.query_position = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
         self.context_position = nn.Parameter(torch.randn(grid * grid, width) * 0.02)
 
-    def forward(
-        self, x: Float[Tensor, "b d g g"], context: Float[Tensor, "b d g g"]
-    ) -> Float[Tensor, "b d g g"]:
+    def forward(self, x: Float[Tensor, "b d g g"], context: Float[Tensor, "b d g g"]) -> Float[Tensor, "b d g g"]:
         batch, width, grid, _ = x.shape
         query = self.query(_tokens(self.norm_query(x)) + self.query_position)
         key, value = self.key_value(_tokens(self.norm_context(context)) + self.context_position).chunk(2, -1)
-        heads = [
-            part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2)
-            for part in (query, key, value)
-        ]
+        heads = [part.view(batch, -1, self.heads, width // self.heads).transpose(1, 2) for part in (query, key, value)]
         attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(batch, -1, width)
         return x + self.out(attended).transpose(1, 2).reshape(batch, width, grid, grid)
 
@@ -252,7 +232,8 @@ class ResidualBlock(nn.Module):
 
 
 def _encoder(config: TokenizerConfig) -> nn.Sequential:
-    layers, previous = [], 3
+    layers: list[nn.Module] = []
+    previous = 3
     for width in config.channels:
         layers.append(nn.Conv2d(previous, width, 4, stride=2, padding=1))
         layers.append(ResidualBlock(width) if width != config.channels[0] else nn.SiLU())
@@ -261,13 +242,12 @@ def _encoder(config: TokenizerConfig) -> nn.Sequential:
 
 
 def _decoder(config: TokenizerConfig) -> nn.Sequential:
-    layers, previous = [ResidualBlock(config.width)], config.width
+    layers: list[nn.Module] = [ResidualBlock(config.width)]
+    previous = config.width
     for width in reversed(config.channels[:-1]):
         layers += [nn.Conv2d(previous, 4 * width, 3, padding=1), nn.PixelShuffle(2), ResidualBlock(width)]
         previous = width
-    return nn.Sequential(
-        *layers, _norm(previous), nn.SiLU(), nn.Conv2d(previous, 12, 3, padding=1), nn.PixelShuffle(2)
-    )
+    return nn.Sequential(*layers, _norm(previous), nn.SiLU(), nn.Conv2d(previous, 12, 3, padding=1), nn.PixelShuffle(2))
 
 
 def _norm(width: int) -> nn.GroupNorm:

@@ -14,6 +14,7 @@ terminated_t, frame_{t+1}`.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,8 +91,8 @@ class WorldState:
     def select(self, dreams: Int[Tensor, " n"]) -> "WorldState":
         """A copy with these dreams, in this order."""
         self._check_fresh()
-        tensors = {name: getattr(self, name)[dreams] for name in _TENSORS}
-        return WorldState(cache=self.cache.select(dreams), temperature=self.temperature, **tensors)
+        tensors: dict[str, Any] = {name: getattr(self, name)[dreams] for name in _TENSORS}
+        return replace(self, cache=self.cache.select(dreams), age=0, **tensors)
 
     def put(self, dreams: Int[Tensor, " n"], other: "WorldState") -> "WorldState":
         """A copy in which these dreams are replaced by those of `other`."""
@@ -120,9 +121,7 @@ class WorldState:
             version, temperature = meta["version"], meta["temperature"]
             tensors = load_bytes(blob)
         except (SafetensorError, ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short"
-            ) from None
+            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -224,9 +223,7 @@ class WorldModel(nn.Module):
         )
 
     @torch.no_grad()
-    def step(
-        self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]
-    ) -> tuple[WorldState, Outcome]:
+    def step(self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]) -> tuple[WorldState, Outcome]:
         """Dream one frame on, without making its pixels.
 
         Args:
@@ -249,11 +246,7 @@ class WorldModel(nn.Module):
         A sequence stops earning once the dream says that its episode has ended.
         """
         sequences = torch.as_tensor(action_sequences, dtype=torch.float32).to(self.device)
-        if (
-            sequences.ndim != 4
-            or sequences.shape[0] != len(state)
-            or sequences.shape[3] != self.config.action_size
-        ):
+        if sequences.ndim != 4 or sequences.shape[0] != len(state) or sequences.shape[3] != self.config.action_size:
             raise ValueError(
                 f"action sequences have shape {tuple(sequences.shape)}; {len(state)} dreams of this world take "
                 f"({len(state)}, n, horizon, {self.config.action_size})"
@@ -327,8 +320,10 @@ class WorldModel(nn.Module):
         self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
         steps = torch.full_like(counters, count - 1)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
-        maps = (part.contiguous() for part in (context, newest, fused[:, -1]))
-        return WorldState(*maps, cache, steps, seeds, counters, instruction, temperature)
+        return WorldState(
+            context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), cache,
+            steps, seeds, counters, instruction, temperature,
+        )  # fmt: skip
 
     def _step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Outcome]:
         state._check_fresh()

@@ -67,19 +67,15 @@ class DynamicsTraining:
 def train_dynamics(config: DynamicsTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
     device = pick_device(config.device)
-    data = load_episodes(config.dataset)
     torch.manual_seed(config.seed)
     world = _new_world(config).to(device)
+    data = load_episodes(config.dataset)
     world.tokenizer.eval().requires_grad_(False)
     model = world.dynamics
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     first = _resume(config, world, optimizer)
     batches = Batches(data, world.text, config, device)
-    validation = sample_segments(
-        data, data.split("validation"), 32, config.dynamics.window, np.random.default_rng(0)
-    )
+    validation = sample_segments(data, data.split("validation"), 32, config.dynamics.window, np.random.default_rng(0))
 
     extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": pick_starts(data, config.starts)}
     writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
@@ -221,9 +217,7 @@ def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: 
     for when in (0, 3, 7, 15):
         if when < len(quality):
             writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
-            writer.add_scalar(
-                f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step
-            )
+            writer.add_scalar(f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step)
     pairs = [np.concatenate([real[i], frames[i]], axis=1) for i in range(6)]
     video = np.concatenate([np.concatenate(pairs[:3], 1), np.concatenate(pairs[3:], 1)], axis=2)
     _add_gif(writer, "validation/real_above_dream", video, step)
@@ -236,4 +230,4 @@ def _add_gif(writer: SummaryWriter, tag: str, video: np.ndarray, step: int) -> N
     iio.imwrite(buffer, video, extension=".gif", duration=200, loop=0)
     height, width = video.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
-    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

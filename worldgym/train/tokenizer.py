@@ -55,10 +55,9 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
     device = pick_device(config.device)
     data = load_episodes(config.dataset)
     torch.manual_seed(config.seed)
-    model = Tokenizer(config.tokenizer).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
-    )
+    model = Tokenizer(config.tokenizer).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     first = _resume(config, model, optimizer)
     world = WorldConfig(
         name=config.out.parent.name,

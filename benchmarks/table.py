@@ -1,0 +1,101 @@
+"""Print the README's tables from benchmarks/results; `--write` puts them into the README, between its markers."""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- results: benchmarks/table.py --write -->", "<!-- /results -->"
+
+
+def load(name: str) -> dict:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def tables() -> str:
+    """The tables as markdown."""
+    return "\n".join([*dream_table(load("tabletop_dream")), "", *plan_table()])
+
+
+def dream_table(results: dict) -> list[str]:
+    m, machine = results["metrics"], results["hardware"]
+    said = m["sentences"]
+    lines = [
+        f"**Is the dream true?** {m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one real frame; "
+        "position errors are medians, in block widths.",
+        "",
+        "| steps dreamed | " + " | ".join(str(step) for step in STEPS) + " |",
+        "|---|" + "---|" * len(STEPS),
+        row("PSNR, dB", [f"{m['psnr'][s - 1]:.1f}" for s in STEPS]),
+        row("... above repeating the first frame", [f"{m['psnr_gain'][s - 1]:+.1f}" for s in STEPS]),
+        row("pusher's position error", [f"{m['pusher_error_blocks'][s - 1]:.2f}" for s in STEPS]),
+        row("moved blocks' position error", [f"{m['moved_block_error_blocks'][s - 1]:.2f}" for s in STEPS]),
+        row("... had they stayed", [f"{m['moved_block_error_blocks_if_still'][s - 1]:.2f}" for s in STEPS]),
+        row("reward, correlation with MuJoCo's", [f"{m['reward_correlation'][s - 1]:.3f}" for s in STEPS]),
+        "",
+        f"Tokenizer reconstruction {m['reconstruction_psnr']:.1f} dB; reward correlation over all steps "
+        f"{m['reward_correlation_all_steps']:.3f}; uncertainty against true error, rank correlation: token entropy "
+        f"{m['uncertainty_rank_correlation']['token_entropy']:.2f}, reward ensemble "
+        f"{m['uncertainty_rank_correlation']['reward_disagreement']:.2f}.",
+        f'A sentence ("push the red block left") moves the named block the commanded way in {said["obeyed"]} of the '
+        f"{said['cases_where_it_really_moved']} held-out cases where it does in MuJoCo ({percent(said['rate'])}, "
+        f"95% interval {interval(said['interval'])}).",
+        "",
+        f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}.",
+    ]
+    return lines
+
+
+def plan_table() -> list[str]:
+    lines = [
+        "**Can it be planned in?** Success in MuJoCo of the same CEM with the same budget, 50 seeded episodes each, "
+        "95% intervals.",
+        "",
+        "| planned on | reach | push to a place | seconds a decision |",
+        "|---|---|---|---|",
+    ]
+    for name, label in (("dream", "the dream"), ("mujoco", "true physics"), ("random", "nothing: random actions")):
+        cells = []
+        for task in ("reach", "push"):
+            m = load(f"tabletop_plan_{task}_{name}")["metrics"]
+            cells.append(f"{percent(m['success_rate'])} ({interval(m['success_interval'])})")
+        seconds = load(f"tabletop_plan_push_{name}")["metrics"]["seconds_per_decision"]
+        cells.append("-" if seconds is None else f"{seconds:.2f}")
+        lines.append(row(label, cells))
+    budget = load("tabletop_plan_push_dream")["metrics"]["budget"]
+    lines += [
+        "",
+        f"Horizon {budget['horizon']}, {budget['samples']} samples, {budget['iterations']} iterations, a decision every "
+        f"{budget['replan_every']} steps. All of it: `benchmarks/tabletop.sh`.",
+    ]
+    return lines
+
+
+STEPS = (1, 2, 4, 8, 12, 16)
+
+
+def row(label: str, cells: list[str]) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def percent(rate: float) -> str:
+    return f"{rate:.0%}"
+
+
+def interval(bounds: list[float]) -> str:
+    return f"{bounds[0]:.0%} to {bounds[1]:.0%}"
+
+
+def main() -> None:
+    text = tables()
+    if "--write" not in sys.argv:
+        print(text)
+        return
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
