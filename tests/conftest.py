@@ -1,0 +1,103 @@
+"""A tiny world for tests: the real classes at toy size, random weights, a second of CPU."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldgym.checkpoint import save_checkpoint
+from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
+from worldgym.text import PhraseTokenizer
+from worldgym.world import WorldModel
+
+PHRASES = ("push the red block left", "move up", "stay still", "reach the centre")
+
+
+def tiny_config(predict: str = "in_place", window: int = 4) -> WorldConfig:
+    return WorldConfig(
+        name="tiny",
+        action_size=2,
+        instructions=("reach the centre", "push the red block to the centre"),
+        phrases=PHRASES,
+        frames_per_action=3,
+        tokenizer=TokenizerConfig(resolution=64, channels=(8, 16, 16), latent_channels=4, codes=32, heads=2),
+        dynamics=DynamicsConfig(
+            layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, predict=predict, head_width=32, head_layers=1,
+            window=window, vocabulary=280, outcome_heads=2,
+        ),
+    )  # fmt: skip
+
+
+def tiny_world(predict: str = "in_place", window: int = 4) -> WorldModel:
+    torch.manual_seed(0)
+    config = tiny_config(predict, window)
+    text = PhraseTokenizer.train((*config.phrases, *config.instructions), config.dynamics.vocabulary)
+    return WorldModel(config, text).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def make_world():
+    """`tiny_world(predict, window)` for tests that need another one."""
+    return tiny_world
+
+
+@pytest.fixture(params=["in_place", "queries"])
+def world(request) -> WorldModel:
+    return tiny_world(request.param)
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    """Four pictures in a row for each of three dreams, [3, 4, 64, 64, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (3, 4, 64, 64, 3), np.uint8)
+
+
+@pytest.fixture
+def actions() -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (3, 12, 2)).astype(np.float32)
+
+
+def write_world(folder: Path, world: WorldModel, ends: bool = False) -> Path:
+    """A checkpoint as training leaves one, with five starting frames, the first of which is solved.
+
+    Its dreams end at the first step or, with `ends=False`, never: what random weights say is neither.
+    """
+    with torch.no_grad():
+        for member in world.dynamics.outcome_heads.members:
+            member.outer[-1].bias[2] = 20.0 if ends else -20.0
+    starts, solved = io.BytesIO(), np.zeros((5, len(world.config.instructions)), bool)
+    solved[0] = True
+    frames = np.random.default_rng(2).integers(0, 256, (5, 64, 64, 3), np.uint8)
+    np.savez_compressed(starts, frames=frames, successes=solved)
+    extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts.getvalue()}
+    save_checkpoint(folder, world.config, world.state_dict(), "world", extras)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """The tiny world on disk, to be left as it is."""
+    return write_world(tmp_path_factory.mktemp("worlds") / "tiny", tiny_world())
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path):
+    """`write_world`, into this test's own folder."""
+
+    def write(world: WorldModel | None = None, ends: bool = False) -> Path:
+        return write_world(tmp_path / "world", tiny_world() if world is None else world, ends)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """Id of a recording of 20 short episodes, of which 18 train, one validates and one tests."""
+    from worldgym.envs_real.tabletop_record import RecordConfig, record  # brings MuJoCo
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("datasets")))
+        record(RecordConfig("test/tabletop-v0", episodes=20, steps=12, workers=1))
+        yield "test/tabletop-v0"

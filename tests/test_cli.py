@@ -1,0 +1,58 @@
+"""The command line: what a user types, and what a user's mistake looks like."""
+
+import json
+import sys
+
+import pytest
+
+from worldgym import cli
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["worldgym", *arguments])
+    cli.main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["evaluate", "atlantis"], "unknown world 'atlantis'"),
+        (["plan", "tabletop", "--instruction", "fly *"], "no instruction"),
+        (["export", "nowhere", "somewhere"], "no checkpoint"),
+        (["train", "dynamics", "--tokenizer", "nowhere"], "no checkpoint"),
+        (["evaluate", "tabletop", "--episodes", "0"], "episodes"),
+    ],
+)
+def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
+    report, file = tmp_path / "report", tmp_path / "figures.json"
+    run(
+        monkeypatch, "evaluate", "tabletop", "--episodes", "4", "--steps", "3", "--sentences", "1", "--seed", "5",
+        "--json", str(file), "--report", str(report),
+    )  # fmt: skip
+    written = json.loads(file.read_text())
+    assert set(written) == {"command", "commit", "seed", "hardware", "metrics"}
+    assert written["seed"] == 5
+    assert "evaluate tabletop" in written["command"]
+    assert len(written["metrics"]["psnr"]) == 3
+    assert {path.name for path in report.iterdir()} == {"horizon.png", "dream.gif"}
+
+
+def test_plan_acts_in_mujoco(monkeypatch, tmp_path):
+    file, video = tmp_path / "plan.json", tmp_path / "plan.gif"
+    run(
+        monkeypatch, "plan", "tabletop", "--on", "dream", "--instruction", "reach the centre", "--episodes", "1",
+        "--samples", "8", "--iterations", "1", "--json", str(file), "--video", str(video),
+    )  # fmt: skip
+    metrics = json.loads(file.read_text())["metrics"]
+    assert metrics["instructions"] == ["reach the centre"]
+    assert len(metrics["by_episode"]) == 1
+    assert video.stat().st_size > 0

@@ -1,0 +1,461 @@
+"""The dream behind the Gymnasium API."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+
+from worldgym.env import DreamEnv
+from worldgym.envs_real.tabletop import TabletopEnv
+from worldgym.world import WorldModel
+
+STILL = np.zeros(2, np.float32)
+FRAME = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.fixture
+def dream(checkpoint):
+    """Makes dreams of the tiny world."""
+    return lambda **arguments: DreamEnv(str(checkpoint), device="cpu", **arguments)
+
+
+def play(env, actions):
+    """Steps through the actions: frames [t, ...] and rewards [t]."""
+    steps = [env.step(action) for action in actions]
+    return np.stack([step[0] for step in steps]), np.array([step[1] for step in steps])
+
+
+def wander(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+# -- the Gymnasium contract ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["vector", "text", "discrete"])
+def test_gymnasium_accepts_it(checkpoint, mode):
+    env = gym.make("worldgym/Dream-v0", world=str(checkpoint), action_mode=mode, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    env.close()
+
+
+@pytest.mark.parametrize("mode", ["vector", "discrete"])
+def test_stable_baselines_accepts_it(checkpoint, mode):
+    env = gym.make("worldgym/Dream-v0", world=str(checkpoint), action_mode=mode)
+    check_env_for_sb3(env)
+    env.close()
+
+
+def test_a_step_returns_plain_python_values(dream):
+    env = dream()
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert info == {"success": False, "uncertainty": 0.0, "num_frames": 0}
+    observation, reward, terminated, truncated, info = env.step(STILL)
+    assert env.observation_space.contains(observation)
+    assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
+    assert {key: type(value) for key, value in info.items()} == {
+        "success": bool, "uncertainty": float, "num_frames": int
+    }  # fmt: skip
+    assert np.array_equal(env.render(), observation)
+
+
+def test_time_runs_out_after_forty_steps(checkpoint):
+    env = gym.make("worldgym/Dream-v0", world=str(checkpoint))
+    env.reset(seed=0)
+    assert [env.step(STILL)[2:4] for _ in range(40)] == [(False, False)] * 39 + [(False, True)]
+
+
+def test_a_dream_that_says_so_ends(write_checkpoint):
+    env = DreamEnv(str(write_checkpoint(ends=True)), device="cpu")
+    env.reset(seed=0)
+    assert env.step(STILL)[2] is True
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_seed_decides_the_dream(dream, temperature):
+    env = dream(temperature=temperature)
+    dreams = []
+    for seed in (3, 3, 4):
+        first, _ = env.reset(seed=seed)
+        frames, rewards = play(env, wander(3))
+        dreams.append((np.concatenate([first[None], frames]), rewards))
+    one, same, other = dreams
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_with_temperature_seeds_part_from_the_same_start(dream):
+    env, parts = dream(temperature=1.0), []
+    for seed in (0, 1):
+        first, _ = env.reset(seed=seed, options={"frames": FRAME[None]})
+        parts.append((first, play(env, wander(2))[0]))
+    assert np.array_equal(parts[0][0], parts[1][0])
+    assert not np.array_equal(parts[0][1], parts[1][1])
+
+
+def test_dreaming_leaves_torch_its_own_chances(dream):
+    env = dream(temperature=1.0)
+    before = torch.get_rng_state()
+    env.reset(seed=0)
+    env.step(STILL)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_dream_outlasts_its_window(dream):
+    env = dream(temperature=1.0)
+    env.reset(seed=0)
+    frames, rewards = play(env, wander(4 * env.world.config.dynamics.window))
+    assert np.isfinite(rewards).all()
+    assert len({frame.tobytes() for frame in frames}) == len(frames)
+
+
+# -- starting ------------------------------------------------------------------------------------------------
+
+
+def test_it_starts_from_unsolved_bundled_frames(dream, checkpoint):
+    env = dream()
+    with np.load(checkpoint / "starts.npz") as file:
+        frames = file["frames"]
+    pictures = [env.reset(options={"frames": frame[None]})[0].tobytes() for frame in frames]
+    assert len(set(pictures)) == len(pictures)
+    drawn = {env.reset(seed=seed)[0].tobytes() for seed in range(40)}
+    assert drawn == set(pictures[1:])  # the first is solved
+
+
+def test_it_starts_from_what_was_really_seen(dream, frames, actions):
+    """Past the end of its window, too, the environment dreams what the world model dreams."""
+    env = dream()
+    found, _ = env.reset(seed=0, options={"frames": frames[0], "actions": actions[0, :3]})
+    state = env.world.start(frames[:1], actions[:1, :3])
+    assert np.array_equal(found, env.world.render(state)[0].numpy())
+    for action in actions[0, 3:9]:
+        state, outcome = env.world.step(state, action[None])
+        found, reward, *_ = env.step(action)
+        assert np.array_equal(found, env.world.render(state)[0].numpy())
+        assert reward == float(outcome.reward)
+
+
+def test_it_starts_from_arrays_that_it_may_not_write_to(dream, frames, actions):
+    """As slices of a memory-mapped dataset are."""
+    env = dream()
+    expected, _ = env.reset(seed=0, options={"frames": frames[0], "actions": actions[0, :3]})
+    frames.flags.writeable = actions.flags.writeable = False
+    found, _ = env.reset(seed=0, options={"frames": frames[0], "actions": actions[0, :3]})
+    assert np.array_equal(found, expected)
+    env.step(actions[0, 3])
+
+
+def test_the_past_matters(dream, frames, actions):
+    env = dream()
+    env.reset(seed=0, options={"frames": frames[0, :2], "actions": actions[0, :1]})
+    one = env.step(STILL)[1]
+    env.reset(seed=0, options={"frames": frames[0, :2], "actions": -actions[0, :1]})
+    assert env.step(STILL)[1] != one
+
+
+def test_the_instruction_decides_the_reward(dream):
+    rewards = []
+    for instruction in ("reach the centre", "push the red block to the centre"):
+        env = dream(instruction=instruction)
+        assert env.instruction == instruction
+        env.reset(seed=0, options={"frames": FRAME[None]})
+        rewards.append(env.step(STILL)[1])
+        env.reset(seed=0, options={"frames": FRAME[None], "instruction": "reach the centre"})
+        assert env.step(STILL)[1] == rewards[0]
+        env.reset(seed=0, options={"frames": FRAME[None]})  # the instruction stays
+        assert env.step(STILL)[1] == rewards[0]
+    assert rewards[0] != rewards[1]
+
+
+def test_without_bundled_frames_it_asks_for_some(write_checkpoint):
+    folder = write_checkpoint()
+    (folder / "starts.npz").unlink()
+    env = DreamEnv(str(folder), device="cpu")
+    with pytest.raises(ValueError, match=r"starts\.npz"):
+        env.reset(seed=0)
+    env.reset(options={"frames": FRAME[None]})
+    env.step(STILL)
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sentence_covers_its_frames_and_sums_their_rewards(dream):
+    text, core = dream(action_mode="text"), dream()
+    text.reset(seed=0), core.reset(seed=0)
+    state, total = core._state, 0.0
+    for _ in range(3):
+        state, outcome = core.world.step(state, ["move up"])
+        total += float(outcome.reward)
+    frame, reward, _, _, info = text.step("move up")
+    assert info["num_frames"] == text.world.config.frames_per_action == 3
+    assert reward == pytest.approx(total)
+    assert np.array_equal(frame, core.world.render(state)[0].numpy())
+
+
+def test_a_sentence_ends_with_the_dream(write_checkpoint):
+    env = DreamEnv(str(write_checkpoint(ends=True)), action_mode="text", device="cpu")
+    env.reset(seed=0)
+    _, _, terminated, _, info = env.step("move up")
+    assert terminated and info["num_frames"] == 1
+
+
+@pytest.mark.parametrize(("sentence", "known"), [("move up", True), ("fly to the moon", False), ("", False)])
+def test_it_says_whether_it_knows_a_sentence(dream, sentence, known):
+    """And dreams on from an unknown one all the same."""
+    env = dream(action_mode="text")
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step(sentence)
+    assert info["action_ok"] is known
+    assert np.isfinite(reward) and info["num_frames"] == 3
+
+
+def test_an_index_is_its_sentence(dream):
+    text, discrete = dream(action_mode="text"), dream(action_mode="discrete")
+    text.reset(seed=0), discrete.reset(seed=0)
+    assert discrete.action_space.n == len(discrete.phrases)
+    one, other = text.step(discrete.phrases[2]), discrete.step(np.int64(2))
+    assert np.array_equal(one[0], other[0]) and one[1] == other[1]
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"world": "atlantis"}, "unknown world 'atlantis'"),
+        ({"instruction": "fly"}, "unknown instruction 'fly'.*for instance: reach the centre"),
+        ({"action_mode": "voice"}, "action_mode.*voice"),
+        ({"render_mode": "human"}, "render_mode.*human"),
+        ({"device": "abacus"}, "device 'abacus'"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+    ],
+)
+def test_a_dream_that_cannot_be_is_refused(checkpoint, arguments, says):
+    # TypeError: the type checks of these tests refuse a wrong Literal before the environment does.
+    with pytest.raises((ValueError, TypeError), match=f"(?s){says}"):
+        DreamEnv(**{"world": str(checkpoint), **arguments}).reset(seed=0)
+
+
+@pytest.mark.parametrize("use", ["render", "snapshot", "step"])
+def test_before_reset_it_asks_for_one(dream, use):
+    env = dream()
+    with pytest.raises(gym.error.ResetNeeded, match=r"reset\(\)"):
+        env.step(STILL) if use == "step" else getattr(env, use)()
+    env.reset(seed=0)
+    env.step(STILL)
+
+
+@pytest.mark.parametrize(
+    ("mode", "action", "error", "says"),
+    [
+        ("vector", np.zeros(3, np.float32), ValueError, r"shape \(3,\); this world takes \(2,\)"),
+        ("vector", np.zeros((1, 2), np.float32), ValueError, r"shape \(1, 2\)"),
+        ("vector", np.array([np.nan, 0], np.float32), ValueError, "not finite"),
+        ("vector", np.array([0, np.inf], np.float32), ValueError, "not finite"),
+        ("vector", "move up", TypeError, "dtype"),
+        ("vector", None, TypeError, "dtype"),
+        ("vector", np.array([True, False]), TypeError, "dtype bool"),
+        ("text", 3, TypeError, "takes a sentence; got int 3"),
+        ("text", ["move up"], TypeError, "takes a sentence; got list"),
+        ("discrete", 4, ValueError, "index below 4"),
+        ("discrete", -1, ValueError, "index below 4"),
+        ("discrete", "move up", ValueError, "index below 4"),
+    ],
+)
+def test_bad_actions_are_refused_and_harmless(dream, mode, action, error, says):
+    env = dream(action_mode=mode)
+    env.reset(seed=0)
+    before = env.snapshot()
+    with pytest.raises(error, match=says):
+        env.step(action)
+    assert env.snapshot() == before
+    env.step(env.action_space.sample())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"frames": np.zeros((1, 32, 32, 3), np.uint8)}, ValueError, r"have shape \(1, 1, 32, 32, 3\)"),
+        ({"frames": FRAME}, ValueError, "frames have shape"),
+        ({"frames": np.zeros((0, 64, 64, 3), np.uint8)}, ValueError, "frames have shape"),
+        ({"frames": FRAME[None].astype(np.float32)}, TypeError, "uint8"),
+        ({"frames": np.stack([FRAME, FRAME])}, ValueError, "2 frames"),
+        ({"frames": FRAME[None], "actions": np.zeros((1, 2), np.float32)}, ValueError, "1 frames"),
+        ({"frames": np.stack([FRAME, FRAME]), "actions": np.full((1, 2), np.nan)}, ValueError, "finite"),
+        ({"frames": np.stack([FRAME, FRAME]), "actions": np.zeros((1, 3))}, ValueError, "actions have shape"),
+        ({"actions": np.zeros((1, 2), np.float32)}, ValueError, "frames"),
+        ({"instruction": "fly"}, ValueError, "unknown instruction 'fly'"),
+        ({"colour": "red"}, ValueError, r"unknown reset options \['colour'\]; known are"),
+    ],
+    ids=[
+        "small", "no time", "no frames", "float", "no actions", "an action too many", "nan", "wide actions",
+        "actions alone", "instruction", "option",
+    ],
+)  # fmt: skip
+def test_bad_starts_are_refused_and_harmless(dream, options, error, says):
+    env = dream()
+    env.reset(seed=0)
+    with pytest.raises(error, match=says):
+        env.reset(seed=0, options=options)
+    assert env.instruction == "reach the centre"
+    env.step(STILL)
+    env.reset(seed=0)
+
+
+# -- snapshots -----------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_continues_exactly(dream):
+    env = dream(temperature=1.0)
+    env.reset(seed=0, options={"instruction": "push the red block to the centre"})
+    frame = play(env, wander(3))[0][-1]
+    blob = env.snapshot()
+    expected = play(env, wander(6, seed=1))
+    again, _ = env.reset()
+
+    for target in (env, dream()):
+        target.reset(seed=5, options={"instruction": "reach the centre"})
+        target.restore(blob)
+        assert target.instruction == "push the red block to the centre"
+        assert np.array_equal(target.render(), frame)
+        found = play(target, wander(6, seed=1))
+        assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+        assert np.array_equal(target.reset()[0], again)  # so does the next episode
+
+
+def test_a_snapshot_can_be_restored_before_any_reset(dream):
+    env, fresh = dream(), dream()
+    env.reset(seed=0)
+    fresh.restore(env.snapshot())
+    assert np.array_equal(fresh.render(), env.render())
+    assert fresh.step(STILL)[1] == env.step(STILL)[1]
+
+
+ELSEWHERE = """
+import hashlib, sys
+import numpy as np
+from worldgym.env import DreamEnv
+env = DreamEnv(sys.argv[1], device="cpu")
+env.restore(open(sys.argv[2], "rb").read())
+digest = hashlib.sha256()
+for action in np.random.default_rng(1).uniform(-1, 1, (6, 2)).astype(np.float32):
+    frame, reward, *_ = env.step(action)
+    digest.update(frame.tobytes() + np.float64(reward).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_a_snapshot_continues_exactly_in_another_process(dream, checkpoint, tmp_path):
+    env = dream(temperature=1.0)
+    env.reset(seed=0)
+    play(env, wander(3))
+    (tmp_path / "snapshot").write_bytes(env.snapshot())
+    digest = hashlib.sha256()
+    for frame, reward in zip(*play(env, wander(6, seed=1)), strict=True):
+        digest.update(frame.tobytes() + np.float64(reward).tobytes())
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(checkpoint), str(tmp_path / "snapshot")],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert elsewhere.stdout.split()[-1] == digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda env: b"",
+        lambda env: b"nonsense",
+        lambda env: b"[1, 2]\n" + bytes(100),
+        lambda env: env.snapshot()[:100],
+        lambda env: env.snapshot()[:-10],
+        lambda env: env.snapshot() + b"more",
+        lambda env: env.snapshot().replace(b'"version": 1', b'"version": 99', 1),
+        lambda env: env.snapshot().replace(b'"tiny"', b'"huge"', 1),
+        lambda env: env.snapshot().replace(b'"random"', b'"radnom"', 1),
+        lambda env: env.snapshot().replace(b"reach the centre", b"fly to the moon!", 1),
+        lambda env: env._state.snapshot(),
+        lambda env: _of_the_real_table(),
+    ],
+    ids=[
+        "empty", "nonsense", "foreign", "cut header", "cut body", "too long", "version", "another world",
+        "no random", "instruction", "a core state", "the real table",
+    ],
+)  # fmt: skip
+def test_a_spoilt_snapshot_is_refused_and_harmless(dream, spoil):
+    env = dream()
+    env.reset(seed=0)
+    spoilt = spoil(env)
+    play(env, wander(2))
+    before = env.snapshot()
+    with pytest.raises(ValueError, match=r"snapshot|instruction"):
+        env.restore(spoilt)
+    assert env.snapshot() == before
+    env.step(STILL)
+
+
+def _of_the_real_table() -> bytes:
+    env = TabletopEnv()
+    env.reset(seed=0)
+    blob = env.snapshot()
+    env.close()
+    return blob
+
+
+def test_a_snapshot_of_a_world_of_another_size_is_refused_and_harmless(dream, write_checkpoint, make_world):
+    """Also where both go by the same name, as after training it anew."""
+    env, other = dream(), DreamEnv(str(write_checkpoint(make_world(window=8))), device="cpu")
+    env.reset(seed=0), other.reset(seed=0)
+    play(other, wander(6))
+    with pytest.raises(ValueError, match="snapshot"):
+        env.restore(other.snapshot())
+    play(env, wander(6))
+
+
+# -- sharing -------------------------------------------------------------------------------------------------
+
+
+def test_environments_share_their_weights_and_nothing_else(dream):
+    one, other = dream(), dream(action_mode="text")
+    assert one.world is other.world
+    one.reset(seed=0)
+    expected = play(one, wander(3))
+    one.reset(seed=0), other.reset(seed=1)
+    frames, rewards = [], []
+    for action in wander(3):
+        frame, reward, *_ = one.step(action)
+        other.step("move up")
+        frames.append(frame), rewards.append(reward)
+    assert np.array_equal(np.stack(frames), expected[0]) and np.array_equal(rewards, expected[1])
+
+
+def test_closing_one_leaves_the_others_running(checkpoint):
+    one, other = (gym.make("worldgym/Dream-v0", world=str(checkpoint)) for _ in range(2))
+    one.reset(seed=0), other.reset(seed=0)
+    expected = other.step(STILL)[0]
+    one.close(), one.close()
+    other.reset(seed=0)
+    assert np.array_equal(other.step(STILL)[0], expected)
+
+
+def test_worlds_of_two_folders_do_not_mix(dream, write_checkpoint, make_world):
+    tiny = make_world()
+    retrained = WorldModel(replace(tiny.config, name="other"), tiny.text).eval().requires_grad_(False)
+    other = DreamEnv(str(write_checkpoint(retrained)), device="cpu")
+    env = dream()
+    env.reset(seed=0, options={"frames": FRAME[None]}), other.reset(seed=0, options={"frames": FRAME[None]})
+    assert env.world.config.name == "tiny" and other.world.config.name == "other"
+    assert not np.array_equal(env.step(STILL)[0], other.step(STILL)[0])

@@ -1,0 +1,233 @@
+"""The two training loops, on a recording of a few seconds and networks of toy size."""
+
+import contextlib
+import io
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from worldgym.checkpoint import load_config
+from worldgym.config import DynamicsConfig, TokenizerConfig
+from worldgym.data import load_episodes
+from worldgym.env import DreamEnv
+from worldgym.train import dynamics as dynamics_module
+from worldgym.train import tokenizer as tokenizer_module
+from worldgym.train.dynamics import DynamicsTraining, train_dynamics
+from worldgym.train.tokenizer import TokenizerTraining, schedule, train_tokenizer
+from worldgym.world import WorldModel
+
+TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)
+DYNAMICS = DynamicsConfig(
+    layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, head_width=32, head_layers=1, window=4,
+    outcome_heads=2,
+)  # fmt: skip
+
+LONG = {"steps": 51, "learning_rate": 4e-3}
+"""Enough to have learned something."""
+
+
+class Killed(BaseException):
+    """What the operating system does, as far as a test can."""
+
+
+def tokenizer_training(dataset: str, root: Path, **arguments) -> TokenizerTraining:
+    return TokenizerTraining(
+        dataset, root / "tokenizer", batch=8, device="cpu", **{"tokenizer": TOKENIZER, **arguments}
+    )
+
+
+def dynamics_training(dataset: str, root: Path, tokenizer: Path, **arguments) -> DynamicsTraining:
+    return DynamicsTraining(
+        dataset, tokenizer, root / "world", batch=4, device="cpu", **{"dynamics": DYNAMICS, **arguments}
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, dataset) -> Path:
+    """A folder with a tokenizer and a world."""
+    root = tmp_path_factory.mktemp("runs") / "toy"
+    out = train_tokenizer(tokenizer_training(dataset, root, **LONG))
+    assert out == root / "tokenizer"
+    out = train_dynamics(dynamics_training(dataset, root, root / "tokenizer", **LONG))
+    assert out == root / "world"
+    return root
+
+
+def killed_at(monkeypatch, module, train, config, when: int) -> None:
+    """Train until just before the given step, then die."""
+
+    def stop(step, steps):
+        if step == when:
+            raise Killed
+        return schedule(step, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "schedule", stop)
+        with pytest.raises(Killed):
+            train(config)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for name in ("model.safetensors", "training.safetensors"):
+        expected, found = load_file(one / name), load_file(other / name)
+        assert expected.keys() == found.keys()
+        different = [key for key in expected if not torch.equal(expected[key], found[key])]
+        assert not different, name
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+# -- learning ------------------------------------------------------------------------------------------------
+
+
+def test_the_tokenizer_learns(trained):
+    logged = events(trained / "tensorboard" / "tokenizer").Scalars("loss/reconstruction")
+    losses = [event.value for event in logged]
+    assert losses[-1] < 0.85 * losses[0], losses
+
+
+@pytest.mark.parametrize("name", ["tokens", "scale_1", "reward", "success", "terminated"])
+def test_the_dynamics_learn(trained, name):
+    losses = [event.value for event in events(trained / "tensorboard" / "dynamics").Scalars(f"loss/{name}")]
+    assert losses[-1] < 0.95 * losses[0], losses
+
+
+def test_the_tokenizer_stays_as_it_was(trained):
+    tokenizer, world = (load_file(trained / name / "model.safetensors") for name in ("tokenizer", "world"))
+    assert all(torch.equal(world[f"tokenizer.{name}"], weight) for name, weight in tokenizer.items())
+
+
+def test_what_was_trained_dreams(trained, dataset):
+    data = load_episodes(dataset)
+    world = WorldModel.load(str(trained / "world"), "cpu")
+    config = world.config
+    assert (config.name, config.twin, config.action_size) == ("toy", "worldgym/TabletopMuJoCo-v0", 2)
+    assert (config.instructions, config.phrases) == (data.instructions, data.phrase_list)
+    assert (config.tokenizer, config.dynamics, config.frames_per_action) == (TOKENIZER, DYNAMICS, 16)
+    env = DreamEnv(str(trained / "world"), "reach the top left corner", device="cpu")
+    first, _ = env.reset(seed=0)
+    (start,) = data.split("test")
+    state = world.start(data.frames[[[data.starts[start]]]])  # the one test episode's first frame
+    assert np.array_equal(first, world.render(state)[0].numpy())
+    for _ in range(6):
+        frame, reward, *_ = env.step(env.action_space.sample())
+        assert np.isfinite(reward) and frame.dtype == np.uint8
+
+
+def test_it_can_be_watched(trained):
+    """Scalars, pictures and a video for TensorBoard."""
+    tokenizer, dynamics = (events(trained / "tensorboard" / name) for name in ("tokenizer", "dynamics"))
+    assert {"validation/psnr", "speed/frames_per_second"} <= set(tokenizer.Tags()["scalars"])
+    assert {"validation/psnr_step_1", "loss/gradient_norm"} <= set(dynamics.Tags()["scalars"])
+    (picture,) = tokenizer.Images("validation/context_real_tokens")
+    assert iio.imread(io.BytesIO(picture.encoded_image_string)).shape == (3 * 64, 12 * 64, 3)
+    (video,) = dynamics.Images("validation/real_above_dream")
+    shown = iio.imread(io.BytesIO(video.encoded_image_string), index=None)
+    assert len(shown) == DYNAMICS.window and shown.shape[-1] == 3
+
+
+@pytest.mark.parametrize("total", [1000, 5000])
+def test_the_learning_rate_warms_up_and_cools_down(total):
+    rates = [schedule(step, total) for step in range(total)]
+    assert 0 < rates[0] < 0.01
+    assert 0.9 < max(rates) <= 1 and rates.index(max(rates)) < 250
+    assert rates[-1] == pytest.approx(0.05, abs=0.01)
+
+
+# -- dying and going on --------------------------------------------------------------------------------------
+
+
+def test_a_killed_tokenizer_training_ends_up_the_same(tmp_path, dataset, monkeypatch):
+    whole = tokenizer_training(dataset, tmp_path / "whole", steps=6, evaluate_every=3)
+    halved = replace(whole, out=tmp_path / "halved" / "tokenizer")
+    train_tokenizer(whole)
+    killed_at(monkeypatch, tokenizer_module, train_tokenizer, halved, when=5)  # two steps are lost
+    train_tokenizer(halved)
+    assert_same(whole.out, halved.out)
+
+
+def test_a_killed_dynamics_training_ends_up_the_same(tmp_path, dataset, trained, monkeypatch):
+    tokenizer = trained / "tokenizer"
+    whole = dynamics_training(dataset, tmp_path / "whole", tokenizer, steps=6, evaluate_every=3)
+    halved = replace(whole, out=tmp_path / "halved" / "world")
+    train_dynamics(whole)
+    killed_at(monkeypatch, dynamics_module, train_dynamics, halved, when=5)
+    train_dynamics(halved)
+    assert_same(whole.out, halved.out)
+
+
+def test_a_training_killed_while_saving_goes_on(tmp_path, dataset, monkeypatch, capsys):
+    """Not from the beginning: between the renames of a second save there is a checkpoint, too."""
+    config = tokenizer_training(dataset, tmp_path, steps=4, evaluate_every=2)
+    rename, renamed = os.rename, []
+
+    def stop(*args):
+        renamed.append(args)
+        if len(renamed) == 3:
+            raise Killed
+        rename(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", stop)
+        patch.setattr(os, "replace", stop)
+        with contextlib.suppress(Killed):
+            train_tokenizer(config)
+    capsys.readouterr()
+    train_tokenizer(config)
+    assert f"resuming {config.out} at step" in capsys.readouterr().out
+
+
+def test_codes_are_reborn_the_same_after_a_kill(tmp_path, dataset, monkeypatch):
+    """Two groups of unused codes die, one before and one after the kill, and are replaced at random."""
+    whole = tokenizer_training(dataset, tmp_path / "whole", steps=8, evaluate_every=2)
+    halved = replace(whole, out=tmp_path / "halved" / "tokenizer")
+    killed_at(monkeypatch, tokenizer_module, train_tokenizer, whole, when=2)
+    # Cloned: what load_file returns lives in the file that is about to be overwritten.
+    weights = {name: tensor.clone() for name, tensor in load_file(whole.out / "model.safetensors").items()}
+    weights["quantizer.codebook"][:10] = 1000.0  # far from everything
+    weights["quantizer.usage"][:5], weights["quantizer.usage"][5:10] = 0.0203, 0.0208  # dead in 2 and 4 steps
+    save_file(weights, whole.out / "model.safetensors")
+    shutil.copytree(whole.out, halved.out)
+    train_tokenizer(whole)
+    killed_at(monkeypatch, tokenizer_module, train_tokenizer, halved, when=4)
+    train_tokenizer(halved)
+    assert load_file(whole.out / "model.safetensors")["quantizer.codebook"].abs().max() < 100  # all reborn
+    assert_same(whole.out, halved.out)
+
+
+def test_a_finished_training_is_left_alone(trained, dataset):
+    before = {path: path.stat().st_mtime_ns for path in trained.glob("*/model.safetensors")}
+    assert len(before) == 2
+    train_tokenizer(tokenizer_training(dataset, trained, **LONG))
+    train_dynamics(dynamics_training(dataset, trained, trained / "tokenizer", **LONG))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_tokenizer_is_not_resumed(trained, dataset):
+    with pytest.raises(ValueError, match=r"holds another tokenizer.*choose another --out"):
+        train_tokenizer(tokenizer_training(dataset, trained, tokenizer=replace(TOKENIZER, codes=64)))
+    assert load_config(trained / "tokenizer")[0].tokenizer == TOKENIZER
+
+
+def test_another_world_is_not_resumed(trained, dataset):
+    other = replace(DYNAMICS, window=8)
+    with pytest.raises(ValueError, match=r"holds another world.*choose another --out"):
+        train_dynamics(dynamics_training(dataset, trained, trained / "tokenizer", dynamics=other))
+    assert load_config(trained / "world")[0].dynamics == DYNAMICS
+
+
+def test_dynamics_need_a_tokenizer(tmp_path, dataset):
+    with pytest.raises(FileNotFoundError, match="tokenizer is no checkpoint"):
+        train_dynamics(dynamics_training(dataset, tmp_path, tmp_path / "tokenizer"))

@@ -1,0 +1,205 @@
+"""The core contract: what a world model promises about its states."""
+
+import numpy as np
+import pytest
+import torch
+
+from worldgym.world import WorldState
+
+
+def dream(world, state, actions):
+    """Steps with the given actions [b, t, a]: frames [t, b, ...] and rewards [t, b]."""
+    frames, rewards = [], []
+    for when in range(actions.shape[1]):
+        state, outcome = world.step(state, actions[:, when])
+        frames.append(world.render(state)), rewards.append(outcome.reward)
+    return torch.stack(frames), torch.stack(rewards)
+
+
+def test_cached_steps_equal_one_uncached_pass(world, frames, actions):
+    """Prefilling t frames, and stepping through them with the cache, leave the same keys and values."""
+    prefilled = world.start(frames[:, :3], actions[:, :2])
+    images = torch.as_tensor(frames[:, :3])
+    stepped = world.start(frames[:, :1])
+    for when in range(2):
+        aligned = world.dynamics.predict(
+            stepped.cache,
+            stepped.steps + when,
+            _fused(world, images[:, 0], images[:, when]),
+            _embed(world, actions[:, when]),
+        )
+        assert torch.isfinite(aligned).all()
+    used = world.dynamics.layout.capacity(2)
+    for name in ("keys", "values"):
+        one, many = (getattr(s.cache, name)[:, :, :, :used] for s in (prefilled, stepped))
+        torch.testing.assert_close(one, many, atol=1e-5, rtol=1e-4)
+
+
+def test_training_sees_what_dreaming_sees(world, frames, actions):
+    """The teacher-forced pass over a whole segment gives the predictions of the cached step at its end."""
+    dynamics, layout, steps = world.dynamics, world.dynamics.layout, 3
+    images = torch.as_tensor(frames)
+    context = world.tokenizer.encode_context(_float(images[:, 0]))
+    fused = torch.stack([_fused(world, images[:, 0], images[:, t]) for t in range(steps)], 1)
+    action = torch.stack([_embed(world, actions[:, t]) for t in range(steps)], 1)
+    tokens = dynamics.step_tokens(fused.flatten(0, 1), action.flatten(0, 1)).unflatten(0, (3, steps)).flatten(1, 2)
+    tokens = torch.cat([dynamics.prefix_tokens(context), tokens], 1)
+    when = torch.arange(steps)[None]
+    positions = torch.cat([layout.prefix_positions(when.device), layout.step_positions(when)], -1)
+    hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device), positions)
+    state = hidden[:, layout.cells :].unflatten(1, (steps, layout.step))[:, -1, layout.output]
+    whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1])
+
+    cached = world.start(frames[:, :steps], actions[:, : steps - 1])
+    stepped = dynamics.predict(cached.cache, cached.steps, cached.fused, action[:, -1])
+    torch.testing.assert_close(whole, stepped, atol=1e-5, rtol=1e-4)
+
+
+def test_the_future_cannot_change_the_past(world):
+    layout = world.dynamics.layout
+    mask = layout.training_mask(3, torch.device("cpu"))[0, 0]
+    step = torch.cat([torch.zeros(layout.cells), torch.arange(1, 4).repeat_interleave(layout.step)])
+    assert not (mask & (step[None] > step[:, None])).any()
+    assert mask.any(-1).all()
+
+
+def test_nothing_sees_a_past_query(make_world):
+    layout = make_world("queries").dynamics.layout
+    mask = layout.training_mask(2, torch.device("cpu"))[0, 0]
+    first = layout.cells + layout.kept  # queries of step 0 begin here
+    queries, later = slice(first, first + layout.cells), slice(first + layout.cells, None)
+    assert not mask[later, queries].any()
+    assert mask[queries, queries].all()
+    assert layout.capacity(2) - layout.capacity(1) == layout.kept == layout.step - layout.cells
+
+
+def test_a_fork_cannot_alter_its_parent(world, frames, actions):
+    parent = world.start(frames[:, :1])
+    expected, _ = dream(world, world.start(frames[:, :1]), actions[:, :6])
+    children = parent.fork(2)
+    dream(world, children, np.repeat(-actions[:, :6], 2, 0))
+    found, _ = dream(world, parent, actions[:, :6])
+    assert torch.equal(found, expected)
+
+
+def test_a_spent_state_says_so(world, frames, actions):
+    state = world.start(frames[:, :1])
+    world.step(state, actions[:, 0])
+    for use in (lambda: world.step(state, actions[:, 1]), lambda: state.fork(2), state.snapshot):
+        with pytest.raises(ValueError, match="fork"):
+            use()
+
+
+def test_a_dream_is_the_same_alone_and_in_a_batch(world, frames, actions):
+    """With sampling on: chances belong to the dream, not to its place in the batch."""
+    together, rewards = dream(world, world.start(frames[:, :1], seeds=[5, 6, 7], temperature=1.0), actions[:, :6])
+    alone, reward = dream(world, world.start(frames[1:2, :1], seeds=[6], temperature=1.0), actions[1:2, :6])
+    assert (together[:, 1:2].int() - alone.int()).abs().max() <= 1
+    torch.testing.assert_close(rewards[:, 1:2], reward, atol=1e-4, rtol=1e-4)
+
+
+def test_seeds_decide_what_is_drawn(make_world, frames, actions):
+    world = make_world()
+    one, same, other = (
+        dream(world, world.start(frames[:1, :1], seeds=[seed], temperature=1.0), actions[:1, :3])[0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_snapshot_continues_exactly(world, frames, actions):
+    state = world.start(frames[:, :1], seeds=[3, 4, 5], temperature=1.0)
+    state, _ = world.step(state, actions[:, 0])
+    blob = state.snapshot()
+    expected, _ = dream(world, state, actions[:, 1:6])
+    found, _ = dream(world, WorldState.restore(blob), actions[:, 1:6])
+    assert torch.equal(found, expected)
+    for broken in (blob[:-10], b"nonsense", b""):
+        with pytest.raises(ValueError, match="not a snapshot"):
+            WorldState.restore(broken)
+
+
+def test_dreams_of_different_ages_share_a_batch(world, frames, actions):
+    """Putting fresh dreams among older ones changes neither."""
+    old = world.start(frames[:, :1])
+    for when in range(2):
+        old, _ = world.step(old, actions[:, when])
+    expected_old, _ = dream(world, old.select(torch.tensor([0, 2])), actions[[0, 2], 2:9])
+    fresh = world.start(frames[1:2, 3:4], seeds=[9])
+    expected_fresh, _ = dream(world, fresh.fork(1), actions[1:2, 2:9])
+    found, _ = dream(world, old.put(torch.tensor([1]), fresh), actions[:, 2:9])
+    assert (found[:, [0, 2]].int() - expected_old.int()).abs().max() <= 1
+    assert (found[:, 1:2].int() - expected_fresh.int()).abs().max() <= 1
+
+
+def test_evaluate_adds_up_the_rewards_of_stepping(world, frames, actions):
+    """Also past the end of the window, where dreams re-anchor; and it leaves the state alone."""
+    state = world.start(frames[:2, :1])
+    sequences = actions[:2, None, :7].repeat(2, 1)
+    sequences[:, 1] *= -1
+    returns = world.evaluate(state, sequences)
+    assert returns.shape == (2, 2)
+    branches, total, alive = state.fork(2), torch.zeros(4), torch.ones(4)
+    for when in range(7):
+        branches, outcome = world.step(branches, sequences.reshape(4, 7, 2)[:, when])
+        total += alive * outcome.reward
+        alive *= outcome.terminated < 0.5
+    torch.testing.assert_close(returns.flatten(), total)
+
+
+def test_sentences_and_vectors_move_the_same_dream(world, frames):
+    state = world.start(frames[:1, :1])
+    state, outcome = world.step(state, ["push the red block left"])
+    state, _ = world.step(state, np.zeros((1, 2), np.float32))
+    _, outcome = world.step(state, ["words it has never read, ~!"])
+    assert torch.isfinite(outcome.reward).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "says"),
+    [
+        (np.zeros((3, 4), np.float32), ValueError, r"takes \(3, 2\)"),
+        (np.full((3, 2), np.nan, np.float32), ValueError, "finite"),
+        (["move up"], ValueError, "1 sentences for 3 dreams"),
+    ],
+)
+def test_bad_actions_are_refused_and_harmless(world, frames, bad, error, says):
+    state = world.start(frames[:, :1])
+    with pytest.raises(error, match=says):
+        world.step(state, bad)
+    world.step(state, np.zeros((3, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"frames": np.zeros((1, 1, 32, 32, 3), np.uint8)}, ValueError, "64, 64, 3"),
+        ({"frames": np.zeros((1, 1, 64, 64, 3), np.float32)}, TypeError, "uint8"),
+        ({"frames": np.zeros((1, 2, 64, 64, 3), np.uint8)}, ValueError, r"take \(1, 1, 2\)"),
+        (
+            {"frames": np.zeros((1, 1, 64, 64, 3), np.uint8), "instruction": "fly"},
+            ValueError,
+            "unknown instruction 'fly'",
+        ),
+        ({"frames": np.zeros((1, 1, 64, 64, 3), np.uint8), "seeds": [1, 2]}, ValueError, "seeds"),
+    ],
+)
+def test_bad_starts_are_refused(world, arguments, error, says):
+    with pytest.raises(error, match=says):
+        world.start(**arguments)
+
+
+def _float(images):
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _fused(world, context, frame):
+    """The fused map of `frame` relative to `context`, uint8 [b, h, w, c] both."""
+    tokenizer = world.tokenizer
+    dense = tokenizer.encode_context(_float(context))
+    return tokenizer.fuse(tokenizer.quantizer.embed(tokenizer.encode(_float(frame), dense)), dense)
+
+
+def _embed(world, action):
+    return world.embed_actions(action, len(action))
