@@ -65,8 +65,8 @@ def plan_table() -> list[str]:
     budget = load("tabletop_plan_push_dream")["metrics"]["budget"]
     lines += [
         "",
-        f"Horizon {budget['horizon']}, {budget['samples']} samples, {budget['iterations']} iterations, a decision every "
-        f"{budget['replan_every']} steps. All of it: `benchmarks/tabletop.sh`.",
+        f"Horizon {budget['horizon']}, {budget['samples']} samples, {budget['iterations']} iterations, a decision "
+        f"every {budget['replan_every']} steps. All of it: `benchmarks/tabletop.sh`.",
     ]
     return lines
 

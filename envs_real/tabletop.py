@@ -6,12 +6,17 @@ physics in a few hours (see docs/decisions.md).
 """
 
 import json
+import os
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
-import mujoco
 import numpy as np
+
+if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
+import mujoco
 
 from worldgym.spaces import PhraseText, check_vector_action
 
@@ -26,6 +31,7 @@ PALETTE = {
     "purple": (0.55, 0.15, 0.7),
 }
 PUSHER_RGB = (0.12, 0.12, 0.12)
+WALL_RGB = (0.35, 0.3, 0.25)
 FRAME_SKIP = 10
 TIMESTEP = 0.01
 FRAMES_PER_TEXT = 16
@@ -159,6 +165,8 @@ class TabletopEnv(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Scatter the objects. `options={"instruction": ...}` changes the task from here on."""
         super().reset(seed=seed)
+        if unknown := set(options or {}) - {"instruction"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
         if options and "instruction" in options:
             self.task = find_task(options["instruction"], self.colors)
             self.instruction = options["instruction"]
@@ -264,7 +272,9 @@ class TabletopEnv(gym.Env):
         header, _, body = blob.partition(b"\n")
         try:
             meta = json.loads(header)
-            version, variation = meta["version"], meta["variation"]
+            version, variation, instruction, random, late, spots = (
+                meta[key] for key in ("version", "variation", "instruction", "random", "late", "distractors")
+            )
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a Tabletop") from None
         if version != SNAPSHOT_VERSION:
@@ -274,15 +284,15 @@ class TabletopEnv(gym.Env):
         size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
         if len(body) != 8 * size:
             raise ValueError(f"the snapshot is cut short: {len(body)} of {8 * size} bytes of state")
+        task = find_task(instruction, self.colors)
+        for index, spot in enumerate(spots):
+            self.model.geom(f"distractor{index}").pos[:] = spot
         mujoco.mj_setState(self.model, self.data, np.frombuffer(body), mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(self.model, self.data)
         mujoco.mj_setState(self.model, self.data, np.frombuffer(body), mujoco.mjtState.mjSTATE_INTEGRATION)
-        self.instruction = meta["instruction"]
-        self.task = find_task(self.instruction, self.colors)
-        self.np_random.bit_generator.state = meta["random"]
-        self._late = [np.asarray(action) for action in meta["late"]]
-        for index, spot in enumerate(meta["distractors"]):
-            self.model.geom(f"distractor{index}").pos[:] = spot
+        self.instruction, self.task = instruction, task
+        self.np_random.bit_generator.state = random
+        self._late = [np.asarray(action) for action in late]
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -297,9 +307,18 @@ class TabletopEnv(gym.Env):
 
     def _frame(self) -> np.ndarray:
         if self._renderer is None:
-            self._renderer = mujoco.Renderer(self.model, self.resolution, self.resolution)
+            try:
+                self._renderer = mujoco.Renderer(self.model, self.resolution, self.resolution)
+            except Exception as error:
+                raise RuntimeError(
+                    f"MuJoCo cannot open a renderer (MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')}): {error}. "
+                    "Without a screen it takes EGL; on Debian and Ubuntu: apt-get install libegl1 libgl1"
+                ) from error
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        # A physics step leaves the geometry one substep behind its positions.
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
         self._renderer.update_scene(self.data, camera="above")
         return self._renderer.render()
 
@@ -319,13 +338,14 @@ def locate(frames: np.ndarray, colors: tuple[str, ...] = ("red", "blue")) -> np.
     """
     size = frames.shape[-2]
     image = frames.astype(np.float32) / 255
-    names = [PUSHER_RGB, *(PALETTE[color] for color in colors), Variation().table_rgb]
+    objects = [PUSHER_RGB, *(PALETTE[color] for color in colors)]
+    names = [*objects, Variation().table_rgb, WALL_RGB]
     # A frame is lit evenly, so rendered colours are the named ones times one brightness.
     distances = np.stack([((image - np.asarray(rgb, np.float32)) ** 2).sum(-1) for rgb in names], -1)
     nearest, close = distances.argmin(-1), distances.min(-1) < 0.1
     centres = ((np.arange(size) + 0.5) / size * 2 - 1) * VIEW_HALF
-    found = np.full((*frames.shape[:-3], len(names) - 1, 2), np.nan, np.float32)
-    for index in range(len(names) - 1):
+    found = np.full((*frames.shape[:-3], len(objects), 2), np.nan, np.float32)
+    for index in range(len(objects)):
         mask = ((nearest == index) & close).astype(np.float32)
         count = mask.sum((-2, -1))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -352,7 +372,7 @@ def _mjcf(variation: Variation) -> str:
         for i in range(variation.distractors)
     )
     walls = "".join(
-        f'<geom type="box" size="{sx} {sy} .1" pos="{x} {y} .1" rgba=".35 .3 .25 1"/>'
+        f'<geom type="box" size="{sx} {sy} .1" pos="{x} {y} .1" rgba="{_rgba(WALL_RGB)}"/>'
         for x, y, sx, sy in (
             (1.05, 0, 0.05, 1.1),
             (-1.05, 0, 0.05, 1.1),

@@ -34,7 +34,8 @@ def held_out_episodes(count: int, steps: int, seed: int) -> tuple[Segment, np.nd
     segment = Segment(
         frames=parts["frames"],
         actions=parts["actions"],
-        phrases=parts["phrases"],
+        sentences=parts["sentences"][:, :-1],
+        sentence_actions=parts["sentence_actions"][:, :-1],
         rewards=parts["rewards"][:, 1:],
         successes=parts["successes"][:, 1:],
         terminations=parts["successes"][:, 1:],

@@ -23,6 +23,9 @@ from .tabletop_skills import phrases, skill_action
 from .tabletop_tasks import DIRECTIONS, tasks
 
 CHUNK = 100
+EXPLAINED = 4
+"""Sentences at each frame for which the controller says what it would do: a sentence means something at every
+frame, not only where it was followed."""
 
 
 @dataclass(frozen=True)
@@ -84,21 +87,22 @@ def record(config: RecordConfig) -> Path:
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     """One episode: behaviours change every 16 steps. Arrays are indexed by frame, [steps + 1, ...], except
-    `actions` [steps, 2] and `phrases` [steps] (an index into `phrases()`, -1 where no sentence was followed)."""
+    `actions` [steps, 2]. `sentences` [steps + 1, 4] index `phrases()`, and `sentence_actions` say what the
+    controller would do to carry each of them out."""
     rng = np.random.default_rng([config.seed, index])
     env = _environment(config, rng)
     env.reset(seed=int(rng.integers(2**31)))
     skills = phrases(env.colors)
-    names, known = list(skills), list(skills.values())
+    known = list(skills.values())
     weights = np.array([2.0 if task.verb == "push" and task.target in DIRECTIONS else 1.0 for task in known])
     weights /= weights.sum()
 
-    frames, rewards, successes = [env.render()], [], []
-    positions, actions, said = [env.positions], [], []
+    frames, positions, actions = [env.render()], [env.positions], []
+    judged = [env.all_rewards()]
     for step in range(config.steps):
         if step % FRAMES_PER_TEXT == 0:
             behaviour = rng.choice(["text", "goal", "random"], p=[0.5, 0.3, 0.2])
-            choice, motion = rng.choice(len(names), p=weights), rng.normal(size=2)
+            choice, motion = rng.choice(len(known), p=weights), rng.normal(size=2)
         motion = 0.85 * motion + 0.5 * rng.normal(size=2)
         if behaviour == "random":
             action = motion
@@ -106,24 +110,25 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
             noise = 0.08 if behaviour == "text" else 0.4
             action = skill_action(known[choice], env.positions, env.colors) + noise * rng.normal(size=2)
         action = np.clip(action, -1, 1).astype(np.float32)
-        now = env.all_rewards()
-        rewards.append(now[0])
-        successes.append(now[1])
         env.advance(action)
         frames.append(env.render())
         positions.append(env.positions)
         actions.append(action)
-        said.append(choice if behaviour == "text" else -1)
-    now = env.all_rewards()
-    rewards.append(now[0])
-    successes.append(now[1])
+        judged.append(env.all_rewards())
+    sentences = rng.integers(len(known), size=(config.steps + 1, EXPLAINED))
     return {
         "frames": np.stack(frames),
         "positions": np.stack(positions),
-        "rewards": np.stack(rewards),
-        "successes": np.stack(successes),
+        "rewards": np.stack([rewards for rewards, _ in judged]),
+        "successes": np.stack([successes for _, successes in judged]),
         "actions": np.stack(actions),
-        "phrases": np.asarray(said, np.int16),
+        "sentences": sentences.astype(np.int16),
+        "sentence_actions": np.stack(
+            [
+                np.stack([skill_action(known[one], where, env.colors) for one in row])
+                for row, where in zip(sentences, positions, strict=True)
+            ]
+        ),
     }
 
 
@@ -196,7 +201,8 @@ def _buffer(index: int, episode: dict[str, np.ndarray]) -> EpisodeBuffer:
             "rewards": episode["rewards"],
             "successes": episode["successes"],
             "terminations": episode["successes"],
-            "phrases": np.append(episode["phrases"], np.int16(-1)),
+            "sentences": episode["sentences"],
+            "sentence_actions": episode["sentence_actions"],
         },
     )
 

@@ -69,7 +69,7 @@ class CEM:
         knots = self.horizon // self.action_repeat
         mean = np.broadcast_to((self.low + self.high) / 2, (knots, len(self.low)))
         if warm_start is not None:
-            mean = warm_start.reshape(knots, self.action_repeat, -1).mean(1)
+            mean = warm_start.reshape(knots, self.action_repeat, -1).mean(1).clip(self.low, self.high)
         spread = np.broadcast_to((self.high - self.low) / 2, mean.shape)
         kept = mean[None].clip(self.low, self.high)  # the centre is tried too, and elites live on
         best, best_return = kept[0], -np.inf

@@ -1,6 +1,6 @@
 """Model-predictive control: observation in, action out; re-grounded on each real frame."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +10,7 @@ from worldgym.world import WorldModel, WorldState
 from .cem import CEM, Plan
 
 
+@runtime_checkable
 class Returns(Protocol):
     """Judges action sequences from where reality stands now."""
 

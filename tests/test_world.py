@@ -202,4 +202,4 @@ def _fused(world, context, frame):
 
 
 def _embed(world, action):
-    return world.embed_actions(action, len(action))
+    return world.dynamics.from_vector(torch.as_tensor(action))

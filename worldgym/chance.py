@@ -10,7 +10,7 @@ def uniforms(seeds: Int[Tensor, " b"], counters: Int[Tensor, " b"], count: int) 
     lane = torch.arange(count, device=seeds.device)
     state = _mix(seeds)[:, None] + _mix(counters)[:, None] * _signed(0x9E3779B97F4A7C15)
     mixed = _mix(state + (lane + 1) * _signed(0xD1B54A32D192ED03))
-    return (_shift(mixed, 40).float() + 0.5) / (1 << 24)
+    return (_shift(mixed, 41).float() + 0.5) / (1 << 23)
 
 
 def _mix(x: Tensor) -> Tensor:

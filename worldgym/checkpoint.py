@@ -57,8 +57,16 @@ def save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
+def recover(folder: Path) -> None:
+    """Put back the last checkpoint of a run that was killed between the two renames of `save_checkpoint`."""
+    old = folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+
+
 def load_config(folder: Path) -> tuple[WorldConfig, str]:
     """The world's configuration and its stage; a ValueError says what is wrong with the folder."""
+    recover(folder)
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no config.json")

@@ -60,8 +60,10 @@ class DynamicsConfig:
     """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout)."""
     head_width: int = 160
     """Width of the scale head."""
-    head_layers: int = 2
-    """Its blocks, shared by the scales."""
+    trunk_layers: int = 1
+    """Its blocks over the latent grid, before the first guess."""
+    head_layers: int = 1
+    """Its blocks over each scale, shared by the scales."""
     window: int = 16
     """Steps the backbone remembers; then the newest frame becomes the context."""
     vocabulary: int = 320

@@ -15,7 +15,7 @@ import minari
 import numpy as np
 from tqdm import tqdm
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Episodes:
     """A data set: flat arrays over all frames, and where each episode begins.
 
     `frames`, `rewards`, `successes`, `terminations` have one row for every frame of every episode; `actions`
-    and `phrases` have one too, whose last in each episode is padding. Row i of `rewards` judges frame i, so the
+    has one too, whose last in each episode is padding. Row i of `rewards` judges frame i, so the
     reward of step t is row t + 1.
     """
 
@@ -31,8 +31,10 @@ class Episodes:
     """uint8 [n, h, w, 3]."""
     actions: np.ndarray
     """float32 [n, a]."""
-    phrases: np.ndarray
-    """int16 [n], index into `phrase_list`, -1 where no sentence was being followed."""
+    sentences: np.ndarray
+    """int16 [n, s], indices into `phrase_list` of sentences whose meaning at this frame is known; -1 for none."""
+    sentence_actions: np.ndarray
+    """float32 [n, s, a], the vector action that carries each of them out from this frame."""
     rewards: np.ndarray
     """float32 [n, m], one column for each instruction."""
     successes: np.ndarray
@@ -61,8 +63,10 @@ class Segment:
     """uint8 [b, t+1, h, w, 3]."""
     actions: np.ndarray
     """float32 [b, t, a]."""
-    phrases: np.ndarray
-    """int16 [b, t]."""
+    sentences: np.ndarray
+    """int16 [b, t, s]."""
+    sentence_actions: np.ndarray
+    """float32 [b, t, s, a]."""
     rewards: np.ndarray
     """float32 [b, t, m]: of the frame that each action leads to."""
     successes: np.ndarray
@@ -75,6 +79,8 @@ def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int
     """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets."""
     lengths = np.diff(data.starts)[episodes]
     episodes = episodes[lengths > steps]
+    if len(lengths) == 0:
+        raise ValueError("no episodes to sample from; the validation and test splits need 20 recorded episodes")
     if len(episodes) == 0:
         raise ValueError(f"no episode has {steps} steps; the longest has {lengths.max() - 1}")
     chosen = rng.choice(episodes, batch)
@@ -88,7 +94,8 @@ def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
     return Segment(
         frames=data.frames[rows[:, None] + np.arange(steps + 1)],
         actions=data.actions[now],
-        phrases=data.phrases[now],
+        sentences=data.sentences[now],
+        sentence_actions=data.sentence_actions[now],
         rewards=data.rewards[now + 1],
         successes=data.successes[now + 1],
         terminations=data.terminations[now + 1],
@@ -115,17 +122,18 @@ def load_episodes(dataset_id: str) -> Episodes:
     )
 
 
-_ARRAYS = ("frames", "actions", "phrases", "rewards", "successes", "terminations", "starts")
+_INFOS = ("sentences", "sentence_actions", "rewards", "successes", "terminations")
+_ARRAYS = ("frames", "actions", *_INFOS, "starts")
 
 
 def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
-    # A name of its own: two processes may find the cache missing at the same time.
-    temporary = Path(tempfile.mkdtemp(prefix="worldgym_cache.", suffix=".tmp", dir=cache.parent))
     metadata = dataset.storage.metadata
     if "worldgym_instructions" not in metadata:
         raise ValueError(
             f"dataset {dataset.spec.dataset_id} has no rewards by instruction; record it with `worldgym record`"
         )
+    # A name of its own: two processes may find the cache missing at the same time.
+    temporary = Path(tempfile.mkdtemp(prefix="worldgym_cache.", suffix=".tmp", dir=cache.parent))
     frames = None
     rows, starts = 0, [0]
     columns: dict[str, list[np.ndarray]] = {name: [] for name in _ARRAYS if name not in ("frames", "starts")}
@@ -138,12 +146,9 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
         frames[rows : rows + length] = episode.observations
         rows += length
         starts.append(rows)
-        infos = episode.infos
         columns["actions"].append(np.concatenate([episode.actions, episode.actions[-1:]]).astype(np.float32))
-        columns["phrases"].append(infos["phrases"])
-        columns["rewards"].append(infos["rewards"])
-        columns["successes"].append(infos["successes"])
-        columns["terminations"].append(infos["terminations"])
+        for name in _INFOS:
+            columns[name].append(episode.infos[name])
     if frames is None:
         raise ValueError(f"dataset {dataset.spec.dataset_id} has no episodes")
     frames.flush()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .backbone import Backbone, KVCache
@@ -16,6 +16,7 @@ from .config import DynamicsConfig, TokenizerConfig
 from .layout import TokenLayout
 from .outcomes import OutcomeHeads
 from .scales import ScaleHead
+from .sentences import SentencePolicy
 from .tokenizer import Quantized, Tokenizer
 
 
@@ -26,10 +27,10 @@ class Batch(NamedTuple):
     """The observed frame that the tokens of all others are relative to; the first frame of the segment."""
     frames: Float[Tensor, "b t1 c h w"]
     actions: Float[Tensor, "b t a"]
-    spoken: Bool[Tensor, "b t"]
-    """Where the action is shown as a sentence."""
-    phrases: Int[Tensor, "b t"]
-    """Row of `phrase_ids`, where spoken."""
+    sentences: Int[Tensor, "b t s"]
+    """Rows of `phrase_ids`: sentences whose meaning is known at each step; -1 for none."""
+    sentence_actions: Float[Tensor, "b t s a"]
+    """The vector action that carries each of them out."""
     instructions: Int[Tensor, "b t q"]
     """Rows of `phrase_ids`: which instructions to judge each step by."""
     rewards: Float[Tensor, "b t q"]
@@ -47,6 +48,7 @@ class DynamicsLoss(NamedTuple):
     reward: Tensor
     success: Tensor
     terminated: Tensor
+    sentence: Tensor
 
 
 class Dynamics(nn.Module):
@@ -62,12 +64,12 @@ class Dynamics(nn.Module):
         self.from_fused = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         self.cells = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
         self.from_vector = nn.Sequential(nn.Linear(action_size, 128), nn.SiLU(), nn.Linear(128, width))
-        self.from_text = nn.Linear(width, width)
         self.action_to_state = nn.Linear(width, width)
         if self.layout.queries:
             self.queries = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
         self.scale_head = ScaleHead(tokenizer, config)
         self.outcome_heads = OutcomeHeads(tokenizer, config)
+        self.sentence_policy = SentencePolicy(tokenizer, config, action_size)
 
     # -- tokens of the conversation -------------------------------------------------------------------------------
 
@@ -105,8 +107,7 @@ class Dynamics(nn.Module):
         now = fused[before]
 
         read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
-        spoken = self.from_text(read)[batch.phrases]
-        action = torch.where(batch.spoken[..., None], spoken, self.from_vector(batch.actions)).flatten(0, 1)
+        action = self.from_vector(batch.actions).flatten(0, 1)
         tokens = self.step_tokens(now, action).unflatten(0, (size, steps)).flatten(1, 2)
         tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
@@ -116,7 +117,7 @@ class Dynamics(nn.Module):
         state = hidden[:, :, self.layout.output].flatten(0, 1)
 
         token_loss, by_scale, guess = self.scale_head.loss(
-            self.scale_head.align(state, now),
+            self.scale_head.align(state, now, action),
             action,
             latent[before],
             target[after],
@@ -129,16 +130,29 @@ class Dynamics(nn.Module):
             tokenizer.quantizer,
         )
 
+        features = self.outcome_heads.features(fused)
         asked = batch.instructions.shape[-1]
-        features = self.outcome_heads.features(fused[after]).repeat_interleave(asked, 0)
-        judged = self.outcome_heads(features, read[batch.instructions.flatten()])
+        judged = self.outcome_heads(features[after].repeat_interleave(asked, 0), read[batch.instructions.flatten()])
         reward = F.mse_loss(judged.reward.float(), batch.rewards.flatten().expand_as(judged.reward))
         success, terminated = (
             F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
             for logits, true in ((judged.success, batch.successes), (judged.terminated, batch.terminations))
         )
-        total = token_loss + guess + reward + success + terminated
-        return DynamicsLoss(total, token_loss, by_scale, guess, reward, success, terminated)
+        sentence = self._sentence_loss(batch, features[before], read)
+        total = token_loss + 2.0 * guess + reward + success + terminated + 0.1 * sentence
+        return DynamicsLoss(total, token_loss, by_scale, guess, reward, success, terminated, sentence)
+
+    def _sentence_loss(self, batch: Batch, features: Tensor, read: Tensor) -> Tensor:
+        """Negative log-likelihood of the sentences' vector actions, where they are known."""
+        known = (batch.sentences >= 0).flatten()
+        if not known.any():
+            return features.new_zeros(())
+        frame = torch.arange(len(features), device=features.device).repeat_interleave(batch.sentences.shape[-1])
+        return self.sentence_policy.loss(
+            features[frame[known]],
+            read[batch.sentences.flatten()[known]],
+            batch.sentence_actions.flatten(0, 2)[known],
+        )
 
     # -- dreaming -----------------------------------------------------------------------------------------------
 
@@ -170,4 +184,4 @@ class Dynamics(nn.Module):
         mask = self.layout.step_mask(steps, cache.used)
         positions = self.layout.step_positions(steps[:, None])
         hidden = self.backbone(self.step_tokens(fused, action), mask, positions, cache)
-        return self.scale_head.align(hidden[:, self.layout.output], fused)
+        return self.scale_head.align(hidden[:, self.layout.output], fused, action)

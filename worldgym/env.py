@@ -1,6 +1,7 @@
 """The dream as a `gymnasium.Env`: a thin shell over the core contract of world.py."""
 
 import json
+import zipfile
 from functools import cache
 from typing import Any, Literal
 
@@ -77,6 +78,8 @@ class DreamEnv(gym.Env):
         if "frames" in options:
             frames = np.asarray(options["frames"])[None]
             actions = np.asarray(options["actions"])[None] if "actions" in options else None
+        elif "actions" in options:
+            raise ValueError("reset options have actions but no frames; pass the frames they were taken at, too")
         else:
             frames, actions = self._draw_start(instruction), None
         dream_seed = int(self.np_random.integers(2**63))
@@ -113,7 +116,7 @@ class DreamEnv(gym.Env):
         header, _, body = blob.partition(b"\n")
         try:
             meta = json.loads(header)
-            version, world = meta["version"], meta["world"]
+            version, world, instruction, random = (meta[key] for key in ("version", "world", "instruction", "random"))
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
         if version != SNAPSHOT_VERSION:
@@ -122,9 +125,11 @@ class DreamEnv(gym.Env):
             raise ValueError(
                 f"the snapshot is of the world {world!r}; this environment dreams {self.world.config.name!r}"
             )
-        self._state = WorldState.restore(body, self.world.device)
-        self.instruction = meta["instruction"]
-        self.np_random.bit_generator.state = meta["random"]
+        self.world.read_instructions([instruction])
+        state = WorldState.restore(body, self.world.device)
+        self.world.check_state(state)
+        self._state, self.instruction = state, instruction
+        self.np_random.bit_generator.state = random
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -153,6 +158,8 @@ class DreamEnv(gym.Env):
         if self._starts is None:
             raise ValueError('this checkpoint has no starts.npz; pass real frames: reset(options={"frames": ...})')
         unsolved = ~self._starts["successes"][:, self.world.config.instructions.index(instruction)]
+        if not unsolved.any():
+            raise ValueError(f"{instruction!r} is already done in all {len(unsolved)} starting frames; pass your own")
         chosen = self.np_random.choice(np.flatnonzero(unsolved))
         return self._starts["frames"][chosen][None, None]
 
@@ -177,5 +184,8 @@ def _load_starts(world: str) -> dict[str, np.ndarray] | None:
     path = find_world(world) / "starts.npz"
     if not path.exists():
         return None
-    with np.load(path) as file:
-        return dict(file)
+    try:
+        with path.open("rb") as stream, np.load(stream) as file:
+            return dict(file)
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None

@@ -40,17 +40,24 @@ class ScaleHead(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)  # one for all blocks: it holds a fifth of the head as it is
         nn.init.normal_(self.modulation.weight, std=0.01)
         nn.init.zeros_(self.modulation.bias)
+        self.trunk = nn.ModuleList(Block(width, heads=2) for _ in range(config.trunk_layers))
         self.blocks = nn.ModuleList(Block(width, heads=2) for _ in range(config.head_layers))
         self.norm = nn.LayerNorm(width)
         self.logits = nn.Linear(width, tokenizer.codes)
 
-    def align(self, state: Float[Tensor, "b k d"], fused: Float[Tensor, "b f g g"]) -> Float[Tensor, "b w g g"]:
+    def align(
+        self, state: Float[Tensor, "b k d"], fused: Float[Tensor, "b f g g"], action: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b w g g"]:
         """The predicted state, unfolded to the latent grid, on top of what the last frame had there."""
         batch, cells, _ = state.shape
         side = int(cells**0.5)
         unfolded = self.unfold(state).view(batch, side, side, -1).permute(0, 3, 1, 2)
         aligned = F.pixel_shuffle(unfolded, self.patch) + self.from_fused(fused)
-        return aligned + self.local(aligned)
+        x = (aligned + self.local(aligned)).flatten(2).transpose(1, 2) + self.positions[-1]
+        modulation = self.modulation(F.silu(self.condition(action)))[:, None].chunk(6, -1)
+        for block in self.trunk:
+            x = block(x, modulation)
+        return x.transpose(1, 2).unflatten(2, fused.shape[2:])
 
     def forward(
         self,

@@ -1,5 +1,7 @@
 """Sentences as token ids: a byte-level BPE trained on the world's phrases, so that any string is accepted."""
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer as BPE
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -31,6 +33,15 @@ class PhraseTokenizer:
     @classmethod
     def from_json(cls, text: str) -> "PhraseTokenizer":
         return cls(BPE.from_str(text))
+
+    @classmethod
+    def load(cls, path: Path) -> "PhraseTokenizer":
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing from the checkpoint")
+        try:
+            return cls.from_json(path.read_text())
+        except Exception as error:  # what tokenizers raises for bad JSON has no narrower type
+            raise ValueError(f"{path} is damaged: {error}") from None
 
     def to_json(self) -> str:
         return self.bpe.to_str()

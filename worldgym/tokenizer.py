@@ -124,11 +124,12 @@ class MultiScaleQuantizer(nn.Module):
             latent = latent.float()
             target, total, commitment = latent.detach(), torch.zeros_like(latent), latent.new_zeros(())
             all_ids, inputs, totals = [], [], []
-            rates = torch.rand(len(latent), 1, device=latent.device) * 2 * slips
+            # Without slips no random number is drawn: encoding must not touch torch's global generator.
+            rates = torch.rand(len(latent), 1, device=latent.device) * 2 * slips if slips else None
             for index, scale in enumerate(self.scales):
                 residual = resize_area(target - total.detach(), scale).permute(0, 2, 3, 1).flatten(0, 2)
                 ids = self.nearest(residual).view(-1, scale * scale)
-                taken = self._slip(ids, residual, rates) if slips else ids
+                taken = ids if rates is None else self._slip(ids, residual, rates)
                 total = total + self.contribution(taken, index)
                 commitment = commitment + F.mse_loss(total.detach(), latent)
                 all_ids.append(ids)

@@ -161,7 +161,7 @@ class WorldModel(nn.Module):
         config, stage = load_config(folder)
         if stage != "world":
             raise ValueError(f"{folder} holds a {stage} only; train its dynamics before dreaming in it")
-        text = PhraseTokenizer.from_json((folder / "bpe.json").read_text())
+        text = PhraseTokenizer.load(folder / "bpe.json")
         world = cls(config, text)
         load_weights(world, load_tensors(folder / "model.safetensors"), folder)
         return world.to(where).eval().requires_grad_(False)
@@ -193,12 +193,12 @@ class WorldModel(nn.Module):
         """
         if not 0.0 <= temperature < float("inf"):
             raise ValueError(f"temperature is {temperature}; it must be 0 or more")
-        frames = torch.as_tensor(frames).to(self.device)
+        frames = _tensor(frames).to(self.device)
         self._check_frames(frames)
         batch, count = frames.shape[:2]
         if actions is None:
             actions = torch.zeros(batch, 0, self.config.action_size)
-        actions = torch.as_tensor(actions, dtype=torch.float32).to(self.device)
+        actions = _tensor(actions).to(self.device, torch.float32)
         if actions.shape != (batch, count - 1, self.config.action_size):
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}; {count} frames in {batch} dreams of this world take "
@@ -229,7 +229,7 @@ class WorldModel(nn.Module):
         Args:
             action: float32 [b, a] vectors, or b sentences.
         """
-        return self._step(state, self.embed_actions(action, len(state)))
+        return self._step(state, self.embed_actions(action, state))
 
     @torch.no_grad()
     def render(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
@@ -245,7 +245,7 @@ class WorldModel(nn.Module):
 
         A sequence stops earning once the dream says that its episode has ended.
         """
-        sequences = torch.as_tensor(action_sequences, dtype=torch.float32).to(self.device)
+        sequences = _tensor(action_sequences).to(self.device, torch.float32)
         if sequences.ndim != 4 or sequences.shape[0] != len(state) or sequences.shape[3] != self.config.action_size:
             raise ValueError(
                 f"action sequences have shape {tuple(sequences.shape)}; {len(state)} dreams of this world take "
@@ -264,13 +264,15 @@ class WorldModel(nn.Module):
 
     # -- words and vectors ------------------------------------------------------------------------------------------
 
-    def embed_actions(self, action: Tensor | np.ndarray | Sequence[str], batch: int) -> Float[Tensor, "b d"]:
-        """Actions as the backbone's tokens, checked."""
+    def embed_actions(self, action: Tensor | np.ndarray | Sequence[str], state: WorldState) -> Float[Tensor, "b d"]:
+        """Actions as the backbone's tokens, checked. What a sentence means depends on the newest frame."""
+        batch = len(state)
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
-            return self.dynamics.from_text(self._read(list(action)))
-        action = torch.as_tensor(action, dtype=torch.float32).to(self.device)
+            features = self.dynamics.outcome_heads.features(state.fused)
+            return self.dynamics.from_vector(self.dynamics.sentence_policy.act(features, self._read(list(action))))
+        action = _tensor(action).to(self.device, torch.float32)
         if action.shape != (batch, self.config.action_size):
             raise ValueError(
                 f"action has shape {tuple(action.shape)}; this world takes ({batch}, {self.config.action_size})"
@@ -364,6 +366,17 @@ class WorldModel(nn.Module):
             full, self._begin(images, nothing, part.seeds, part.counters, part.instruction, state.temperature)
         )
 
+    def check_state(self, state: WorldState) -> None:
+        """A ValueError if the state cannot be of this world."""
+        config = self.config.dynamics
+        slots = self.dynamics.layout.capacity(config.window)
+        wanted = (config.layers, len(state), config.kv_heads, slots, config.width // config.heads)
+        if state.cache.keys.shape != wanted:
+            raise ValueError(
+                f"the snapshot's cache has shape {tuple(state.cache.keys.shape)}; this world's is {wanted}: "
+                "it was taken in a world of another size"
+            )
+
     def _check_frames(self, frames: Tensor) -> None:
         size = self.config.tokenizer.resolution
         if frames.ndim != 5 or frames.shape[2:] != (size, size, 3) or frames.shape[1] < 1:
@@ -372,3 +385,8 @@ class WorldModel(nn.Module):
             )
         if frames.dtype != torch.uint8:
             raise TypeError(f"frames have dtype {frames.dtype}; this world takes uint8")
+
+
+def _tensor(array: Tensor | np.ndarray | Sequence) -> Tensor:
+    """As a tensor; of a read-only array, such as a slice of a memory-mapped file, a copy."""
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements="W"))

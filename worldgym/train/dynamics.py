@@ -16,6 +16,7 @@ from ..checkpoint import (
     load_config,
     load_tensors,
     load_weights,
+    recover,
     restore_training,
     save_checkpoint,
     training_state,
@@ -52,8 +53,6 @@ class DynamicsTraining:
     """Peak; warm-up, then cosine to a twentieth."""
     slips: float = 0.1
     """Mean share of tokens replaced by wrong ones in the model's own past."""
-    text: float = 0.5
-    """Share of segments whose actions are shown as sentences, where sentences were being followed."""
     seed: int = 0
     evaluate_every: int = 200
     """Steps between evaluations, videos and checkpoints."""
@@ -98,7 +97,7 @@ def train_dynamics(config: DynamicsTraining) -> Path:
                 writer.add_scalar("loss/tokens", loss.tokens.item(), step)
                 for scale, value in zip(world.config.tokenizer.scales, loss.scales, strict=True):
                     writer.add_scalar(f"loss/scale_{scale}", value.item(), step)
-                for name in ("guess", "reward", "success", "terminated"):
+                for name in ("guess", "reward", "success", "terminated", "sentence"):
                     writer.add_scalar(f"loss/{name}", getattr(loss, name).item(), step)
                 writer.add_scalar("loss/gradient_norm", norm.item(), step)
                 writer.add_scalar("speed/frames_per_second", seen / (time.monotonic() - started), step)
@@ -138,12 +137,11 @@ class Batches:
     def draw(self, step: int) -> Batch:
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
         segment = sample_segments(self.data, self.episodes, config.batch, config.dynamics.window, rng)
-        shown_as_text = rng.random((config.batch, 1)) < config.text
-        return self.batch(segment, shown_as_text & (segment.phrases >= 0), rng)
+        return self.batch(segment, rng)
 
-    def batch(self, segment: Segment, spoken: np.ndarray, rng: np.random.Generator) -> Batch:
-        asked = rng.integers(len(self.data.instructions), size=(*spoken.shape, JUDGED))
-        phrases = np.where(spoken, segment.phrases, 0)
+    def batch(self, segment: Segment, rng: np.random.Generator) -> Batch:
+        asked = rng.integers(len(self.data.instructions), size=(*segment.actions.shape[:2], JUDGED))
+        phrases = np.maximum(segment.sentences, 0)
         # Only the sentences of this batch are read by the backbone.
         used, rows = np.unique(
             np.concatenate([phrases.flatten(), self.instruction_rows[asked].flatten()]), return_inverse=True
@@ -156,8 +154,8 @@ class Batches:
             context=images[:, 0],
             frames=images,
             actions=self._tensor(segment.actions),
-            spoken=self._tensor(spoken),
-            phrases=self._tensor(phrase_rows.reshape(phrases.shape)),
+            sentences=self._tensor(np.where(segment.sentences >= 0, phrase_rows.reshape(phrases.shape), -1)),
+            sentence_actions=self._tensor(segment.sentence_actions),
             instructions=self._tensor(instruction_rows.reshape(asked.shape)),
             rewards=self._tensor(np.take_along_axis(segment.rewards, asked, -1)),
             successes=self._tensor(np.take_along_axis(segment.successes, asked, -1).astype(np.float32)),
@@ -188,6 +186,7 @@ def _new_world(config: DynamicsTraining) -> WorldModel:
 
 
 def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
+    recover(config.out)
     if not config.out.exists():
         return 0
     found, _ = load_config(config.out)

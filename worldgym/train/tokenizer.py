@@ -14,6 +14,7 @@ from ..checkpoint import (
     load_config,
     load_tensors,
     load_weights,
+    recover,
     restore_training,
     save_checkpoint,
     training_state,
@@ -78,6 +79,7 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
         for step in range(first, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, config.steps)
+            torch.manual_seed(hash((config.seed, step)))  # rebirth of codes, too, follows from (seed, step)
             rng = np.random.default_rng([config.seed, step])
             frames, contexts = sample_pairs(data, train, config.batch, config.max_gap, rng)
             with torch.autocast(device.type, torch.bfloat16):
@@ -119,6 +121,7 @@ def schedule(step: int, steps: int, warm_up: int = 200) -> float:
 
 
 def _resume(config: TokenizerTraining, model: Tokenizer, optimizer: torch.optim.Optimizer) -> int:
+    recover(config.out)
     if not config.out.exists():
         return 0
     found, _ = load_config(config.out)
