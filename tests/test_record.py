@@ -13,7 +13,7 @@ from worldgym.data import Episodes, load_episodes, sample_segments, segments_at
 from worldgym.envs_real import tabletop_record
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.envs_real.tabletop_record import RecordConfig, play_episode, record
-from worldgym.envs_real.tabletop_skills import phrases
+from worldgym.envs_real.tabletop_skills import phrases, skill_action
 from worldgym.envs_real.tabletop_tasks import evaluate_task, tasks
 
 
@@ -49,9 +49,8 @@ def assert_complete(dataset_id: str, expected) -> None:
     for found, episode in zip(dataset.iterate_episodes(), expected, strict=True):
         assert np.array_equal(found.observations, episode["frames"])
         assert np.array_equal(found.actions, episode["actions"])
-        for name in ("positions", "rewards", "successes"):
+        for name in ("positions", "rewards", "successes", "sentences", "sentence_actions"):
             assert np.array_equal(found.infos[name], episode[name])
-        assert np.array_equal(found.infos["phrases"][:-1], episode["phrases"])
         assert not found.terminations.any() and found.truncations.tolist() == [False] * 19 + [True]
 
 
@@ -161,7 +160,11 @@ def test_arrays_are_aligned_in_time(dataset):
         assert end - first == len(episode.observations) == 1 + len(episode.actions)
         assert np.array_equal(data.frames[rows], episode.observations)
         assert np.array_equal(data.actions[rows][:-1], episode.actions)
-        assert data.phrases[end - 1] == -1
+        assert np.array_equal(data.sentences[rows], episode.infos["sentences"])
+        for row in (first, end - 1):  # what a sentence means at a frame is what the controller would do there
+            task = list(phrases(COLORS).values())[data.sentences[row, 0]]
+            wanted = skill_action(task, episode.infos["positions"][row - first], COLORS)
+            assert np.array_equal(data.sentence_actions[row, 0], wanted)
         for column, task in enumerate(tasks(COLORS).values()):
             rewards, successes = evaluate_task(task, episode.infos["positions"], COLORS)
             np.testing.assert_allclose(data.rewards[rows, column], rewards, atol=1e-6)
@@ -179,7 +182,8 @@ def test_a_segment_pairs_an_action_with_what_it_leads_to(dataset):
     for found, row in enumerate(rows):
         assert np.array_equal(segment.frames[found], data.frames[row : row + 5])
         assert np.array_equal(segment.actions[found], data.actions[row : row + 4])
-        assert np.array_equal(segment.phrases[found], data.phrases[row : row + 4])
+        assert np.array_equal(segment.sentences[found], data.sentences[row : row + 4])
+        assert np.array_equal(segment.sentence_actions[found], data.sentence_actions[row : row + 4])
         for name in ("rewards", "successes", "terminations"):
             assert np.array_equal(getattr(segment, name)[found], getattr(data, name)[row + 1 : row + 5])
 
@@ -201,7 +205,8 @@ def uneven() -> Episodes:
     return Episodes(
         frames=np.broadcast_to(when.astype(np.uint8)[:, None, None, None], (len(when), 2, 2, 3)),
         actions=np.stack([episode, when], 1).astype(np.float32),
-        phrases=np.zeros(len(when), np.int16),
+        sentences=np.zeros((len(when), 1), np.int16),
+        sentence_actions=np.zeros((len(when), 1, 2), np.float32),
         rewards=when[:, None].astype(np.float32),
         successes=nothing,
         terminations=nothing,

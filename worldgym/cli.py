@@ -69,8 +69,8 @@ class PlanCommand:
     """Steps looked ahead."""
     samples: int = 32
     """Action sequences tried in each iteration."""
-    iterations: int = 3
-    replan_every: int = 3
+    iterations: int = 2
+    replan_every: int = 4
     """Actions taken of each plan."""
     device: str = "auto"
     json: Path | None = None
