@@ -29,8 +29,8 @@ def dream_table(results: dict) -> list[str]:
         row("PSNR, dB", [f"{m['psnr'][s - 1]:.1f}" for s in STEPS]),
         row("... above repeating the first frame", [f"{m['psnr_gain'][s - 1]:+.1f}" for s in STEPS]),
         row("pusher's position error", [f"{m['pusher_error_blocks'][s - 1]:.2f}" for s in STEPS]),
-        row("moved blocks' position error", [f"{m['moved_block_error_blocks'][s - 1]:.2f}" for s in STEPS]),
-        row("... had they stayed", [f"{m['moved_block_error_blocks_if_still'][s - 1]:.2f}" for s in STEPS]),
+        row("moved blocks' position error", [blocks(m["moved_block_error_blocks"][s - 1]) for s in STEPS]),
+        row("... had they stayed", [blocks(m["moved_block_error_blocks_if_still"][s - 1]) for s in STEPS]),
         row("reward, correlation with MuJoCo's", [f"{m['reward_correlation'][s - 1]:.3f}" for s in STEPS]),
         "",
         f"Tokenizer reconstruction {m['reconstruction_psnr']:.1f} dB; reward correlation over all steps "
@@ -76,6 +76,10 @@ STEPS = (1, 2, 4, 8, 12, 16)
 
 def row(label: str, cells: list[str]) -> str:
     return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def blocks(error: float | None) -> str:
+    return "-" if error is None else f"{error:.2f}"  # after one step nothing has moved yet
 
 
 def percent(rate: float) -> str:

@@ -1,6 +1,7 @@
 """Result files: every published figure with the command, commit, seed and hardware that made it."""
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -23,8 +24,21 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
     temporary.rename(path)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither nan nor infinity: such figures become null."""
+    match value:
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
 
 
 def hardware() -> dict[str, Any]:

@@ -124,9 +124,9 @@ class WorldState:
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
-        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-        cache = KVCache(tensors.pop("keys"), tensors.pop("values"))
-        return cls(cache=cache, temperature=temperature, **tensors)
+        here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
+        cache = KVCache(here.pop("keys"), here.pop("values"))
+        return cls(cache=cache, temperature=temperature, **here)
 
     def _check_fresh(self) -> None:
         if self.age != self.cache.age:
