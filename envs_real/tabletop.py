@@ -18,7 +18,7 @@ if sys.platform == "linux" and not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
 import mujoco
 
-from worldgym.spaces import PhraseText, check_vector_action
+from worldgym.spaces import PhraseText, check_vector_action, chosen_phrase
 
 from .tabletop_skills import SPEED, phrases, skill_action
 from .tabletop_tasks import BLOCK_HALF, PUSHER_RADIUS, evaluate_task, find_task, tasks
@@ -194,7 +194,7 @@ class TabletopEnv(gym.Env):
         if self.action_mode == "vector":
             reward, success = self.advance(check_vector_action(action, self.action_space))
             return self._frame(), reward, success, False, self._info(success, 1)
-        phrase = self._phrase(action)
+        phrase = chosen_phrase(action, self.action_space, self.phrases)
         task = phrases(self.colors).get(phrase)
         total, success, count = 0.0, False, 0
         while count < FRAMES_PER_TEXT and not success:
@@ -295,15 +295,6 @@ class TabletopEnv(gym.Env):
         self._late = [np.asarray(action) for action in late]
 
     # -- inside ------------------------------------------------------------------------------------------------
-
-    def _phrase(self, action) -> str:
-        if self.action_mode == "discrete":
-            if not self.action_space.contains(action):
-                raise ValueError(f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases")
-            return self.phrases[int(action)]
-        if not isinstance(action, str):
-            raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
-        return action
 
     def _frame(self) -> np.ndarray:
         if self._renderer is None:

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from .checkpoint import find_world
-from .spaces import PhraseText, check_vector_action
+from .spaces import PhraseText, check_vector_action, chosen_phrase
 from .world import WorldModel, WorldState
 
 SNAPSHOT_VERSION = 1
@@ -91,7 +91,7 @@ class DreamEnv(gym.Env):
         state = self._running()
         if self.action_mode == "vector":
             return self._advance(state, check_vector_action(action, self.action_space)[None], 1)
-        phrase = self._phrase(action)
+        phrase = chosen_phrase(action, self.action_space, self.phrases)
         observation, reward, terminated, truncated, info = self._advance(
             state, [phrase], self.world.config.frames_per_action
         )
@@ -162,15 +162,6 @@ class DreamEnv(gym.Env):
             raise ValueError(f"{instruction!r} is already done in all {len(unsolved)} starting frames; pass your own")
         chosen = self.np_random.choice(np.flatnonzero(unsolved))
         return self._starts["frames"][chosen][None, None]
-
-    def _phrase(self, action) -> str:
-        if self.action_mode == "discrete":
-            if not self.action_space.contains(action):
-                raise ValueError(f"action {action!r} is not an index below {len(self.phrases)}, the number of phrases")
-            return self.phrases[int(action)]
-        if not isinstance(action, str):
-            raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
-        return action
 
 
 @cache

@@ -36,3 +36,14 @@ def check_vector_action(action, space: gym.spaces.Space) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"action {array.tolist()} is not finite")
     return np.clip(array.astype(np.float32), space.low, space.high)
+
+
+def chosen_phrase(action, space: gym.spaces.Space, phrases: list[str]) -> str:
+    """The sentence behind an action: an index into `phrases` where the space is Discrete, else the action itself."""
+    if isinstance(space, gym.spaces.Discrete):
+        if not space.contains(action):
+            raise ValueError(f"action {action!r} is not an index below {len(phrases)}, the number of phrases")
+        return phrases[int(action)]
+    if not isinstance(action, str):
+        raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
+    return action
