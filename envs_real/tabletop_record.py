@@ -23,7 +23,7 @@ from .tabletop_skills import phrases, skill_action
 from .tabletop_tasks import DIRECTIONS, tasks
 
 CHUNK = 100
-EXPLAINED = 4
+EXPLAINED = 8
 """Sentences at each frame for which the controller says what it would do: a sentence means something at every
 frame, not only where it was followed."""
 
@@ -87,7 +87,7 @@ def record(config: RecordConfig) -> Path:
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     """One episode: behaviours change every 16 steps. Arrays are indexed by frame, [steps + 1, ...], except
-    `actions` [steps, 2]. `sentences` [steps + 1, 4] index `phrases()`, and `sentence_actions` say what the
+    `actions` [steps, 2]. `sentences` [steps + 1, 8] index `phrases()`, and `sentence_actions` say what the
     controller would do to carry each of them out."""
     rng = np.random.default_rng([config.seed, index])
     env = _environment(config, rng)

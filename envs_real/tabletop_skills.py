@@ -42,7 +42,8 @@ def skill_action(task: Task, positions: np.ndarray, colors: tuple[str, ...]) -> 
         case "reach":
             block = blocks[colors.index(task.target)]
             direction = _unit(block - pusher)
-            return _towards(pusher, block - direction * (CONTACT + 0.02))
+            action = _towards(pusher, block - direction * CONTACT)
+            return _past(action, pusher, np.delete(blocks, colors.index(task.target), axis=0))
         case "gather":
             return _push(pusher, blocks[0], goal=blocks[1], stop=2 * CONTACT * 0.65)
         case "separate":
@@ -57,28 +58,40 @@ def skill_action(task: Task, positions: np.ndarray, colors: tuple[str, ...]) -> 
                 return _push(pusher, block, goal=block + direction)
             if task.target in PLACES:
                 return _push(pusher, block, goal=np.asarray(PLACES[task.target]), stop=0.04)
-            return _push(pusher, block, goal=blocks[colors.index(task.target)], stop=0.4)
+            return _push(pusher, block, goal=blocks[colors.index(task.target)], stop=0.36)
     raise AssertionError(task)
 
 
 def _push(pusher: np.ndarray, block: np.ndarray, goal: np.ndarray, stop: float = 0.0) -> np.ndarray:
-    """Walk round the block to its far side, then drive it along the line to the goal."""
+    """Walk round the block to its far side and drive it to the goal, in one smooth field without phases.
+
+    The next place to be is a bearing and a radius as seen from the block. The bearing turns towards exactly
+    behind; the radius clears the block's corners at first and shrinks the better the bearing, until it lies
+    *inside* the block: that is pushing. A hard switch from walking to pushing would be flipped by a pixel of
+    error, and a policy that imitates it would do the average there, which is to stand still.
+    """
     to_goal = goal - block
-    if np.linalg.norm(to_goal) < stop:
-        return np.zeros(2, np.float32)
-    direction = _unit(to_goal)
+    forward = _unit(to_goal)
+    left = np.array([-forward[1], forward[0]])
     offset = pusher - block
-    along, across = offset @ direction, offset @ np.array([-direction[1], direction[0]])
-    if along < -0.5 * CONTACT and abs(across) < 0.07:
-        # Behind the block and on the line: push, steering back onto the line, no further than the goal.
-        contact = block - direction * CONTACT
-        return _towards(pusher, contact + direction * min(np.linalg.norm(to_goal), SPEED))
-    bearing, wanted = np.arctan2(offset[1], offset[0]), np.arctan2(-direction[1], -direction[0])
-    turn = (wanted - bearing + np.pi) % (2 * np.pi) - np.pi
-    radius = CONTACT + 0.1 if abs(turn) > 0.35 else CONTACT + 0.03
-    bearing = bearing + np.clip(turn, -0.8, 0.8)
-    around = block + radius * np.array([np.cos(bearing), np.sin(bearing)])
-    return _towards(pusher, np.clip(around, -0.88, 0.88))
+    astray = np.arctan2(offset @ left, -offset @ forward)  # radians away from exactly behind
+    radius = CONTACT + 0.1 - 0.4 * np.exp(-((astray / 0.5) ** 2))
+    bearing = astray - np.clip(astray, -1.0, 1.0)  # further round in one go, the way there would cut the block
+    place = block + radius * (np.sin(bearing) * left - np.cos(bearing) * forward)
+    # Slow down near the goal, where the direction to it is uncertain too.
+    speed = np.clip((np.linalg.norm(to_goal) - stop) / SPEED, 0, 1)
+    return (speed * _towards(pusher, np.clip(place, -0.88, 0.88))).astype(np.float32)
+
+
+def _past(action: np.ndarray, pusher: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The action [2] led past blocks [n, 2] that are in its way: motion into one becomes motion along its edge."""
+    for other in others:
+        inward = _unit(other - pusher)
+        nearness = np.clip((CONTACT + 0.2 - np.linalg.norm(other - pusher)) / 0.15, 0, 1)
+        blocked = nearness * max(0.0, float(action @ inward))
+        edge = np.array([-inward[1], inward[0]])
+        action = action + blocked * (edge * (1 if action @ edge >= 0 else -1) - inward)
+    return (action / max(1.0, np.linalg.norm(action))).astype(np.float32)
 
 
 def _towards(start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def tokenizer_training(dataset: str, root: Path, **arguments) -> TokenizerTraini
 
 def dynamics_training(dataset: str, root: Path, tokenizer: Path, **arguments) -> DynamicsTraining:
     return DynamicsTraining(
-        dataset, tokenizer, root / "world", batch=4, device="cpu", **{"dynamics": DYNAMICS, **arguments}
+        dataset, tokenizer, root / "world", batch=4, device="cpu", **{"dynamics": DYNAMICS, "processes": 1, **arguments}
     )
 
 
@@ -166,6 +166,24 @@ def test_a_killed_dynamics_training_ends_up_the_same(tmp_path, dataset, trained,
     killed_at(monkeypatch, dynamics_module, train_dynamics, halved, when=5)
     train_dynamics(halved)
     assert_same(whole.out, halved.out)
+
+
+def test_processes_average_what_they_learned(tmp_path, dataset, trained):
+    """Two processes see more than one of them would, and stay one model: the same run ends the same."""
+    alone = dynamics_training(dataset, tmp_path / "alone", trained / "tokenizer", steps=2)
+    together = replace(alone, out=tmp_path / "together" / "world", processes=2)
+    train_dynamics(alone)
+    train_dynamics(together)
+    again = replace(together, out=tmp_path / "again" / "world")
+    train_dynamics(again)
+    assert_same(together.out, again.out)
+    one, two = (load_file(config.out / "model.safetensors") for config in (alone, together))
+    assert any(not torch.equal(one[name], two[name]) for name in one)  # other segments
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path, dataset, trained):
+    with pytest.raises(ValueError, match="batch of 4 segments can't be shared by 3 processes"):
+        train_dynamics(dynamics_training(dataset, tmp_path, trained / "tokenizer", processes=3))
 
 
 def test_a_training_killed_while_saving_goes_on(tmp_path, dataset, monkeypatch, capsys):

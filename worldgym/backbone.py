@@ -5,9 +5,10 @@ positions, and knows nothing of pictures, actions or rewards.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
+from transformers import AttentionInterface, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from .config import DynamicsConfig
 
@@ -68,6 +69,34 @@ class KVCache:
         self.keys[:, dreams], self.values[:, dreams] = other.keys, other.values
 
 
+def attention(
+    module: nn.Module,
+    query: Float[Tensor, "b h n d"],
+    key: Float[Tensor, "b g m d"],
+    value: Float[Tensor, "b g m d"],
+    attention_mask: Tensor,
+    scaling: float,
+    **unused,
+) -> tuple[Float[Tensor, "b n h d"], None]:
+    """Masked attention with shared keys and values, as `transformers` calls it.
+
+    On a CPU it is written out, heads that share keys as one product: training over sentences is eight times
+    faster so than by the fused kernel, over segments a quarter faster.
+    """
+    if query.is_cuda:
+        out = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
+        return out.transpose(1, 2), None
+    batch, heads, rows, size = query.shape
+    groups = key.shape[1]
+    scores = query.reshape(batch, groups, -1, size) @ key.transpose(-1, -2) * scaling
+    scores = scores.view(batch, heads, rows, -1).masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    out = scores.softmax(-1).view(batch, groups, heads // groups * rows, -1) @ value
+    return out.view(batch, heads, rows, size).transpose(1, 2), None
+
+
+AttentionInterface.register("worldgym", attention)
+
+
 class Backbone(nn.Module):
     """`Qwen2_5_VLTextModel` at any size."""
 
@@ -88,6 +117,7 @@ class Backbone(nn.Module):
                     "rope_theta": 10000.0,
                     "mrope_section": [half - 2 * space, space, space],
                 },
+                attn_implementation="worldgym",
                 bos_token_id=None,
                 eos_token_id=None,
             )

@@ -44,7 +44,7 @@ class TokenizerConfig:
 class DynamicsConfig:
     """Backbone, scale head and outcome heads (see dynamics.py)."""
 
-    layers: int = 3
+    layers: int = 2
     """Layers of the language-model backbone."""
     width: int = 256
     """Its hidden size."""
@@ -60,7 +60,7 @@ class DynamicsConfig:
     """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout)."""
     head_width: int = 160
     """Width of the scale head."""
-    trunk_layers: int = 1
+    trunk_layers: int = 2
     """Its blocks over the latent grid, before the first guess."""
     head_layers: int = 1
     """Its blocks over each scale, shared by the scales."""

@@ -87,12 +87,15 @@ class Dynamics(nn.Module):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float) -> DynamicsLoss:
-        """Teacher-forced over whole segments.
+    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float, self_fed: int = 0) -> DynamicsLoss:
+        """Teacher-forced over whole segments, or fed with its own dreams of them.
 
         Args:
             slips: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
                 mistakes: finer scales learn to make up for coarser ones, and the next step for the last.
+            self_fed: how many of the segments have all frames but the first replaced, as inputs, by what the
+                model itself dreams there; what it should say next stays the truth (as Self Forcing,
+                arXiv 2506.08009, and before it DAgger).
         """
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
@@ -100,11 +103,16 @@ class Dynamics(nn.Module):
             contexts = context.repeat_interleave(steps + 1, 0)
             target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
             quantized = tokenizer.quantizer.quantize(target, slips)
-            latent = quantized.totals[-1]
-            fused = tokenizer.fuse(latent, contexts)
+            latent = quantized.totals[-1].unflatten(0, (size, steps + 1))
+            fused = tokenizer.fuse(quantized.totals[-1], contexts).unflatten(0, (size, steps + 1))
+            if self_fed:
+                latent, fused = latent.clone(), fused.float()
+                latent[:self_fed, 1:], fused[:self_fed, 1:] = self.imagine(
+                    tokenizer, context[:self_fed], latent[:self_fed, 0], fused[:self_fed, 0], batch.actions[:self_fed]
+                )
+        before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
         frame = torch.arange(len(target), device=target.device).view(size, steps + 1)
-        before, after = frame[:, :-1].flatten(), frame[:, 1:].flatten()
-        now = fused[before]
+        after = frame[:, 1:].flatten()
 
         read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
         action = self.from_vector(batch.actions).flatten(0, 1)
@@ -119,26 +127,31 @@ class Dynamics(nn.Module):
         token_loss, by_scale, guess = self.scale_head.loss(
             self.scale_head.align(state, now, action),
             action,
-            latent[before],
+            before,
             target[after],
+            target[frame[:, :-1].flatten()],
             Quantized(
                 quantized.ids[after],
-                latent[after],
+                quantized.latent[after],
                 quantized.commitment,
                 [t[after] for t in quantized.totals],
             ),
+            # Half of the frames: tokens are the dearest part of a step, and the guess is what better dreams wait for.
+            torch.randperm(len(after), device=after.device)[: (len(after) + 1) // 2],
             tokenizer.quantizer,
         )
 
-        features = self.outcome_heads.features(fused)
+        features = self.outcome_heads.features(fused.flatten(0, 1)).unflatten(0, (size, steps + 1))
         asked = batch.instructions.shape[-1]
-        judged = self.outcome_heads(features[after].repeat_interleave(asked, 0), read[batch.instructions.flatten()])
+        judged = self.outcome_heads(
+            features[:, 1:].flatten(0, 1).repeat_interleave(asked, 0), read[batch.instructions.flatten()]
+        )
         reward = F.mse_loss(judged.reward.float(), batch.rewards.flatten().expand_as(judged.reward))
         success, terminated = (
             F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
             for logits, true in ((judged.success, batch.successes), (judged.terminated, batch.terminations))
         )
-        sentence = self._sentence_loss(batch, features[before], read)
+        sentence = self._sentence_loss(batch, features[:, :-1].flatten(0, 1), read)
         total = token_loss + 2.0 * guess + reward + success + terminated + 0.1 * sentence
         return DynamicsLoss(total, token_loss, by_scale, guess, reward, success, terminated, sentence)
 
@@ -155,6 +168,31 @@ class Dynamics(nn.Module):
         )
 
     # -- dreaming -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def imagine(
+        self,
+        tokenizer: Tokenizer,
+        context: Float[Tensor, "b f g g"],
+        latent: Float[Tensor, "b z g g"],
+        fused: Float[Tensor, "b f g g"],
+        actions: Float[Tensor, "b t a"],
+    ) -> tuple[Float[Tensor, "b t z g g"], Float[Tensor, "b t f g g"]]:
+        """The likeliest dream of a segment from its first frame: latents and fused maps of the t frames after it."""
+        size, count = actions.shape[:2]
+        latents, maps = [], []
+        # Weights that autocast has cast here, without gradients, must not be met again in the loss.
+        with torch.autocast(context.device.type, cache_enabled=False):
+            action = self.from_vector(actions)
+            cache = KVCache.empty(self.config, size, self.layout.capacity(count), context)
+            self.prefill(cache, context, fused[:, None][:, :0], action[:, :0])
+            for when in range(count):
+                aligned = self.predict(cache, torch.full((size,), when, device=context.device), fused, action[:, when])
+                _, latent, _ = self.scale_head.draw(aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0)
+                fused = tokenizer.fuse(latent, context)
+                latents.append(latent)
+                maps.append(fused)
+        return torch.stack(latents, 1), torch.stack(maps, 1).float()
 
     def prefill(self, cache: KVCache, context: Tensor, fused: Tensor, action: Tensor) -> None:
         """Read the context and `t` past steps into an empty cache.

@@ -79,8 +79,11 @@ class ScaleHead(nn.Module):
         modulation = self.modulation(F.silu(condition))[:, None].chunk(6, -1)
         for block in self.blocks:
             x = block(x, modulation)
-        odds = -quantizer.distances(missing.flatten(2).transpose(1, 2)) * self.trust[index].exp()
-        return self.logits(self.norm(x)) + odds
+        # Odds fall with a code's squared distance to what is missing; as one product with the learned logits.
+        trust, codes = self.trust[index].exp(), quantizer.codebook
+        known = torch.cat([self.norm(x), 2 * trust * missing.flatten(2).transpose(1, 2)], -1)
+        weight = torch.cat([self.logits.weight, codes], 1)
+        return F.linear(known, weight, self.logits.bias - trust * codes.square().sum(1))
 
     def loss(
         self,
@@ -88,7 +91,9 @@ class ScaleHead(nn.Module):
         action: Float[Tensor, "b d"],
         latent: Float[Tensor, "b z g g"],
         target: Float[Tensor, "b z g g"],
+        last: Float[Tensor, "b z g g"],
         quantized: Quantized,
+        scored: Int[Tensor, " s"],
         quantizer: MultiScaleQuantizer,
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Cross-entropy of the next frame's tokens, each scale's own mean, and the error of the guess.
@@ -96,22 +101,25 @@ class ScaleHead(nn.Module):
         A scale's weight grows with its side, not with its area: coarse tokens decide where things are.
 
         Args:
-            latent: of the frame before.
+            latent: of the frame before, as the model has it.
             target: of the next frame, before quantisation.
-            quantized: its tokens, and what the coarser scales (slips included) add up to.
+            last: of the frame before, in truth and before quantisation.
+            quantized: tokens of the next frame, and what the coarser scales (slips included) add up to.
+            scored: rows whose tokens count; the guess counts in all.
         """
         guess = latent + self.guess(aligned)
-        behind = [torch.zeros_like(target), *quantized.totals[:-1]]
-        parts = quantized.ids.split(quantizer.splits, dim=1)
+        totals = [torch.zeros_like(target[scored]), *(total[scored] for total in quantized.totals[:-1])]
+        parts = quantized.ids[scored].split(quantizer.splits, dim=1)
         losses = [
             F.cross_entropy(
-                self(aligned, action, guess - total, index, quantizer).flatten(0, 1).float(), part.flatten()
+                self(aligned[scored], action[scored], guess[scored] - total, index, quantizer).flatten(0, 1).float(),
+                part.flatten(),
             )
-            for index, (total, part) in enumerate(zip(behind, parts, strict=True))
+            for index, (total, part) in enumerate(zip(totals, parts, strict=True))
         ]
         total = torch.stack([scale * loss for scale, loss in zip(self.scales, losses, strict=True)]).sum()
-        # Relative to copying the last latent: 1 is as good as that.
-        error = F.mse_loss(guess.float(), target) / F.mse_loss(latent, target).clamp(min=1e-6)
+        # Relative to copying the last frame: 1 is as good as that.
+        error = F.mse_loss(guess.float(), target) / F.mse_loss(last, target).clamp(min=1e-6)
         return total / sum(self.scales), losses, error
 
     def draw(
@@ -120,7 +128,7 @@ class ScaleHead(nn.Module):
         action: Float[Tensor, "b d"],
         latent: Float[Tensor, "b z g g"],
         quantizer: MultiScaleQuantizer,
-        uniforms: Float[Tensor, "b n"],
+        uniforms: Float[Tensor, "b n"] | None,
         temperature: float,
     ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b z g g"], Float[Tensor, " b"]]:
         """Tokens of the next frame, scale by scale: (ids, their latent, mean entropy in nats).
@@ -128,7 +136,7 @@ class ScaleHead(nn.Module):
         Args:
             latent: of the frame before.
             uniforms: one number in [0, 1) for each token: all the randomness there is.
-            temperature: 0 takes the likeliest token.
+            temperature: 0 takes the likeliest token, and needs no uniforms.
         """
         guess, total = latent + self.guess(aligned), torch.zeros_like(latent)
         drawn, entropies, start = [], [], 0
@@ -138,6 +146,7 @@ class ScaleHead(nn.Module):
             if temperature == 0:
                 ids = log_p.argmax(-1)
             else:
+                assert uniforms is not None
                 ids = inverse_cdf(log_p / temperature, uniforms[:, start : start + count])
             total = total + quantizer.contribution(ids, index)
             drawn.append(ids)

@@ -126,10 +126,11 @@ class MultiScaleQuantizer(nn.Module):
             all_ids, inputs, totals = [], [], []
             # Without slips no random number is drawn: encoding must not touch torch's global generator.
             rates = torch.rand(len(latent), 1, device=latent.device) * 2 * slips if slips else None
+            neighbours = self.distances(self.codebook).topk(16, largest=False).indices if slips else None
             for index, scale in enumerate(self.scales):
                 residual = resize_area(target - total.detach(), scale).permute(0, 2, 3, 1).flatten(0, 2)
                 ids = self.nearest(residual).view(-1, scale * scale)
-                taken = ids if rates is None else self._slip(ids, residual, rates)
+                taken = ids if rates is None else self._slip(ids, rates, neighbours)
                 total = total + self.contribution(taken, index)
                 commitment = commitment + F.mse_loss(total.detach(), latent)
                 all_ids.append(ids)
@@ -141,11 +142,10 @@ class MultiScaleQuantizer(nn.Module):
             straight = total + latent - target
             return Quantized(torch.cat(all_ids, 1), straight, commitment / len(self.scales), totals)
 
-    def _slip(self, ids: Tensor, residual: Tensor, rates: Tensor) -> Tensor:
-        """Some of the ids replaced: one half by a code that is nearly as close, the other by any."""
-        close = self.distances(residual).topk(16, largest=False).indices
-        pick = torch.randint(16, (len(residual), 1), device=ids.device)
-        near, any_code = close.gather(1, pick).view_as(ids), torch.randint_like(ids, len(self.codebook))
+    def _slip(self, ids: Tensor, rates: Tensor, neighbours: Int[Tensor, "c k"]) -> Tensor:
+        """Some of the ids replaced: one half by one of the code's neighbours, the other by any code."""
+        near = neighbours[ids, torch.randint_like(ids, neighbours.shape[1])]
+        any_code = torch.randint_like(ids, len(self.codebook))
         chance = torch.rand(ids.shape, device=ids.device)
         wrong = torch.where(chance < rates / 2, any_code, near)
         return torch.where(chance < rates, wrong, ids)
@@ -156,7 +156,8 @@ class MultiScaleQuantizer(nn.Module):
 
     def distances(self, vectors: Float[Tensor, "*m z"]) -> Float[Tensor, "*m c"]:
         """Squared distance of each vector to each code, less the vector's own square."""
-        return self.codebook.square().sum(1) - 2 * vectors @ self.codebook.T
+        flat = torch.addmm(self.codebook.square().sum(1), vectors.flatten(0, -2), self.codebook.T, alpha=-2)
+        return flat.view(*vectors.shape[:-1], -1)
 
     def embed(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b z g g"]:
         """The latent that the tokens of all scales stand for."""

@@ -24,11 +24,12 @@ from ..checkpoint import (
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_segments
 from ..device import pick_device
-from ..dynamics import Batch
+from ..dynamics import Batch, DynamicsLoss
 from ..metrics import psnr
 from ..pixels import to_float
 from ..text import PhraseTokenizer
 from ..world import WorldModel
+from .together import average_gradients, run_together
 from .tokenizer import schedule
 
 JUDGED = 6
@@ -45,7 +46,7 @@ class DynamicsTraining:
     """Checkpoint folder of the trained tokenizer."""
     out: Path = Path("runs/tabletop/world")
     """Checkpoint folder of the world; an existing one is resumed."""
-    steps: int = 4000
+    steps: int = 6000
     """Optimiser steps."""
     batch: int = 16
     """Segments a step."""
@@ -53,8 +54,14 @@ class DynamicsTraining:
     """Peak; warm-up, then cosine to a twentieth."""
     slips: float = 0.1
     """Mean share of tokens replaced by wrong ones in the model's own past."""
+    self_fed: float = 0.5
+    """Share of the segments that the model reads as it dreams them itself, in the last `self_fed_steps`."""
+    self_fed_steps: float = 0.4
+    """Share of the training, at its end, that is so: before, its own dreams teach it little."""
+    processes: int = 2
+    """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
-    evaluate_every: int = 200
+    evaluate_every: int = 300
     """Steps between evaluations, videos and checkpoints."""
     starts: int = 100
     """Held-out starting frames that travel with the checkpoint, for `reset` without frames."""
@@ -65,6 +72,17 @@ class DynamicsTraining:
 
 def train_dynamics(config: DynamicsTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
+    if config.batch % config.processes:
+        raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
+    # Mistakes show here, in one process, before several begin.
+    _check_resumable(config, _new_world(config))
+    load_episodes(config.dataset)
+    on_cpu = pick_device(config.device).type == "cpu"
+    run_together(_train, config.processes if on_cpu else 1, config)
+    return config.out
+
+
+def _train(rank: int, config: DynamicsTraining) -> None:
     device = pick_device(config.device)
     torch.manual_seed(config.seed)
     world = _new_world(config).to(device)
@@ -73,71 +91,93 @@ def train_dynamics(config: DynamicsTraining) -> Path:
     model = world.dynamics
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     first = _resume(config, world, optimizer)
-    batches = Batches(data, world.text, config, device)
-    validation = sample_segments(data, data.split("validation"), 32, config.dynamics.window, np.random.default_rng(0))
-
-    extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": pick_starts(data, config.starts)}
-    writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
-    started, seen = time.monotonic(), 0
-    with tqdm(total=config.steps, initial=first, desc="dynamics", unit="step") as progress:
-        for step in range(first, config.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(step, config.steps)
-            torch.manual_seed(hash((config.seed, step)))  # slips, too, follow from (seed, step)
-            with torch.autocast(device.type, torch.bfloat16):
-                loss = model.loss(batches.draw(step), world.tokenizer, config.slips)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            progress.update()
-            seen += config.batch * config.dynamics.window
-
-            if step % 20 == 0:
-                writer.add_scalar("loss/tokens", loss.tokens.item(), step)
-                for scale, value in zip(world.config.tokenizer.scales, loss.scales, strict=True):
-                    writer.add_scalar(f"loss/scale_{scale}", value.item(), step)
-                for name in ("guess", "reward", "success", "terminated", "sentence"):
-                    writer.add_scalar(f"loss/{name}", getattr(loss, name).item(), step)
-                writer.add_scalar("loss/gradient_norm", norm.item(), step)
-                writer.add_scalar("speed/frames_per_second", seen / (time.monotonic() - started), step)
-                progress.set_postfix(
-                    tokens=f"{loss.tokens.item():.3f}",
-                    guess=f"{loss.guess.item():.3f}",
-                    reward=f"{loss.reward.item():.4f}",
-                )
+    share = config.batch // config.processes if device.type == "cpu" else config.batch
+    batches = Batches(data, world.text, share, config.dynamics.window, device)
+    log = Log(config, world, data, first) if rank == 0 else None
+    for step in range(first, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(step, config.steps)
+        # Everything random follows from (seed, step, process), so a resumed run goes on as it would have.
+        torch.manual_seed(hash((config.seed, step, rank)))
+        own = round(share * config.self_fed) if step >= config.steps * (1 - config.self_fed_steps) else 0
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        average_gradients(model.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if log:
+            log.step(step, loss, norm)
             if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
-                gain = _evaluate(world, validation, writer, step)
-                tqdm.write(
-                    f"step {step + 1}: tokens {loss.tokens.item():.3f}, reward {loss.reward.item():.4f}, "
-                    f"open loop {gain.mean():+.2f} dB over repeating the context, last step {gain[-1]:+.2f}"
-                )
+                log.evaluate(step)
                 save_checkpoint(
                     config.out,
                     world.config,
                     world.state_dict(),
                     "world",
-                    extras,
+                    log.extras,
                     training_state(optimizer, step + 1),
                 )
-    writer.close()
-    return config.out
+    if log:
+        log.close()
+
+
+class Log:
+    """What is told of a run: a progress bar, TensorBoard's scalars, and dreams of held-out segments."""
+
+    def __init__(self, config: DynamicsTraining, world: WorldModel, data: Episodes, first: int):
+        self.config, self.world = config, world
+        held_out = data.split("validation")
+        self.segment = sample_segments(data, held_out, 32, config.dynamics.window, np.random.default_rng(0))
+        self.extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": pick_starts(data, config.starts)}
+        self.writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
+        self.progress = tqdm(total=config.steps, initial=first, desc="dynamics", unit="step")
+        self.first, self.started = first, time.monotonic()
+        if first:
+            tqdm.write(f"resuming {config.out} at step {first}")
+
+    def step(self, step: int, loss: DynamicsLoss, norm: torch.Tensor) -> None:
+        self.progress.update()
+        if step % 20:
+            return
+        add = self.writer.add_scalar
+        add("loss/tokens", loss.tokens.item(), step)
+        for scale, value in zip(self.world.config.tokenizer.scales, loss.scales, strict=True):
+            add(f"loss/scale_{scale}", value.item(), step)
+        for name in ("guess", "reward", "success", "terminated", "sentence"):
+            add(f"loss/{name}", getattr(loss, name).item(), step)
+        add("loss/gradient_norm", norm.item(), step)
+        frames = (step + 1 - self.first) * self.config.batch * self.config.dynamics.window
+        add("speed/frames_per_second", frames / (time.monotonic() - self.started), step)
+        self.progress.set_postfix(
+            {name: f"{getattr(loss, name).item():.3f}" for name in ("tokens", "guess", "reward", "sentence")}
+        )
+
+    def evaluate(self, step: int) -> None:
+        gain = _evaluate(self.world, self.segment, self.writer, step)
+        tqdm.write(
+            f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the context, last step {gain[-1]:+.2f}"
+        )
+
+    def close(self) -> None:
+        self.progress.close()
+        self.writer.close()
 
 
 class Batches:
-    """Training batches; batch number `step` follows from (seed, step)."""
+    """Training batches; each follows from (seed, step, process)."""
 
-    def __init__(self, data: Episodes, text: PhraseTokenizer, config: DynamicsTraining, device: torch.device):
-        self.data, self.config, self.device = data, config, device
+    def __init__(self, data: Episodes, text: PhraseTokenizer, size: int, steps: int, device: torch.device):
+        self.data, self.size, self.steps, self.device = data, size, steps, device
         self.episodes = data.split("train")
         self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
         self.instruction_rows = np.array([self.sentences.index(text) for text in data.instructions])
         self.ids, self.lengths = text.encode(self.sentences)
 
-    def draw(self, step: int) -> Batch:
-        config, rng = self.config, np.random.default_rng([self.config.seed, step])
-        segment = sample_segments(self.data, self.episodes, config.batch, config.dynamics.window, rng)
-        return self.batch(segment, rng)
+    def draw(self, seed: int, step: int, rank: int) -> Batch:
+        rng = np.random.default_rng([seed, step, rank])
+        return self.batch(sample_segments(self.data, self.episodes, self.size, self.steps, rng), rng)
 
     def batch(self, segment: Segment, rng: np.random.Generator) -> Batch:
         asked = rng.integers(len(self.data.instructions), size=(*segment.actions.shape[:2], JUDGED))
@@ -185,17 +225,17 @@ def _new_world(config: DynamicsTraining) -> WorldModel:
     return world
 
 
-def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
+def _check_resumable(config: DynamicsTraining, world: WorldModel) -> None:
     recover(config.out)
+    if config.out.exists() and (found := load_config(config.out)[0]) != world.config:
+        raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
+
+
+def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
     if not config.out.exists():
         return 0
-    found, _ = load_config(config.out)
-    if found != world.config:
-        raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
     load_weights(world, load_tensors(config.out / "model.safetensors"), config.out)
-    step = restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
-    print(f"resuming {config.out} at step {step}")
-    return step
+    return restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
 
 
 @torch.no_grad()

@@ -1,0 +1,46 @@
+"""Several processes that train one model on the CPU, each on its share of every batch.
+
+Small matrices leave a second thread half idle; a second process does not wait. Measured on two cores: 256 frames
+take 0.8 s in two processes of one thread, 1.1 s in one process of two.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+import torch.distributed as distributed
+import torch.multiprocessing as multiprocessing
+from torch import Tensor
+
+
+def run_together(function: Callable, processes: int, *args) -> None:
+    """Call `function(rank, *args)` in that many processes; in this one if it is to be the only one."""
+    if processes == 1:
+        function(0, *args)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = Path(folder) / "meeting"
+        multiprocessing.spawn(_one, (processes, meeting, function, args), nprocs=processes)
+
+
+def _one(rank: int, processes: int, meeting: Path, function: Callable, args: tuple) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
+    try:
+        function(rank, *args)
+    finally:
+        distributed.destroy_process_group()
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace each gradient by its mean over the processes, if there are several."""
+    if not distributed.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
