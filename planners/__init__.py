@@ -1,6 +1,10 @@
 """Planners: they see `returns = evaluate(action_sequences)` and nothing else of the world."""
 
-from .cem import CEM, Plan
+from .cem import CEM
+from .icem import ICEM
 from .mpc import MPC, DreamReturns, TwinReturns
+from .mppi import MPPI
+from .search import Plan, Search
+from .shooting import RandomShooting
 
-__all__ = ["CEM", "MPC", "DreamReturns", "Plan", "TwinReturns"]
+__all__ = ["CEM", "ICEM", "MPC", "MPPI", "DreamReturns", "Plan", "RandomShooting", "Search", "TwinReturns"]

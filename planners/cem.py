@@ -1,41 +1,15 @@
 """The cross-entropy method over action sequences."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
-Evaluate = Callable[[np.ndarray], np.ndarray]
-"""Returns [n] of action sequences [n, horizon, a]."""
+from .search import Evaluate, Plan, Search, best_first
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a planner thinks best, and how sure it is: the warm start of the next decision."""
-
-    actions: np.ndarray
-    """float32 [horizon, a]."""
-    expected_return: float
-    spread: np.ndarray
-    """float32 [horizon, a], standard deviation of the last elites."""
-
-    def shifted(self, steps: int) -> np.ndarray:
-        """The plan after its first `steps` actions were taken; the last action is repeated."""
-        return np.concatenate([self.actions[steps:], np.repeat(self.actions[-1:], min(steps, len(self.actions)), 0)])
-
-
-class CEM:
+class CEM(Search):
     """Sample, keep the best, fit a Gaussian to them, repeat.
 
     Args:
-        evaluate: returns [n] of action sequences [n, horizon, a]; non-finite ones are never elite.
-        low, high: [a], bounds of an action.
-        horizon: steps looked ahead.
-        samples: sequences tried in each iteration.
-        iterations: rounds of sampling.
-        elites: how many of the best are fitted.
-        action_repeat: each sampled action is held for this many steps.
-        seed: of the sampling.
+        elites: how many of the best are fitted; a quarter of them are tried again in the next round.
     """
 
     def __init__(
@@ -48,50 +22,27 @@ class CEM:
         iterations: int = 4,
         elites: int = 8,
         action_repeat: int = 2,
+        seconds: float = float("inf"),
         seed: int = 0,
     ):
+        super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed)
         if not 0 < elites <= samples:
             raise ValueError(f"elites is {elites}; it must be between 1 and samples, {samples}")
-        if horizon % action_repeat:
-            raise ValueError(f"horizon {horizon} must be a multiple of action_repeat {action_repeat}")
-        self.evaluate = evaluate
-        self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        self.horizon, self.samples, self.iterations = horizon, samples, iterations
-        self.elites, self.action_repeat = elites, action_repeat
-        self.random = np.random.default_rng(seed)
+        self.elites = elites
 
     def plan(self, warm_start: np.ndarray | None = None) -> Plan:
-        """The best sequence found.
-
-        Args:
-            warm_start: [horizon, a] to begin around, such as the last plan `shifted`.
-        """
-        knots = self.horizon // self.action_repeat
-        mean = np.broadcast_to((self.low + self.high) / 2, (knots, len(self.low)))
-        if warm_start is not None:
-            mean = warm_start.reshape(knots, self.action_repeat, -1).mean(1).clip(self.low, self.high)
+        mean = self.centre(warm_start)
         spread = np.broadcast_to((self.high - self.low) / 2, mean.shape)
-        kept = mean[None].clip(self.low, self.high)  # the centre is tried too, and elites live on
+        kept = mean[None]  # the centre is tried too, and elites live on
         best, best_return = kept[0], -np.inf
-        for _ in range(self.iterations):
+        for _ in self.rounds():
             noise = self.random.standard_normal((self.samples - len(kept), *mean.shape))
-            sequences = np.concatenate([kept, (mean + spread * noise).clip(self.low, self.high)]).astype(np.float32)
-            returns = np.asarray(self.evaluate(sequences.repeat(self.action_repeat, axis=1)), np.float64)
-            if returns.shape != (len(sequences),):
-                raise ValueError(f"evaluate returned shape {returns.shape} for {len(sequences)} sequences")
-            returns = np.where(np.isfinite(returns), returns, -np.inf)
-            if not np.isfinite(returns).any():
-                raise FloatingPointError("every action sequence has a non-finite return; the world has diverged")
-            order = np.argsort(-returns, kind="stable")[: self.elites]
-            order = order[np.isfinite(returns[order])]
+            sequences = self.within(np.concatenate([kept, mean + spread * noise]))
+            returns = self.judge(sequences)
+            order = best_first(returns, self.elites)
             elite = sequences[order]
             mean, spread = elite.mean(0), elite.std(0) + 0.02 * (self.high - self.low)
             kept = elite[: max(1, self.elites // 4)]
             if returns[order[0]] > best_return:
-                best, best_return = elite[0], float(returns[order[0]])
-        repeat = self.action_repeat
-        return Plan(
-            best.repeat(repeat, axis=0).astype(np.float32),
-            best_return,
-            spread.repeat(repeat, axis=0).astype(np.float32),
-        )
+                best, best_return = elite[0], returns[order[0]]
+        return self.made(best, best_return, spread)

@@ -7,7 +7,7 @@ import numpy as np
 
 from worldgym.world import WorldModel, WorldState
 
-from .cem import CEM, Plan
+from .search import Plan, Search
 
 
 @runtime_checkable
@@ -58,7 +58,7 @@ class MPC:
         replan_every: actions taken of each plan.
     """
 
-    def __init__(self, returns: Returns, planner: CEM, replan_every: int = 2):
+    def __init__(self, returns: Returns, planner: Search, replan_every: int = 2):
         if not 0 < replan_every <= planner.horizon:
             raise ValueError(f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead")
         self.returns, self.planner, self.replan_every = returns, planner, replan_every

@@ -1,5 +1,6 @@
-"""Planning: CEM on worlds small enough to know the answer, and MPC on the real table."""
+"""Planning: on worlds small enough to know the answer, and MPC on the real table."""
 
+import time
 from itertools import pairwise
 
 import gymnasium as gym
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 import worldgym  # noqa: F401  registers the ids
-from worldgym.planners import CEM, MPC, DreamReturns, Plan, TwinReturns
+from worldgym.planners import CEM, ICEM, MPC, MPPI, DreamReturns, Plan, RandomShooting, TwinReturns
+from worldgym.planners.icem import coloured_noise
 
 GOAL = np.array([0.8, -0.5])
 
@@ -18,18 +20,28 @@ def point_mass(sequences: np.ndarray) -> np.ndarray:
     return -np.linalg.norm(places - GOAL, axis=-1).sum(1)
 
 
+ALL = [RandomShooting, CEM, ICEM, MPPI]
+SEARCHING = [CEM, ICEM, MPPI]
+
+
+def planner(kind, evaluate=point_mass, **arguments):
+    return kind(evaluate, low=-np.ones(2), high=np.ones(2), **arguments)
+
+
 def cem(evaluate=point_mass, **arguments) -> CEM:
-    return CEM(evaluate, low=-np.ones(2), high=np.ones(2), **arguments)
+    return planner(CEM, evaluate, **arguments)
 
 
-# -- CEM -----------------------------------------------------------------------------------------------------
+# -- planners -----------------------------------------------------------------------------------------------------
 
 
-def test_it_beats_random_shooting_with_the_same_budget():
+@pytest.mark.parametrize("kind", SEARCHING)
+def test_it_beats_random_shooting_with_the_same_budget(kind):
     found, shot = [], []
     for seed in range(5):
-        found.append(cem(samples=32, iterations=5, action_repeat=1, seed=seed).plan().expected_return)
-        shot.append(point_mass(np.random.default_rng(seed).uniform(-1, 1, (32 * 5, 10, 2))).max())
+        budget = {"samples": 32, "iterations": 5, "action_repeat": 1, "seed": seed}
+        found.append(planner(kind, **budget).plan().expected_return)
+        shot.append(planner(RandomShooting, **budget).plan().expected_return)
     assert min(found) > max(shot) + 0.5
 
 
@@ -41,27 +53,40 @@ def test_it_finds_the_way():
     np.testing.assert_allclose(0.2 * plan.actions.sum(0), GOAL, atol=0.1)
 
 
-def test_the_plan_is_worth_what_it_says():
-    plan = cem().plan()
+def test_random_shooting_takes_the_best_it_tried():
+    tried = []
+
+    def watch(sequences):
+        tried.append(point_mass(sequences))
+        return tried[-1]
+
+    assert planner(RandomShooting, watch).plan().expected_return == np.concatenate(tried).max()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_plan_is_worth_what_it_says(kind):
+    plan = planner(kind).plan()
     assert plan.actions.shape == plan.spread.shape == (10, 2)
     assert plan.actions.dtype == plan.spread.dtype == np.float32
     assert point_mass(plan.actions[None])[0] == pytest.approx(plan.expected_return, abs=1e-5)
 
 
-def test_the_seed_decides_the_plan():
-    one, same, other = (cem(seed=seed).plan() for seed in (1, 1, 2))
+@pytest.mark.parametrize("kind", ALL)
+def test_the_seed_decides_the_plan(kind):
+    one, same, other = (planner(kind, seed=seed).plan() for seed in (1, 1, 2))
     assert np.array_equal(one.actions, same.actions) and one.expected_return == same.expected_return
     assert not np.array_equal(one.actions, other.actions)
 
 
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_diverged_sequences_are_never_elite(bad):
+def test_diverged_sequences_are_never_elite(kind, bad):
     """Here whatever sets out to the right diverges, which is where the goal lies."""
 
     def treacherous(sequences):
         return np.where(sequences[:, 0, 0] > 0, bad, point_mass(sequences))
 
-    plan = cem(treacherous).plan()
+    plan = planner(kind, treacherous).plan()
     assert plan.actions[0, 0] <= 0
     assert np.isfinite(plan.expected_return) and np.isfinite(plan.spread).all()
 
@@ -76,13 +101,15 @@ def test_a_few_survivors_are_enough():
     assert np.isfinite(plan.actions).all() and np.isfinite(plan.expected_return)
 
 
-def test_a_world_that_has_diverged_altogether_says_so():
+@pytest.mark.parametrize("kind", ALL)
+def test_a_world_that_has_diverged_altogether_says_so(kind):
     with pytest.raises(FloatingPointError, match="non-finite"):
-        cem(lambda sequences: np.full(len(sequences), np.nan)).plan()
+        planner(kind, lambda sequences: np.full(len(sequences), np.nan)).plan()
 
 
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("outside", [None, -7.0, 7.0])
-def test_actions_stay_within_their_bounds(outside):
+def test_actions_stay_within_their_bounds(kind, outside):
     """Also where the bounds are lopsided and the warm start lies outside."""
     low, high = np.array([-1.0, 0.0], np.float32), np.array([0.5, 2.0], np.float32)
     tried = []
@@ -91,43 +118,64 @@ def test_actions_stay_within_their_bounds(outside):
         tried.append(sequences)
         return -np.abs(sequences - 10).sum((1, 2))  # drives towards the upper bounds
 
-    planner = CEM(watch, low, high, iterations=8)
-    plan = planner.plan(None if outside is None else np.full((10, 2), outside))
+    plan = kind(watch, low, high, iterations=8).plan(None if outside is None else np.full((10, 2), outside))
     for sequences in [*tried, plan.actions[None]]:
         assert (sequences >= low).all() and (sequences <= high).all()
-    assert plan.expected_return == max(watch(sequences).max() for sequences in tried[:8])
+    assert plan.expected_return == max(watch(sequences).max() for sequences in tried[:9])
 
 
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("repeat", [1, 2, 5])
-def test_actions_are_held(repeat):
+def test_actions_are_held(kind, repeat):
     tried = []
 
     def watch(sequences):
         tried.append(sequences)
         return point_mass(sequences)
 
-    plan = cem(watch, action_repeat=repeat, samples=16, iterations=2).plan()
+    plan = planner(kind, watch, action_repeat=repeat, samples=16, iterations=2).plan()
     for sequences in [*tried, plan.actions[None]]:
         assert sequences.shape[1:] == (10, 2)
         held = sequences.reshape(len(sequences), 10 // repeat, repeat, 2)
         assert (held == held[:, :, :1]).all()
 
 
-def test_it_spends_its_budget_and_no_more():
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(RandomShooting, [24, 24, 24]), (CEM, [24, 24, 24]), (ICEM, [24, 19, 15]), (MPPI, [24, 24, 24, 2])],
+)
+def test_it_spends_its_budget_and_no_more(kind, expected):
     counts = []
 
     def watch(sequences):
         counts.append(len(sequences))
         return point_mass(sequences)
 
-    cem(watch, samples=24, iterations=3).plan()
-    assert counts == [24, 24, 24]
+    planner(kind, watch, samples=24, iterations=3).plan()
+    assert counts == expected
 
 
-def test_a_warm_start_is_where_it_begins():
+@pytest.mark.parametrize("kind", ALL)
+def test_it_stops_when_its_time_is_up(kind):
+    rounds = []
+
+    def slow(sequences):
+        rounds.append(len(sequences))
+        time.sleep(0.02)
+        return point_mass(sequences)
+
+    planner(kind, slow, iterations=1000, seconds=0.05).plan()
+    assert 1 < len(rounds) < 10
+    rounds.clear()
+    assert np.isfinite(planner(kind, slow, iterations=1000, seconds=0.0).plan().expected_return)
+    assert rounds[0] == 64 and len(rounds) <= 2  # one round, and MPPI's last look
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_warm_start_is_where_it_begins(kind):
     good = cem(samples=256, iterations=8, elites=32).plan()
-    short = {"samples": 8, "iterations": 1, "elites": 2}
-    warm, cold = cem(**short).plan(good.actions), cem(**short).plan()
+    short = {"samples": 8, "iterations": 1} | ({"elites": 2} if kind in (CEM, ICEM) else {})
+    warm, cold = planner(kind, **short).plan(good.actions), planner(kind, **short).plan()
     assert warm.expected_return >= good.expected_return - 1e-5
     assert warm.expected_return > cold.expected_return
 
@@ -151,9 +199,22 @@ def test_a_shifted_plan_repeats_its_last_action(steps, expected):
     assert plan.shifted(steps).tolist() == [[action] for action in expected]
 
 
+def test_the_noise_has_unit_variance_and_the_colour_asked_for():
+    random = np.random.default_rng(0)
+    white, red = (coloured_noise(random, (20_000, 12, 1), exponent) for exponent in (0.0, 2.0))
+    for noise in (white, red):
+        np.testing.assert_allclose([noise.mean(), noise.std()], [0, 1], atol=0.02)
+        np.testing.assert_allclose(noise.std(0), 1, atol=0.03)  # at every time alike
+    follow = [(noise[:, 1:] * noise[:, :-1]).mean() for noise in (white, red)]
+    assert abs(follow[0]) < 0.02 and follow[1] > 0.5
+    power = np.square(np.abs(np.fft.rfft(red[..., 0], axis=1))).mean(0)
+    np.testing.assert_allclose(power[2] / power[4], (4 / 2) ** 2, rtol=0.05)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ({"samples": 0}, "samples is 0 and iterations 4; both must be at least 1"),
         ({"samples": 4, "elites": 5}, "elites is 5; it must be between 1 and samples, 4"),
         ({"elites": 0}, "elites is 0"),
         ({"horizon": 7}, "horizon 7 must be a multiple of action_repeat 2"),

@@ -56,8 +56,8 @@ class PlanCommand:
 
     world: World
     """A bundled world or a checkpoint folder."""
-    planner: Literal["cem", "random"] = "cem"
-    """"random" acts uniformly at random: the floor."""
+    planner: Literal["cem", "icem", "mppi", "shooting", "random"] = "cem"
+    """How to search for a plan; "random" has none and acts uniformly at random: the floor."""
     on: Literal["dream", "mujoco"] = "dream"
     """Where action sequences are tried; "mujoco" is the planner's upper bound."""
     instruction: tuple[str, ...] = ("reach *",)
@@ -143,9 +143,10 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     from .envs_real.tabletop import locate
     from .envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes, sentence_cases
     from .evaluate import evaluate_dreams, evaluate_sentences, plot_report, write_comparison
-    from .results import write_results
+    from .results import current_commit, write_results
     from .world import WorldModel
 
+    commit = current_commit()
     if config.episodes < 4 or config.steps < 1 or config.sentences < 1:
         raise ValueError("evaluating takes at least 4 --episodes, 1 of --steps and 1 of --sentences")
     world = WorldModel.load(config.world)
@@ -181,16 +182,17 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     )
     print(f"plot and videos in {report}")
     if config.json:
-        write_results(config.json, config.seed, metrics)
+        write_results(config.json, config.seed, metrics, commit)
     return metrics
 
 
 def plan(config: PlanCommand) -> dict[str, Any]:
     from .evaluate import write_video
     from .metrics import wilson
-    from .results import write_results
+    from .results import current_commit, write_results
     from .world import WorldModel
 
+    commit = current_commit()
     world = WorldModel.load(config.world, config.device)
     _need_tabletop(world.config.twin)
     wanted = [i for i in world.config.instructions if any(fnmatchcase(i, pattern) for pattern in config.instruction)]
@@ -214,13 +216,13 @@ def plan(config: PlanCommand) -> dict[str, Any]:
     low, high = wilson(sum(successes), len(successes))
     metrics = {
         "planner": config.planner,
-        "on": config.on if config.planner == "cem" else "nothing",
+        "on": config.on if config.planner != "random" else "nothing",
         "instructions": wanted,
         "episodes": config.episodes,
         "success_rate": float(np.mean(successes)),
         "success_interval": [low, high],
         "mean_return": float(np.mean(returns)),
-        "seconds_per_decision": float(np.mean(np.concatenate(decisions))) if config.planner == "cem" else None,
+        "seconds_per_decision": float(np.mean(np.concatenate(decisions))) if config.planner != "random" else None,
         "budget": {
             "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations,
             "replan_every": config.replan_every,
@@ -238,7 +240,7 @@ def plan(config: PlanCommand) -> dict[str, Any]:
     if config.video:
         write_video(config.video, _side_by_side(videos))
     if config.json:
-        write_results(config.json, config.seed, metrics)
+        write_results(config.json, config.seed, metrics, commit)
     return metrics
 
 
@@ -308,7 +310,7 @@ def export(config: Export) -> None:
 
 def _policy(config: PlanCommand, world, env: gym.Env, instruction: str, seed: int):
     """Observation -> action."""
-    from .planners import CEM, MPC, DreamReturns, TwinReturns
+    from .planners import CEM, ICEM, MPC, MPPI, DreamReturns, RandomShooting, Search, TwinReturns
 
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
@@ -316,10 +318,21 @@ def _policy(config: PlanCommand, world, env: gym.Env, instruction: str, seed: in
         random = np.random.default_rng(seed)
         return lambda observation: random.uniform(space.low, space.high).astype(np.float32)
     returns = DreamReturns(world, instruction) if config.on == "dream" else TwinReturns(env)
-    planner = CEM(
-        returns, space.low, space.high, config.horizon, config.samples, config.iterations, seed=seed,
-        elites=max(2, config.samples // 6), action_repeat=3,
-    )  # fmt: skip
+    budget = {
+        "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations, "action_repeat": 3,
+        "seed": seed,
+    }  # fmt: skip
+    elites = max(2, config.samples // 6)
+    planner: Search
+    match config.planner:
+        case "cem":
+            planner = CEM(returns, space.low, space.high, elites=elites, **budget)
+        case "icem":
+            planner = ICEM(returns, space.low, space.high, elites=elites, **budget)
+        case "mppi":
+            planner = MPPI(returns, space.low, space.high, **budget)
+        case "shooting":
+            planner = RandomShooting(returns, space.low, space.high, **budget)
     return MPC(returns, planner, config.replan_every)
 
 

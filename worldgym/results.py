@@ -13,11 +13,15 @@ from typing import Any
 import torch
 
 
-def write_results(path: Path, seed: int, metrics: dict[str, Any]) -> None:
-    """Write `metrics` with their provenance, as JSON, in one rename."""
+def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -> None:
+    """Write `metrics` with their provenance, as JSON, in one rename.
+
+    Args:
+        commit: `current_commit()` of when the measurement began; the checkout may have moved on since.
+    """
     content = {
         "command": shlex.join(["worldgym", *sys.argv[1:]] if Path(sys.argv[0]).name == "worldgym" else sys.argv),
-        "commit": _commit(),
+        "commit": commit,
         "seed": seed,
         "hardware": hardware(),
         "metrics": metrics,
@@ -58,7 +62,9 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def current_commit() -> str:
+    """The checkout's commit, and whether anything differs from it."""
+
     def git(*arguments: str) -> str:
         where = Path(__file__).parent
         return subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,22 @@
+"""Random shooting: the baseline that every other planner has to beat at the same budget."""
+
+import numpy as np
+
+from .search import Plan, Search
+
+
+class RandomShooting(Search):
+    """Try sequences drawn uniformly from the bounds, and take the best. The warm start is one of them."""
+
+    def plan(self, warm_start: np.ndarray | None = None) -> Plan:
+        best, best_return = self.centre(warm_start), -np.inf
+        for number in self.rounds():
+            drawn = self.random.uniform(self.low, self.high, (self.samples, self.knots, len(self.low)))
+            if number == 0:
+                drawn[0] = best
+            sequences = self.within(drawn)
+            returns = self.judge(sequences)
+            if returns.max() > best_return:
+                best, best_return = sequences[returns.argmax()], returns.max()
+        uniform = np.broadcast_to((self.high - self.low) / np.sqrt(12), best.shape)
+        return self.made(best, best_return, uniform)
