@@ -12,8 +12,9 @@ import numpy as np
 import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
 
-import worldgym  # noqa: F401  (registers the ids)
+from worldgym.sb3 import DreamVecEnv
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class PPOTraining:
 
 def train(config: PPOTraining) -> float:
     """Train, save the policy to `out`, and return its success rate in MuJoCo."""
+    envs: VecEnv
     if config.learn_in == "dream":
-        id, kwargs = "worldgym/Dream-v0", {"world": config.world, "instruction": config.instruction}
+        envs = DreamVecEnv("worldgym/Dream-v0", config.environments, world=config.world, instruction=config.instruction)
     else:
-        id, kwargs = config.twin, {"instruction": config.instruction}
-    envs = make_vec_env(id, config.environments, seed=config.seed, env_kwargs=kwargs)
+        envs = make_vec_env(config.twin, config.environments, env_kwargs={"instruction": config.instruction})
     model = PPO(
         "CnnPolicy", envs, n_steps=128, batch_size=128, gamma=0.95, seed=config.seed,
         tensorboard_log=str(config.out / "tensorboard"),

@@ -35,8 +35,7 @@ def dream_table(results: dict) -> list[str]:
         "",
         f"Tokenizer reconstruction {m['reconstruction_psnr']:.1f} dB; reward correlation over all steps "
         f"{m['reward_correlation_all_steps']:.3f}; uncertainty against true error, rank correlation: token entropy "
-        f"{m['uncertainty_rank_correlation']['token_entropy']:.2f}, reward ensemble "
-        f"{m['uncertainty_rank_correlation']['reward_disagreement']:.2f}.",
+        f"{m['uncertainty_rank_correlation']['token_entropy']:.2f}.",
         f'A sentence ("push the red block left") moves the named block the commanded way in {said["obeyed"]} of the '
         f"{said['cases_where_it_really_moved']} held-out cases where it does in MuJoCo ({percent(said['rate'])}, "
         f"95% interval {interval(said['interval'])}).",

@@ -18,7 +18,7 @@ if sys.platform == "linux" and not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
 import mujoco
 
-from worldgym.spaces import PhraseText, check_vector_action, chosen_phrase
+from worldgym.spaces import ActionMode, action_space, read_action
 
 from .tabletop_skills import SPEED, phrases, skill_action
 from .tabletop_tasks import BLOCK_HALF, PUSHER_RADIUS, evaluate_task, find_task, tasks
@@ -111,9 +111,10 @@ class TabletopEnv(gym.Env):
         "vector": float32 [2] in [-1, 1], the pusher's velocity; one step of 0.1 s.
         "text": a sentence; a scripted controller executes it for 16 steps, whose rewards are summed.
         "discrete": an index into the list of sentences, `env.unwrapped.phrases`.
+        "both": `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do.
     Reward and success belong to `instruction`; an episode terminates on success.
-    `info` has "success" (bool), "positions" (float32 [1 + blocks, 2], pusher first), "num_frames" (int), and for
-    text "action_ok" (bool): an unknown sentence leaves the pusher still.
+    `info` has "success" (bool), "positions" (float32 [1 + blocks, 2], pusher first), "num_frames" (int), and unless
+    actions are vectors "action_ok" (bool): an unknown sentence leaves the pusher still.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -121,13 +122,11 @@ class TabletopEnv(gym.Env):
     def __init__(
         self,
         instruction: str = "push the red block to the centre",
-        action_mode: Literal["vector", "text", "discrete"] = "vector",
+        action_mode: ActionMode = "vector",
         variation: Variation | dict | None = None,
         resolution: int = 64,
         render_mode: Literal["rgb_array"] | None = None,
     ):
-        if action_mode not in ("vector", "text", "discrete"):
-            raise ValueError(f"action_mode {action_mode!r} must be 'vector', 'text' or 'discrete'")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         self.variation = Variation(**variation) if isinstance(variation, dict) else variation or Variation()
@@ -138,11 +137,7 @@ class TabletopEnv(gym.Env):
         self.phrases = list(phrases(self.colors))
         self.resolution = resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
-        self.action_space = {
-            "vector": lambda: gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
-            "text": lambda: PhraseText(self.phrases),
-            "discrete": lambda: gym.spaces.Discrete(len(self.phrases)),
-        }[action_mode]()
+        self.action_space = action_space(action_mode, 2, self.phrases)
         self.model = mujoco.MjModel.from_xml_string(_mjcf(self.variation))
         self.data = mujoco.MjData(self.model)
         self._joints = np.stack(
@@ -191,23 +186,13 @@ class TabletopEnv(gym.Env):
         return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0)
 
     def step(self, action):
-        if self.action_mode == "vector":
-            reward, success = self.advance(check_vector_action(action, self.action_space))
-            return self._frame(), reward, success, False, self._info(success, 1)
-        phrase = chosen_phrase(action, self.action_space, self.phrases)
-        task = phrases(self.colors).get(phrase)
-        total, success, count = 0.0, False, 0
-        while count < FRAMES_PER_TEXT and not success:
-            vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
-            reward, success = self.advance(vector)
-            total, count = total + reward, count + 1
-        return (
-            self._frame(),
-            total,
-            success,
-            False,
-            self._info(success, count) | {"action_ok": task is not None},
-        )
+        action = read_action(action, self.action_space, self.phrases)
+        if isinstance(action, str):
+            reward, success, count, known = self._carry_out(action)
+        else:
+            (reward, success), count, known = self.advance(action), 1, True
+        ok = {} if self.action_mode == "vector" else {"action_ok": known}
+        return self._frame(), reward, success, False, self._info(success, count) | ok
 
     def render(self) -> np.ndarray:
         return self._frame()
@@ -247,6 +232,13 @@ class TabletopEnv(gym.Env):
                     break
         self.restore(before)
         return returns
+
+    def fork(self) -> "TabletopEnv":
+        """An independent table that goes on from here, as this one would have."""
+        other = TabletopEnv(self.instruction, self.action_mode, self.variation, self.resolution)
+        other.render_mode = self.render_mode
+        other.restore(self.snapshot())
+        return other
 
     def all_rewards(self) -> tuple[np.ndarray, np.ndarray]:
         """Reward and success now under every instruction, float32 [m] and bool [m], in `tasks()` order."""
@@ -295,6 +287,16 @@ class TabletopEnv(gym.Env):
         self._late = [np.asarray(action) for action in late]
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, phrase: str) -> tuple[float, bool, int, bool]:
+        """A sentence by the scripted controller: (summed reward, success, frames, whether it is known)."""
+        task = phrases(self.colors).get(phrase)
+        total, success, count = 0.0, False, 0
+        while count < FRAMES_PER_TEXT and not success:
+            vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
+            reward, success = self.advance(vector)
+            total, count = total + reward, count + 1
+        return total, success, count, task is not None
 
     def _frame(self) -> np.ndarray:
         if self._renderer is None:

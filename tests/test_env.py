@@ -40,16 +40,20 @@ def wander(count: int, seed: int = 0) -> np.ndarray:
 # -- the Gymnasium contract ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["vector", "text", "discrete"])
-def test_gymnasium_accepts_it(checkpoint, mode):
-    env = gym.make("worldgym/Dream-v0", world=str(checkpoint), action_mode=mode, render_mode="rgb_array")
+@pytest.mark.parametrize(
+    ("mode", "obs_type"), [("vector", "pixels"), ("text", "latent"), ("discrete", "both"), ("both", "pixels")]
+)
+def test_gymnasium_accepts_it(checkpoint, mode, obs_type):
+    env = gym.make(
+        "worldgym/Dream-v0", world=str(checkpoint), action_mode=mode, obs_type=obs_type, render_mode="rgb_array"
+    )
     check_env(env.unwrapped)
     env.close()
 
 
-@pytest.mark.parametrize("mode", ["vector", "discrete"])
-def test_stable_baselines_accepts_it(checkpoint, mode):
-    env = gym.make("worldgym/Dream-v0", world=str(checkpoint), action_mode=mode)
+@pytest.mark.parametrize(("mode", "obs_type"), [("vector", "pixels"), ("discrete", "latent"), ("vector", "both")])
+def test_stable_baselines_accepts_it(checkpoint, mode, obs_type):
+    env = gym.make("worldgym/Dream-v0", world=str(checkpoint), action_mode=mode, obs_type=obs_type)
     check_env_for_sb3(env)
     env.close()
 
@@ -192,7 +196,7 @@ def test_without_bundled_frames_it_asks_for_some(write_checkpoint):
 def test_a_sentence_covers_its_frames_and_sums_their_rewards(dream):
     text, core = dream(action_mode="text"), dream()
     text.reset(seed=0), core.reset(seed=0)
-    state, total = core._state, 0.0
+    state, total = core.dreams.state, 0.0
     for _ in range(3):
         state, outcome = core.world.step(state, ["move up"])
         total += float(outcome.reward)
@@ -227,6 +231,129 @@ def test_an_index_is_its_sentence(dream):
     assert np.array_equal(one[0], other[0]) and one[1] == other[1]
 
 
+def test_where_both_are_taken_a_vector_or_a_sentence_will_do(dream):
+    """As the pair that the space samples, or bare."""
+    both = dream(action_mode="both")
+    for plain, actions in (
+        (dream(), [(0, STILL), STILL]),
+        (dream(action_mode="text"), [(1, "move up"), "move up"]),
+    ):
+        plain.reset(seed=0)
+        expected = plain.step(actions[1])
+        for action in actions:
+            both.reset(seed=0)
+            found = both.step(action)
+            assert np.array_equal(found[0], expected[0]) and found[1:4] == expected[1:4]
+            assert found[4] == {**expected[4], "action_ok": True}
+    assert {both.action_space.sample()[0] for _ in range(20)} == {0, 1}
+
+
+# -- observations --------------------------------------------------------------------------------------------
+
+
+def test_latent_observations_decode_nothing(dream, monkeypatch):
+    env, pictures = dream(obs_type="latent"), dream(obs_type="both")
+    decode, calls = env.world.tokenizer.decode, []
+    monkeypatch.setattr(env.world.tokenizer, "decode", lambda fused: calls.append(len(fused)) or decode(fused))
+    first, _ = env.reset(seed=0)
+    second = env.step(STILL)[0]
+    assert not calls and env.observation_space.contains(second)
+    frame = env.render()
+    assert env.render() is not frame and calls == [1]  # once for each frame that is looked at
+    both, _ = pictures.reset(seed=0)
+    assert np.array_equal(both["latent"], first) and pictures.observation_space.contains(both)
+    assert np.array_equal(pictures.step(STILL)[0]["pixels"], frame)
+
+
+# -- rewards and ends ----------------------------------------------------------------------------------------
+
+
+def test_a_goal_image_is_a_reward(dream, frames):
+    """0 where it is reached, less elsewhere; and decodes nothing."""
+    probe = dream()
+    probe.reset(seed=0)
+    probe.step(STILL)
+    state = probe.dreams.state
+    env = dream(reward=frames[0, 0])
+    env.reset(seed=0)
+    reward = env.step(STILL)[1]
+    wanted = probe.world.see(torch.as_tensor(frames[0, :1]), state)
+    assert reward == pytest.approx(-float((state.fused - wanted).norm() / wanted.norm()), abs=1e-5)
+    assert reward < -0.01
+    _, outcome = probe.world.step(state.fork(1), STILL[None])
+    assert float(env.dreams._judge(replace(state, fused=wanted), outcome)[0]) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_goal_is_seen_anew_when_the_context_changes(dream, frames):
+    """So that long dreams and new episodes are judged as they would be from the start."""
+    env = dream(reward=frames[0, 0])
+    env.reset(seed=0)
+    play(env, wander(6))  # past the window
+    blob, rewards = env.snapshot(), play(env, wander(3))[1]
+    fresh = dream(reward=frames[0, 0])
+    fresh.restore(blob)
+    assert np.allclose(play(fresh, wander(3))[1], rewards)
+
+
+def test_a_function_of_frames_is_a_reward(dream):
+    seen = []
+
+    def brightness(frames):
+        seen.append(frames)
+        return frames.mean((1, 2, 3))
+
+    env = dream(reward=brightness, action_mode="text")
+    env.reset(seed=0)
+    frame, reward, terminated, _, info = env.step("move up")
+    assert [frames.shape for frames in seen] == [(1, 64, 64, 3)] * 3 and np.array_equal(seen[-1][0], frame)
+    assert reward == pytest.approx(sum(frames.mean() for frames in seen), rel=1e-5)
+    assert not terminated and not info["success"]
+
+
+@pytest.mark.parametrize("returns", [lambda frames: 1.0, lambda frames: frames, lambda frames: [np.nan]])
+def test_a_bad_reward_function_says_so_and_is_harmless(dream, returns):
+    env = dream(reward=returns)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"for 1 frames; it must return \(1,\) finite"):
+        env.step(STILL)
+    env.reset(seed=0)
+    assert env.render().shape == (64, 64, 3)
+
+
+def test_an_instruction_ends_a_dream_whatever_rewards_it(write_checkpoint):
+    """And without one, under another reward, it never terminates."""
+    options = {"world": str(write_checkpoint(ends=True)), "device": "cpu", "reward": FRAME}
+    for env, ends in ((DreamEnv(instruction="reach the centre", **options), True), (DreamEnv(**options), False)):
+        env.reset(seed=0)
+        assert env.step(STILL)[2] is ends
+
+
+def test_uncertainty_costs_what_was_asked(dream):
+    free, dear = dream(action_mode="text"), dream(action_mode="text", uncertainty_penalty=2.0)
+    free.reset(seed=0), dear.reset(seed=0)
+    state, total = free.dreams.state.fork(1), 0.0
+    for _ in range(3):
+        state, outcome = free.world.step(state, ["move up"])
+        total += float(outcome.uncertainty)
+    assert dear.step("move up")[1] == pytest.approx(free.step("move up")[1] - 2.0 * total, abs=1e-4)
+
+
+def test_a_dream_that_grew_too_uncertain_is_cut_but_never_by_its_first_step(dream):
+    env = dream(max_uncertainty=1e-6)
+    for _ in range(2):
+        env.reset(seed=0)
+        *_, truncated, info = env.step(STILL)
+        assert truncated is False and "truncation_reason" not in info
+        *_, terminated, truncated, info = env.step(STILL)
+        assert truncated is True and terminated is False and info["truncation_reason"] == "max_uncertainty"
+
+
+def test_it_starts_from_a_recording(dream, dataset):
+    env = dream(starts=dataset)
+    first, _ = env.reset(seed=0)
+    assert np.array_equal(env.reset(seed=0)[0], first) and not np.array_equal(env.reset(seed=1)[0], first)
+
+
 # -- errors --------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +367,12 @@ def test_an_index_is_its_sentence(dream):
         ({"device": "abacus"}, "device 'abacus'"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"obs_type": "sound"}, "obs_type.*sound"),
+        ({"reward": "praise"}, "reward is 'praise'.*instruction='reach the centre'"),
+        ({"reward": FRAME[:32]}, r"goal image is uint8 \(32, 64, 3\)"),
+        ({"uncertainty_penalty": -1.0}, "uncertainty_penalty is -1.0"),
+        ({"max_uncertainty": 0.0}, "max_uncertainty is 0.0"),
+        ({"colour": "red"}, "colour"),
     ],
 )
 def test_a_dream_that_cannot_be_is_refused(checkpoint, arguments, says):
@@ -383,11 +516,11 @@ def test_a_snapshot_continues_exactly_in_another_process(dream, checkpoint, tmp_
         lambda env: env.snapshot()[:100],
         lambda env: env.snapshot()[:-10],
         lambda env: env.snapshot() + b"more",
-        lambda env: env.snapshot().replace(b'"version": 1', b'"version": 99', 1),
+        lambda env: env.snapshot().replace(b'"version": 2', b'"version": 99', 1),
         lambda env: env.snapshot().replace(b'"tiny"', b'"huge"', 1),
-        lambda env: env.snapshot().replace(b'"random"', b'"radnom"', 1),
+        lambda env: env.snapshot().replace(b'"randoms"', b'"radnoms"', 1),
         lambda env: env.snapshot().replace(b"reach the centre", b"fly to the moon!", 1),
-        lambda env: env._state.snapshot(),
+        lambda env: env.dreams.state.snapshot(),
         lambda env: _of_the_real_table(),
     ],
     ids=[
@@ -423,6 +556,28 @@ def test_a_snapshot_of_a_world_of_another_size_is_refused_and_harmless(dream, wr
     with pytest.raises(ValueError, match="snapshot"):
         env.restore(other.snapshot())
     play(env, wander(6))
+
+
+def test_a_fork_goes_its_own_way(dream):
+    env = dream(temperature=1.0)
+    env.reset(seed=0)
+    play(env, wander(2))
+    fork, batch, before = env.fork(), env.fork(2), env.snapshot()
+    assert fork.snapshot() == before
+    frames = play(fork, wander(3))[0]
+    batch.step(np.ones((2, 2), np.float32))
+    assert env.snapshot() == before
+    assert np.array_equal(play(env, wander(3))[0], frames)
+    assert np.array_equal(env.reset()[0], fork.reset()[0])
+
+
+def test_the_instruction_may_be_changed_at_any_time(dream):
+    env, other = dream(), dream(instruction="push the red block to the centre")
+    for one in (env, other):
+        one.reset(seed=0, options={"frames": FRAME[None]})
+        one.step(STILL)
+    env.instruction = "push the red block to the centre"
+    assert env.step(STILL)[1] == pytest.approx(other.step(STILL)[1])
 
 
 # -- sharing -------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 
 from worldgym.data import Episodes, load_episodes, sample_segments, segments_at
-from worldgym.envs_real import tabletop_record
+from worldgym.envs_real import recording
+from worldgym.envs_real.recording import RecordConfig
 from worldgym.envs_real.tabletop import TabletopEnv
-from worldgym.envs_real.tabletop_record import RecordConfig, play_episode, record
+from worldgym.envs_real.tabletop_record import play_episode, record
 from worldgym.envs_real.tabletop_skills import phrases, skill_action
 from worldgym.envs_real.tabletop_tasks import evaluate_task, tasks
 
@@ -33,7 +34,7 @@ COLORS = ("red", "blue")
 def shelf(tmp_path, monkeypatch):
     """An empty place for datasets, recorded in chunks of two episodes."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setattr(tabletop_record, "CHUNK", 2)
+    monkeypatch.setattr(recording, "CHUNK", 2)
     return tmp_path / "datasets"
 
 

@@ -217,9 +217,7 @@ def test_training_asks_what_drawing_answers(head):
     aligned, action, latent = inputs(3)
     target = inputs(3, seed=1)[2]
     quantized = quantizer.quantize(target)
-    total, losses, _ = scale_head.loss(
-        aligned, action, latent, target, latent, quantized, torch.arange(3), quantizer
-    )
+    total, losses, _ = scale_head.loss(aligned, action, latent, target, latent, quantized, torch.arange(3), quantizer)
     logits = logits_of(head, aligned, action, latent, quantized.ids)
     parts = quantized.ids.split(quantizer.splits, dim=1)
     for loss, part_logits, part in zip(losses, logits, parts, strict=True):

@@ -544,3 +544,26 @@ def test_what_is_not_in_the_picture_is_not_found(table):
     found = locate(frame, COLORS)
     assert np.isnan(found[2]).all()
     np.testing.assert_allclose(found[:2], info["positions"], atol=0.05)
+
+
+# -- both kinds of action, and going two ways ------------------------------------------------------------------
+
+
+def test_where_both_are_taken_a_vector_or_a_sentence_will_do(table):
+    both = table(action_mode="both")
+    check_env(both, skip_render_check=True)
+    for plain, action in ((table(), np.ones(2, np.float32)), (table(action_mode="text"), "move up")):
+        plain.reset(seed=0), both.reset(seed=0)
+        expected, found = plain.step(action), both.step(action)
+        assert np.array_equal(found[0], expected[0]) and found[1:4] == expected[1:4]
+        assert found[4]["num_frames"] == expected[4]["num_frames"] and found[4]["action_ok"] is True
+
+
+def test_a_fork_goes_its_own_way(table):
+    env = table(variation=RESTLESS)
+    env.reset(seed=0)
+    before, fork = env.snapshot(), env.fork()
+    first = [fork.step(np.ones(2, np.float32))[1] for _ in range(3)]
+    assert env.snapshot() == before
+    assert [env.step(np.ones(2, np.float32))[1] for _ in range(3)] == first
+    fork.close()

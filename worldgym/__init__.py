@@ -1,30 +1,33 @@
 """WorldGym: learned video world models that are Gymnasium environments."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import gymnasium as gym
 
 if TYPE_CHECKING:
+    from .checks import check_dream_env, check_vector_env
     from .world import Outcome, WorldModel, WorldState
 
 __version__ = "0.1.0"
-__all__ = ["Outcome", "WorldModel", "WorldState"]
+__all__ = ["Outcome", "WorldModel", "WorldState", "check_dream_env", "check_vector_env"]
 
 
 def __getattr__(name: str):
-    """Import torch only when the world model itself is asked for."""
+    """Import torch only when something that needs it is asked for."""
     if name in __all__:
-        from . import world
-
-        return getattr(world, name)
+        return getattr(import_module(".checks" if name.startswith("check_") else ".world", __name__), name)
     raise AttributeError(f"module 'worldgym' has no attribute {name!r}")
 
 
 def _register() -> None:
     """Dreams and their real twins; classes are named by path, so registering imports none of them."""
-    gym.register("worldgym/Tabletop-v0", "worldgym.env:DreamEnv", kwargs={"world": "tabletop"}, max_episode_steps=40)
+    for id, kwargs in (("worldgym/Tabletop-v0", {"world": "tabletop"}), ("worldgym/Dream-v0", {})):
+        gym.register(
+            id, "worldgym.env:DreamEnv", max_episode_steps=40, kwargs=kwargs,
+            vector_entry_point="worldgym.vector:DreamVectorEnv",
+        )  # fmt: skip
     gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)
-    gym.register("worldgym/Dream-v0", "worldgym.env:DreamEnv", max_episode_steps=40)
 
 
 _register()

@@ -13,7 +13,8 @@ import tyro
 from tqdm import tqdm
 
 from . import __version__
-from .envs_real.tabletop_record import RecordConfig, record
+from .envs_real import gym_record, tabletop_record
+from .envs_real.recording import TABLETOP, RecordConfig
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
 
@@ -124,7 +125,8 @@ def _run() -> None:
     )
     match config:
         case RecordConfig():
-            print(f"recorded {record(config)}")
+            recorder = tabletop_record if config.env == TABLETOP else gym_record
+            print(f"recorded {recorder.record(config)}")
         case Train(TokenizerTraining() as stage):
             print(f"trained {train_tokenizer(stage)}")
         case Train(DynamicsTraining() as stage):

@@ -147,8 +147,13 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
         rows += length
         starts.append(rows)
         columns["actions"].append(np.concatenate([episode.actions, episode.actions[-1:]]).astype(np.float32))
+        nothing_said = {
+            "sentences": np.zeros((length, 0), np.int16),
+            "sentence_actions": np.zeros((length, 0, episode.actions.shape[-1]), np.float32),
+        }
+        infos = episode.infos if metadata["worldgym_phrases"] else {**nothing_said, **episode.infos}
         for name in _INFOS:
-            columns[name].append(episode.infos[name])
+            columns[name].append(infos[name])
     if frames is None:
         raise ValueError(f"dataset {dataset.spec.dataset_id} has no episodes")
     frames.flush()

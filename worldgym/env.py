@@ -1,182 +1,172 @@
-"""The dream as a `gymnasium.Env`: a thin shell over the core contract of world.py."""
+"""The dream as a `gymnasium.Env`: a batch of one of dreams.py."""
 
-import json
-import zipfile
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import gymnasium as gym
 import numpy as np
+from torch import Tensor
 
-from .checkpoint import find_world
-from .spaces import PhraseText, check_vector_action, chosen_phrase
-from .world import WorldModel, WorldState
+from .dreams import FIRST_INFO, DreamOptions, Dreams
+from .spaces import read_action
+from .world import WorldModel
 
-SNAPSHOT_VERSION = 1
+if TYPE_CHECKING:
+    from .vector import DreamVectorEnv
+
+RESET_OPTIONS = ("frames", "actions", "instruction")
 
 
 class DreamEnv(gym.Env):
     """A learned world behind the Gymnasium API. Its physics is a neural network.
 
-    Observation: uint8 [h, w, 3], the imagined frame. Actions by `action_mode`:
-        "vector": float32 [a] in [-1, 1]; one frame.
-        "text": any sentence; it covers `frames_per_action` frames of the world, whose rewards are summed.
-        "discrete": an index into the world's list of sentences, `env.unwrapped.phrases`.
     `reset` starts from a held-out real frame that is bundled with the world, or from what was really seen:
     `reset(options={"frames": uint8 [t, h, w, 3], "actions": float32 [t - 1, a]})`. `options={"instruction": ...}`
     changes the task.
-    `info` has "success" (bool), "uncertainty" (nats), "num_frames" (int), and for text "action_ok" (bool): False
-    for a sentence that the world was not trained on, which is dreamed all the same.
+    `info` has "success" (bool), "uncertainty" (nats), "num_frames" (int), and unless actions are vectors
+    "action_ok" (bool): False for a sentence that the world was not trained on, which is dreamed all the same. A dream
+    that is cut because it grew too uncertain has "truncation_reason": "max_uncertainty".
 
     Args:
         world: a bundled name or a checkpoint folder.
-        instruction: what reward and success are judged by; the world's first by default.
-        temperature: 0 dreams the likeliest future, 1 the learned spread.
-        device: "auto" takes a GPU where there is one.
+        options: see `DreamOptions`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(
-        self,
-        world: str,
-        instruction: str | None = None,
-        action_mode: Literal["vector", "text", "discrete"] = "vector",
-        temperature: float = 0.0,
-        device: str = "auto",
-        render_mode: Literal["rgb_array"] | None = None,
-    ):
-        if action_mode not in ("vector", "text", "discrete"):
-            raise ValueError(f"action_mode {action_mode!r} must be 'vector', 'text' or 'discrete'")
+    def __init__(self, world: str, *, render_mode: Literal["rgb_array"] | None = None, **options: Any):
+        self._take(Dreams(1, DreamOptions(world, **options)), render_mode)
+
+    @classmethod
+    def of(cls, dreams: Dreams, render_mode: str | None = None) -> "DreamEnv":
+        """The environment of a single dream that is already under way."""
+        env = cls.__new__(cls)
+        env._take(dreams, render_mode)
+        return env
+
+    def _take(self, dreams: Dreams, render_mode: str | None) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
-        self.world = load_shared(world, device)
-        config = self.world.config
-        self.phrases = list(config.phrases)
-        self.instruction = config.instructions[0] if instruction is None else instruction
-        self.world.read_instructions([self.instruction])
-        self.action_mode = action_mode
-        self.temperature = temperature
-        self.render_mode = render_mode
-        size = config.tokenizer.resolution
-        self.observation_space = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self.action_space = {
-            "vector": lambda: gym.spaces.Box(-1.0, 1.0, (config.action_size,), np.float32),
-            "text": lambda: PhraseText(self.phrases),
-            "discrete": lambda: gym.spaces.Discrete(len(self.phrases)),
-        }[action_mode]()
-        self._starts = _load_starts(world)
-        self._state: WorldState | None = None
+        self.dreams, self.render_mode = dreams, render_mode
+        self.action_space, self.observation_space = dreams.action_space, dreams.observation_space
+        self._np_random = dreams.randoms[0]
+
+    @property
+    def world(self) -> WorldModel:
+        return self.dreams.world
+
+    @property
+    def phrases(self) -> list[str]:
+        """The sentences behind `action_mode="discrete"`."""
+        return self.dreams.phrases
+
+    @property
+    def instruction(self) -> str | None:
+        """What the dream is judged by; may be set at any time."""
+        return self.dreams.instructions[0]
+
+    @instruction.setter
+    def instruction(self, instruction: str) -> None:
+        self.dreams.instruct([instruction])
+
+    @property
+    def _max_episode_steps(self) -> int | None:
+        """Where Gymnasium's TimeLimit keeps it, and LeRobot's rollout looks for it; None if none is set here."""
+        return self.dreams.max_episode_steps
+
+    # -- Gymnasium ----------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
         options = options or {}
-        if unknown := set(options) - {"frames", "actions", "instruction"}:
-            raise ValueError(f"unknown reset options {sorted(unknown)}; known are frames, actions, instruction")
-        instruction = options.get("instruction", self.instruction)
-        self.world.read_instructions([instruction])
-        if "frames" in options:
-            frames = np.asarray(options["frames"])[None]
-            actions = np.asarray(options["actions"])[None] if "actions" in options else None
-        elif "actions" in options:
-            raise ValueError("reset options have actions but no frames; pass the frames they were taken at, too")
-        else:
-            frames, actions = self._draw_start(instruction), None
-        dream_seed = int(self.np_random.integers(2**63))
-        state = self.world.start(frames, actions, [dream_seed], instruction, self.temperature)
-        self.instruction, self._state = instruction, state
-        return self._frame(), {"success": False, "uncertainty": 0.0, "num_frames": 0}
+        if unknown := set(options) - set(RESET_OPTIONS):
+            raise ValueError(f"unknown reset options {sorted(unknown)}; known are {', '.join(RESET_OPTIONS)}")
+        self.dreams.reset(
+            seeds=[seed],
+            frames=np.asarray(options["frames"])[None] if "frames" in options else None,
+            actions=np.asarray(options["actions"])[None] if "actions" in options else None,
+            instructions=[options["instruction"]] if "instruction" in options else None,
+        )
+        super().reset(seed=seed)
+        self._np_random = self.dreams.randoms[0]  # the same generator, already further on
+        return self._observation(), dict(FIRST_INFO)
 
     def step(self, action):
-        state = self._running()
-        if self.action_mode == "vector":
-            return self._advance(state, check_vector_action(action, self.action_space)[None], 1)
-        phrase = chosen_phrase(action, self.action_space, self.phrases)
-        observation, reward, terminated, truncated, info = self._advance(
-            state, [phrase], self.world.config.frames_per_action
-        )
-        return observation, reward, terminated, truncated, info | {"action_ok": phrase in self.phrases}
+        step = self.dreams.step([read_action(action, self.action_space, self.phrases)])
+        info = {key: value.tolist()[0] for key, value in step.info.items()}
+        return self._observation(), float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
 
     def render(self) -> np.ndarray:
-        self._running()
-        return self._frame()
+        return self.dreams.render()[0].cpu().numpy()
+
+    # -- going several ways ---------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
         """Everything that evolves: what follows a `restore` is what would have followed here."""
-        meta = {
-            "version": SNAPSHOT_VERSION,
-            "world": self.world.config.name,
-            "instruction": self.instruction,
-            "random": self.np_random.bit_generator.state,
-        }
-        return json.dumps(meta).encode() + b"\n" + self._running().snapshot()
+        return self.dreams.snapshot()
 
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of this world, taken in this process or another."""
-        header, _, body = blob.partition(b"\n")
-        try:
-            meta = json.loads(header)
-            version, world, instruction, random = (meta[key] for key in ("version", "world", "instruction", "random"))
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
-        if version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
-        if world != self.world.config.name:
-            raise ValueError(
-                f"the snapshot is of the world {world!r}; this environment dreams {self.world.config.name!r}"
-            )
-        self.world.read_instructions([instruction])
-        state = WorldState.restore(body, self.world.device)
-        self.world.check_state(state)
-        self._state, self.instruction = state, instruction
-        self.np_random.bit_generator.state = random
+        self.dreams.restore(blob)
+        self._np_random = self.dreams.randoms[0]
 
-    # -- inside ------------------------------------------------------------------------------------------------
+    @overload
+    def fork(self) -> "DreamEnv": ...
 
-    def _advance(self, state: WorldState, action, num_frames: int):
-        reward, success, terminated, uncertainty, count = 0.0, False, False, 0.0, 0
-        while count < num_frames and not terminated:
-            state, outcome = self.world.step(state, action)
-            reward += float(outcome.reward)
-            success, terminated = bool(outcome.success > 0.5), bool(outcome.terminated > 0.5)
-            uncertainty = max(uncertainty, float(outcome.uncertainty))
-            count += 1
-        self._state = state
-        info = {"success": success, "uncertainty": uncertainty, "num_frames": count}
-        return self._frame(), reward, terminated, False, info
+    @overload
+    def fork(self, copies: int) -> "DreamVectorEnv": ...
 
-    def _frame(self) -> np.ndarray:
-        assert self._state is not None
-        return self.world.render(self._state)[0].cpu().numpy()
+    def fork(self, copies: int | None = None) -> "DreamEnv | DreamVectorEnv":
+        """An independent environment that goes on from here; with a number of `copies`, one batch of so many.
 
-    def _running(self) -> WorldState:
-        if self._state is None:
-            raise gym.error.ResetNeeded("call reset() before stepping, rendering or taking a snapshot")
-        return self._state
+        They share the weights, the past, and the chances: the same actions lead to the same future.
+        """
+        from .vector import DreamVectorEnv
 
-    def _draw_start(self, instruction: str) -> np.ndarray:
-        if self._starts is None:
-            raise ValueError('this checkpoint has no starts.npz; pass real frames: reset(options={"frames": ...})')
-        unsolved = ~self._starts["successes"][:, self.world.config.instructions.index(instruction)]
-        if not unsolved.any():
-            raise ValueError(f"{instruction!r} is already done in all {len(unsolved)} starting frames; pass your own")
-        chosen = self.np_random.choice(np.flatnonzero(unsolved))
-        return self._starts["frames"][chosen][None, None]
+        if copies is None:
+            return DreamEnv.of(self.dreams.fork(1), self.render_mode)
+        return DreamVectorEnv.of(self.dreams.fork(copies), render_mode=self.render_mode)
+
+    def _observation(self) -> np.ndarray | dict[str, np.ndarray]:
+        return row(to_numpy(self.dreams.observe()), 0)
 
 
-@cache
-def load_shared(world: str, device: str) -> WorldModel:
-    """One copy of a world's weights for all environments of this process; they only ever read it."""
-    return WorldModel.load(world, device)
+def to_numpy(observation: Tensor | dict[str, Tensor]) -> Any:
+    if isinstance(observation, dict):
+        return {key: value.cpu().numpy() for key, value in observation.items()}
+    return observation.cpu().numpy()
 
 
-@cache
-def _load_starts(world: str) -> dict[str, np.ndarray] | None:
-    path = find_world(world) / "starts.npz"
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as stream, np.load(stream) as file:
-            return dict(file)
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+def row(observation: Any, index: int) -> Any:
+    """One dream's part of a batch of observations, a copy."""
+    if isinstance(observation, dict):
+        return {key: row(value, index) for key, value in observation.items()}
+    return observation[index].clone() if isinstance(observation, Tensor) else observation[index].copy()
+
+
+def get_each(dreams: Dreams, rows: Sequence[int], render_mode: str | None, name: str) -> list[Any]:
+    """An attribute of `DreamEnv` for each of these dreams."""
+    return [getattr(DreamEnv.of(dreams.select([index]), render_mode), name) for index in rows]
+
+
+def call_each(
+    dreams: Dreams, rows: Sequence[int], render_mode: str | None, name: str, args: tuple, kwargs: dict[str, Any]
+) -> list[Any]:
+    """A method of `DreamEnv`, called for each of these dreams as if it were alone."""
+    results = []
+    for index in rows:
+        env = DreamEnv.of(dreams.select([index]), render_mode)
+        state = env.dreams.state
+        results.append(getattr(env, name)(*args, **kwargs))
+        if env.dreams.state is not state:
+            dreams.put([index], env.dreams)
+    return results
+
+
+def set_each(dreams: Dreams, rows: Sequence[int], name: str, values: Sequence[Any]) -> None:
+    """Set an attribute of `DreamEnv` in each of these dreams; only the instruction can be set."""
+    if name != "instruction":
+        raise AttributeError(f"{name!r} cannot be set in a dream; 'instruction' can")
+    instructions: list[Any] = list(dreams.instructions)
+    for index, value in zip(rows, values, strict=True):
+        instructions[index] = value
+    dreams.instruct(instructions)

@@ -47,7 +47,7 @@ def evaluate_dreams(
         _dream(world, first[i : i + CHUNK], real.actions[i : i + CHUNK], asked[i : i + CHUNK])
         for i in range(0, len(first), CHUNK)
     ]
-    frames, rewards, entropy, spread = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    frames, rewards, entropy = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     truth = real.frames[:, 1:]
     quality, repeat = psnr(frames, truth), psnr(np.broadcast_to(first, truth.shape), truth)
     true_rewards = np.take_along_axis(real.rewards, asked[:, None, None], -1)[..., 0]
@@ -72,10 +72,7 @@ def evaluate_dreams(
         "moved_block_error_blocks_if_still": [_median(still[:, t, 1:][moved[:, t]]) for t in range(steps)],
         "reward_correlation": [correlation(rewards[:, t], true_rewards[:, t]) for t in range(steps)],
         "reward_correlation_all_steps": correlation(rewards.flatten(), true_rewards.flatten()),
-        "uncertainty_rank_correlation": {
-            name: rank_correlation(value.flatten(), -quality.flatten())
-            for name, value in (("token_entropy", entropy), ("reward_disagreement", spread))
-        },
+        "uncertainty_rank_correlation": {"token_entropy": rank_correlation(entropy.flatten(), -quality.flatten())},
     }
     return metrics, frames
 
@@ -93,9 +90,9 @@ def evaluate_sentences(
         true_moves: [b], how far along the direction the real object went.
         enough: the distance that counts as having moved.
     """
-    state = world.start(frames[:, None])
+    state, read = world.start(frames[:, None]), world.read(sentences)
     for _ in range(world.config.frames_per_action):
-        state, _ = world.step(state, sentences)
+        state, _ = world.step(state, world.act(state, read))
     rows = np.arange(len(frames))
     before, after = locate(frames)[rows, objects], locate(world.render(state).cpu().numpy())[rows, objects]
     dreamed = ((after - before) * directions).sum(-1)
@@ -117,7 +114,7 @@ def _dream(world: WorldModel, first: np.ndarray, actions: np.ndarray, asked: np.
     for when in range(actions.shape[1]):
         state, outcome = world.step(state, actions[:, when])
         frames.append(world.render(state).cpu().numpy())
-        outcomes.append(torch.stack([outcome.reward, outcome.uncertainty, outcome.disagreement]).cpu().numpy())
+        outcomes.append(torch.stack([outcome.reward, outcome.uncertainty]).cpu().numpy())
     return np.stack(frames, 1), *np.stack(outcomes, -1).astype(np.float64)
 
 

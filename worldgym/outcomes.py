@@ -1,7 +1,7 @@
 """Reward, success and the end of the episode, read off the fused map for a given instruction.
 
 They judge what was *sampled*: the map of the very frame that would be rendered. Several members with different
-beginnings vote; their spread is one measure of uncertainty.
+beginnings vote.
 """
 
 from typing import NamedTuple

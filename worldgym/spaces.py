@@ -1,9 +1,13 @@
-"""Action spaces shared by dreams and their real twins."""
+"""Action spaces shared by dreams and their real twins, and what an action in them means: a vector or a sentence."""
 
 import string
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+
+ActionMode = Literal["vector", "text", "discrete", "both"]
+ACTION_MODES = ("vector", "text", "discrete", "both")
 
 
 class PhraseText(gym.spaces.Text):
@@ -25,8 +29,53 @@ class PhraseText(gym.spaces.Text):
         return super().__eq__(other) and isinstance(other, PhraseText) and self.phrases == other.phrases
 
 
-def check_vector_action(action, space: gym.spaces.Space) -> np.ndarray:
-    """The action as float32, clipped into the space; a ValueError or TypeError if it can't be one."""
+def action_space(mode: str, size: int, phrases: list[str]) -> gym.Space:
+    """The space of one action.
+
+    Args:
+        mode: "vector": float32 [size] in [-1, 1]; "text": any sentence; "discrete": an index into `phrases`;
+            "both": `(0, vector)` or `(1, sentence)`, as `gym.spaces.OneOf` has it.
+    """
+    match mode:
+        case "vector":
+            return gym.spaces.Box(-1.0, 1.0, (size,), np.float32)
+        case "text":
+            return PhraseText(phrases)
+        case "discrete":
+            return gym.spaces.Discrete(len(phrases))
+        case "both":
+            return gym.spaces.OneOf((action_space("vector", size, phrases), PhraseText(phrases)))
+    raise ValueError(f"action_mode {mode!r} must be 'vector', 'text', 'discrete' or 'both'")
+
+
+def read_action(action: Any, space: gym.Space, phrases: list[str]) -> np.ndarray | str:
+    """What an action asks for: a vector, clipped into the space, or a sentence.
+
+    Any sentence will do, of any length and alphabet. Where both are taken, a bare vector or sentence is as good
+    as the pair that the space samples.
+
+    Raises:
+        TypeError, ValueError: it can't be an action of this space.
+    """
+    if isinstance(space, gym.spaces.OneOf):
+        if isinstance(action, tuple):
+            if len(action) != 2 or action[0] not in (0, 1):
+                raise ValueError(f"action {action!r} is neither (0, vector) nor (1, sentence)")
+            return read_action(action[1], space[int(action[0])], phrases)
+        return read_action(action, space[1 if isinstance(action, str) else 0], phrases)
+    if isinstance(space, gym.spaces.Discrete):
+        if not space.contains(action):
+            raise ValueError(f"action {action!r} is not an index below {len(phrases)}, the number of phrases")
+        return phrases[int(action)]
+    if isinstance(space, gym.spaces.Text):
+        if not isinstance(action, str):
+            raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
+        return str(action)
+    return check_vector_action(action, space)
+
+
+def check_vector_action(action: Any, space: gym.Space) -> np.ndarray:
+    """The action, or a batch of them, as float32, clipped into the space; an error if it can't be one."""
     assert isinstance(space, gym.spaces.Box)
     array = np.asarray(action)
     if array.dtype.kind not in "fiu":
@@ -36,14 +85,3 @@ def check_vector_action(action, space: gym.spaces.Space) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"action {array.tolist()} is not finite")
     return np.clip(array.astype(np.float32), space.low, space.high)
-
-
-def chosen_phrase(action, space: gym.spaces.Space, phrases: list[str]) -> str:
-    """The sentence behind an action: an index into `phrases` where the space is Discrete, else the action itself."""
-    if isinstance(space, gym.spaces.Discrete):
-        if not space.contains(action):
-            raise ValueError(f"action {action!r} is not an index below {len(phrases)}, the number of phrases")
-        return phrases[int(action)]
-    if not isinstance(action, str):
-        raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
-    return action

@@ -48,8 +48,6 @@ class Outcome:
     """Probability."""
     uncertainty: Float[Tensor, " b"]
     """Mean entropy of the drawn tokens, nats."""
-    disagreement: Float[Tensor, " b"]
-    """Standard deviation of the reward among the ensemble."""
 
 
 @dataclass(frozen=True)
@@ -270,8 +268,7 @@ class WorldModel(nn.Module):
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
-            features = self.dynamics.outcome_heads.features(state.fused)
-            return self.dynamics.from_vector(self.dynamics.sentence_policy.act(features, self._read(list(action))))
+            return self.dynamics.from_vector(self.act(state, self.read(list(action))))
         action = _tensor(action).to(self.device, torch.float32)
         if action.shape != (batch, self.config.action_size):
             raise ValueError(
@@ -282,8 +279,32 @@ class WorldModel(nn.Module):
         return self.dynamics.from_vector(action)
 
     @torch.no_grad()
+    def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
+        """Sentences as the backbone understands them; what they mean does not depend on any frame."""
+        unique = sorted(set(sentences))
+        ids, lengths = self.text.encode(unique)
+        read = self.dynamics.backbone.read(ids.to(self.device), lengths.to(self.device))
+        return read[[unique.index(sentence) for sentence in sentences]]
+
+    @torch.no_grad()
+    def act(self, state: WorldState, read: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
+        """The vector actions that carry out sentences, once `read`, from the newest frame of each dream."""
+        return self.dynamics.sentence_policy.act(self.dynamics.outcome_heads.features(state.fused), read)
+
+    @torch.no_grad()
+    def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
+        """Fused maps of given frames, one for each dream and relative to its context: comparable to `state.fused`."""
+        tokens = self.tokenizer.encode(to_float(frames), state.context)
+        return self.tokenizer.fuse(self.tokenizer.quantizer.embed(tokens), state.context)
+
+    @torch.no_grad()
     def read_instructions(self, instructions: list[str]) -> Float[Tensor, "b d"]:
-        """Instructions for the outcome heads; one the world was not trained on is a ValueError."""
+        """Instructions for the outcome heads."""
+        self.check_instructions(instructions)
+        return self.read(instructions)
+
+    def check_instructions(self, instructions: list[str]) -> None:
+        """A ValueError if the world was not trained on one of them."""
         for instruction in instructions:
             if instruction not in self.config.instructions:
                 known = self.config.instructions
@@ -291,13 +312,6 @@ class WorldModel(nn.Module):
                     f"unknown instruction {instruction!r}; the world {self.config.name!r} judges {len(known)}, "
                     f"for instance: {'; '.join(known[:: max(1, len(known) // 5)])}"
                 )
-        return self._read(instructions)
-
-    def _read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
-        unique = sorted(set(sentences))
-        ids, lengths = self.text.encode(unique)
-        read = self.dynamics.backbone.read(ids.to(self.device), lengths.to(self.device))
-        return read[[unique.index(sentence) for sentence in sentences]]
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -354,7 +368,6 @@ class WorldModel(nn.Module):
             success=judged.success.mean(0).sigmoid(),
             terminated=judged.terminated.mean(0).sigmoid(),
             uncertainty=entropy,
-            disagreement=judged.reward.std(0),
         )
 
     def _anchor(self, state: WorldState, full: Tensor) -> WorldState:

@@ -1,0 +1,208 @@
+"""Recording any Gymnasium environment whose actions are a bounded vector, by smooth random actions.
+
+`make_twin` is the environment as its dream will be: square frames for observations, actions in [-1, 1].
+"""
+
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import minari
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from PIL import Image
+
+from worldgym.config import DynamicsConfig
+
+from .recording import RecordConfig, record_episodes
+
+if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
+
+PERIOD = 16
+"""Steps after which the noise gets another scale and smoothness."""
+
+
+class Twin(gym.Wrapper):
+    """A true environment in the spaces of its dream.
+
+    Observations are uint8 [resolution, resolution, 3]: what it observes if that is a picture, else what it renders;
+    cut to the square in the middle and resized by area. Actions are float32 [a] in [-1, 1], which stand for its own
+    bounds, as in `gymnasium.wrappers.RescaleAction`. `info["success"]` is always there: False if it tells nothing.
+    """
+
+    def __init__(self, env: gym.Env, resolution: int):
+        super().__init__(env)
+        assert isinstance(env.action_space, gym.spaces.Box)
+        self.low, self.high, self.type = env.action_space.low, env.action_space.high, env.action_space.dtype
+        self.resolution = resolution
+        self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._frame(observation), {**info, "success": _success(info)}
+
+    def step(self, action: np.ndarray):
+        # Rounding must not lead out of the bounds: some environments check.
+        true = np.clip(self.low + (self.high - self.low) * (action + 1) / 2, self.low, self.high).astype(self.type)
+        observation, reward, terminated, truncated, info = self.env.step(true)
+        return self._frame(observation), reward, terminated, truncated, {**info, "success": _success(info)}
+
+    def _frame(self, observation: Any) -> np.ndarray:
+        picture = observation if _is_picture(self.env.observation_space) else self.env.render()
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+            raise ValueError(f"{self.env} rendered {found}; a frame must be uint8 (height, width, 3)")
+        height, width = picture.shape[:2]
+        side = min(height, width)
+        left, top = (width - side) // 2, (height - side) // 2
+        square = Image.fromarray(picture).resize(
+            (self.resolution, self.resolution), Image.Resampling.BOX, (left, top, left + side, top + side)
+        )
+        return np.asarray(square)
+
+
+def make_twin(env_id: str, resolution: int = 64) -> Twin:
+    """The environment of a dream recorded with `worldgym record --env`, to try in truth what worked in the dream.
+
+    Raises:
+        ValueError: there is no such environment, or none that a dream can be of.
+    """
+    try:
+        env = gym.make(env_id)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        raise ValueError(f"cannot make the environment {env_id!r}: {error}") from error
+    space = env.action_space
+    if not (
+        isinstance(space, gym.spaces.Box)
+        and np.issubdtype(space.dtype, np.floating)
+        and len(space.shape) == 1
+        and space.is_bounded("both")
+        and (space.low < space.high).all()
+    ):
+        raise ValueError(
+            f"{env_id} takes actions in {space}; a dream takes vectors, Box(low, high, (n,)) of floats with finite "
+            "bounds. Wrap the environment into one with such a space, register it, and record that"
+        )
+    if _is_picture(env.observation_space):
+        return Twin(env, resolution)
+    modes = env.metadata.get("render_modes", [])
+    env.close()
+    if "rgb_array" not in modes:
+        raise ValueError(
+            f"{env_id} observes {env.observation_space} and renders {modes}; a dream needs pictures: "
+            'render_mode="rgb_array", or observations that are uint8 (height, width, 3)'
+        )
+    env = gym.make(env_id, render_mode="rgb_array")
+    _draw_faster(env, 2 * resolution)
+    return Twin(env, resolution)
+
+
+def record(config: RecordConfig) -> Path:
+    """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
+    if config.dataset == RecordConfig.dataset:
+        raise ValueError(f"--dataset {config.dataset} is the Tabletop's; name another one for {config.env}")
+    if config.variation != RecordConfig.variation:
+        raise ValueError(f"--variation {config.variation} is of the Tabletop; leave it out for {config.env}")
+    twin = make_twin(config.env, config.resolution)
+    assert twin.env.spec is not None
+    instruction = twin.env.spec.id
+    # The dataset's environment is the twin: what the environment itself takes and shows is not what was recorded.
+    itself = f"{make_twin.__module__}:{make_twin.__name__}"
+    spec = EnvSpec(config.env, itself, kwargs={"env_id": config.env, "resolution": config.resolution})
+    about = {
+        "env": spec,
+        "observation_space": twin.observation_space,
+        "action_space": twin.action_space,
+        "algorithm_name": "smooth random actions",
+        "description": f"{instruction}, {config.resolution} pixels a side, actions scaled to [-1, 1]",
+    }
+    metadata = {
+        "worldgym_instructions": [instruction],
+        "worldgym_phrases": [],
+        "worldgym_frames_per_action": 1,
+    }
+    _say_whether_it_tells_success(twin)
+    twin.close()
+    try:
+        folder = record_episodes(config, play_episode, about, metadata)
+    except gym.error.Error as error:  # what rendering needs is missing, for instance
+        raise ValueError(f"cannot record {config.env}: {error}") from error
+    _say_how_long_episodes_are(config.dataset)
+    return folder
+
+
+def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
+    """One episode, up to and with the frame it ends in. Arrays are indexed by frame, except `actions` with a row
+    less; their column is for the one instruction, the environment's own task. No step led to frame 0: its reward, 0,
+    is never used."""
+    rng = np.random.default_rng([config.seed, index])
+    twin = _twin(config.env, config.resolution)
+    frame, info = twin.reset(seed=int(rng.integers(2**31)))
+    frames, actions, rewards, successes, terminations = [frame], [], [0.0], [info["success"]], [False]
+    noise = rng.normal(size=twin.action_space.shape)
+    for step in range(config.steps):
+        if step % PERIOD == 0:
+            scale, smoothness = rng.choice([0.1, 0.4, 1.0]), rng.choice([0.5, 0.8, 0.95])
+        noise = smoothness * noise + np.sqrt(1 - smoothness**2) * rng.normal(size=noise.shape)
+        action = np.clip(scale * noise, -1, 1).astype(np.float32)
+        frame, reward, terminated, truncated, info = twin.step(action)
+        frames.append(frame)
+        actions.append(action)
+        rewards.append(reward)
+        successes.append(info["success"])
+        terminations.append(terminated)
+        if terminated or truncated:
+            break
+    return {
+        "frames": np.stack(frames),
+        "actions": np.stack(actions),
+        "rewards": np.asarray(rewards, np.float32)[:, None],
+        "successes": np.asarray(successes, bool)[:, None],
+        "terminations": np.asarray(terminations, bool)[:, None],
+    }
+
+
+@lru_cache(maxsize=1)
+def _twin(env_id: str, resolution: int) -> Twin:
+    """The worker's environment; making one and opening its renderer cost more than an episode."""
+    return make_twin(env_id, resolution)
+
+
+def _is_picture(space: gym.Space) -> bool:
+    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
+
+
+def _success(info: dict[str, Any]) -> bool:
+    return bool(info.get("success", info.get("is_success", False)))
+
+
+def _draw_faster(env: gym.Env, size: int) -> None:
+    """Gymnasium's MuJoCo environments draw 480 x 480 pixels with shadows, which in software takes most of the time
+    of a recording (Hopper-v5: 0.12 s a frame instead of 0.02). Both have to be changed before the first frame."""
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer is not None:
+        renderer.width = renderer.height = size
+        renderer.model.vis.quality.shadowsize = 0
+
+
+def _say_whether_it_tells_success(twin: Twin) -> None:
+    twin.env.reset(seed=0)
+    told = twin.env.step(((twin.low + twin.high) / 2).astype(twin.type))[-1]
+    if not told.keys() & {"success", "is_success"}:
+        print('its infos have neither "success" nor "is_success": success is recorded as False throughout')
+
+
+def _say_how_long_episodes_are(dataset_id: str) -> None:
+    dataset = minari.load_dataset(dataset_id)
+    episodes = dataset.storage.get_episode_metadata(range(dataset.total_episodes))
+    steps = np.array([episode["total_steps"] for episode in episodes])
+    window = DynamicsConfig().window
+    print(
+        f"episodes have {steps.min()} to {steps.max()} steps; the dynamics learn from segments of {window} (--window), "
+        f"so from {np.mean(steps >= window):.0%} of the episodes"
+    )

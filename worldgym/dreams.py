@@ -1,0 +1,452 @@
+"""The one core under every environment: n dreams of one world, each with its own task, chances and clock.
+
+`DreamEnv`, `DreamVectorEnv` and `sb3.DreamVecEnv` are thin shells over it, so that they cannot differ.
+
+    dreams = Dreams(64, DreamOptions("tabletop", instruction="push the red block to the centre"))
+    dreams.reset(seeds=range(64))
+    step = dreams.step(actions)            # 64 vectors or sentences
+    observation = dreams.observe()         # pixels are made here, and only here
+    blob = dreams.snapshot()
+"""
+
+import copy
+import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from operator import index
+from typing import Any, Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from torch import Tensor
+
+from .checkpoint import find_world, recover
+from .rewards import FrameReward, make_judge
+from .spaces import ActionMode, action_space
+from .starts import Starts, bundled_starts, recorded_starts
+from .world import WorldModel, WorldState
+
+SNAPSHOT_VERSION = 2
+FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
+"""What a reset tells; of the same types as `Step.info`."""
+LATENT_BOUND = 10.0
+"""Latent observations are clipped to it; in the bundled world they stay within 1.2."""
+
+
+@dataclass(frozen=True)
+class DreamOptions:
+    """What dreams are like: the keyword arguments that `gym.make`, `gym.make_vec` and `DreamVecEnv` share."""
+
+    world: str
+    """A bundled name or a checkpoint folder."""
+    instruction: str | None = None
+    """What reward, success and the end of an episode are judged by. Without one, learned rewards are for the world's
+    first; under any other reward there is then no success, and a dream never terminates."""
+    action_mode: ActionMode = "vector"
+    """"vector": float32 [a] in [-1, 1], one frame. "text": any sentence; it covers `frames_per_action` frames of the
+    world, whose rewards are summed. "discrete": an index into the world's list of sentences, `phrases`. "both":
+    `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do."""
+    obs_type: Literal["pixels", "latent", "both"] = "pixels"
+    """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; nothing is
+    decoded. "both": a dictionary of the two."""
+    reward: str | np.ndarray | FrameReward = "learned"
+    """"learned", for the instruction; uint8 [h, w, 3], a goal image: minus the relative distance to it between fused
+    maps, nothing is decoded; or a function of imagined frames, uint8 [b, h, w, 3] -> [b], called for every frame."""
+    uncertainty_penalty: float = 0.0
+    """Reward that each nat of uncertainty costs, at every frame."""
+    max_uncertainty: float | None = None
+    """Nats above which an episode is truncated, though never by its first action."""
+    starts: str | None = None
+    """Id of a Minari dataset from `worldgym record` to begin from; the world's bundled held-out frames otherwise."""
+    temperature: float = 0.0
+    """0 dreams the likeliest future, 1 the learned spread."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+
+    def __post_init__(self):
+        if self.obs_type not in ("pixels", "latent", "both"):
+            raise ValueError(f"obs_type {self.obs_type!r} must be 'pixels', 'latent' or 'both'")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more")
+        if not 0.0 <= self.uncertainty_penalty < float("inf"):
+            raise ValueError(f"uncertainty_penalty is {self.uncertainty_penalty}; it must be 0 or more")
+        if self.max_uncertainty is not None and not self.max_uncertainty > 0.0:
+            raise ValueError(f"max_uncertainty is {self.max_uncertainty}; it must be above 0, or None for no bound")
+
+
+class Step(NamedTuple):
+    """What an action brought, for each of n dreams; zeros for those that did not move."""
+
+    reward: np.ndarray
+    """float64 [n]."""
+    terminated: np.ndarray
+    """bool [n]."""
+    truncated: np.ndarray
+    """bool [n]."""
+    info: dict[str, np.ndarray]
+    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames), "num_frames", with sentences
+    "action_ok", and where anything was truncated "truncation_reason", None elsewhere."""
+
+
+class Dreams:
+    """`count` dreams of one world.
+
+    Everything that evolves is in `state` (the world's) and in the lists and arrays beside it, one entry a dream.
+    """
+
+    def __init__(self, count: int, options: DreamOptions, max_episode_steps: int | None = None):
+        if count < 1:
+            raise ValueError(f"got {count} dreams; there must be at least one")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be positive, or None for no limit")
+        self.options, self.max_episode_steps = options, max_episode_steps
+        self.world = load_shared(options.world, options.device)
+        config = self.world.config
+        self.phrases = list(config.phrases)
+        self.action_space = action_space(options.action_mode, config.action_size, self.phrases)
+        self.observation_space = _observation_space(options.obs_type, self.world)
+        self.temperature = options.temperature
+        self._judge = make_judge(options.reward, self.world)
+        self._starts: Starts | None = None  # read at the first reset that needs one
+        instruction = options.instruction
+        if instruction is None and isinstance(options.reward, str):
+            if not config.instructions:
+                raise ValueError(f"the world {config.name!r} was trained on no instruction; give it another reward")
+            instruction = config.instructions[0]
+        if instruction is not None:
+            self.world.check_instructions([instruction])
+
+        self.state: WorldState | None = None
+        self.instructions: list[str | None] = [instruction] * count
+        self.randoms: list[np.random.Generator | None] = [None] * count
+        self.elapsed = np.zeros(count, np.int64)
+        """Actions taken in this episode."""
+        self.returns = np.zeros(count)
+        """Rewards of this episode so far."""
+        self.over = np.zeros(count, bool)
+        """Whether the episode has ended; such a dream waits for a reset."""
+        self._pictures: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    # -- the verbs ------------------------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        which: np.ndarray | None = None,
+        seeds: Sequence[int | None] | None = None,
+        frames: np.ndarray | None = None,
+        actions: np.ndarray | None = None,
+        instructions: Sequence[str] | None = None,
+    ) -> None:
+        """Begin new episodes. After an error, nothing has changed.
+
+        Args:
+            which: bool [n], the dreams to reset; all by default.
+            seeds: n, of which None goes on with the dream's own generator.
+            frames: uint8 [n, t, h, w, 3], what was really seen, oldest first; drawn from the starts by default.
+            actions: float32 [n, t - 1, a], what was done in between; may be left out for a single frame.
+            instructions: n, from here on.
+        """
+        rows = np.arange(len(self)) if which is None else np.flatnonzero(which)
+        wished: Sequence[str | None] = self.instructions if instructions is None else instructions
+        if self.state is None and len(rows) < len(self):
+            raise gym.error.ResetNeeded("reset all dreams once before resetting some of them")
+        if frames is None and actions is not None:
+            raise ValueError("reset options have actions but no frames; pass the frames they were taken at, too")
+        for name, given in (("frames", frames), ("actions", actions), ("instructions", instructions), ("seeds", seeds)):
+            if given is not None and len(given) != len(self):
+                raise ValueError(f"got {name} for {len(given)} dreams; there are {len(self)}")
+        asked = [wished[row] for row in rows.tolist()]
+        self.world.check_instructions([wanted for wanted in asked if wanted is not None])
+        randoms = [self._random(row, None if seeds is None else seeds[row]) for row in rows.tolist()]
+        if frames is None:
+            begun = np.stack([self._draw(i, random) for i, random in zip(asked, randoms, strict=True)])[:, None]
+        else:
+            begun = np.asarray(frames)[rows]
+        fresh = self.world.start(
+            begun,
+            None if actions is None else np.asarray(actions)[rows],
+            [int(random.integers(2**63)) for random in randoms],
+            self._spelled(asked),
+            self.temperature,
+        )
+        self._put(rows, fresh)
+        for row, wanted, random in zip(rows, asked, randoms, strict=True):
+            self.instructions[row], self.randoms[row] = wanted, random
+        self.elapsed[rows], self.returns[rows], self.over[rows] = 0, 0.0, False
+
+    def step(self, actions: Sequence[np.ndarray | str], which: np.ndarray | None = None) -> Step:
+        """Take an action in each dream: a vector for one frame, a sentence for as many as it covers.
+
+        A dream that ends stops there, while the others go on with their sentences.
+
+        Args:
+            actions: n, as `read_action` makes them.
+            which: bool [n], the dreams that move; all by default. The actions of the others are ignored.
+        """
+        before = self._running()
+        count = len(self)
+        moving = np.ones(count, bool) if which is None else which
+        spoken = np.array([isinstance(action, str) for action in actions]) & moving
+        vectors, read = self._embed(actions, spoken)
+        wanted = np.where(spoken, self.world.config.frames_per_action, 1)
+        reward, uncertainty, num_frames = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
+        success, terminated, unsure = (np.zeros(count, bool) for _ in range(3))
+
+        rows = np.flatnonzero(moving)
+        state = before if len(rows) == count else before.select(self._index(rows))
+        try:
+            while len(rows):
+                here = self._index(rows)
+                now = vectors[here]
+                if spoken[rows].any():
+                    said = torch.from_numpy(spoken[rows, None]).to(now.device)
+                    now = torch.where(said, self.world.act(state, read[here]), now)
+                state, outcome = self.world.step(state, now)
+                figures = torch.stack(
+                    [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
+                )
+                earned, succeeds, ends, nats = figures.cpu().numpy().astype(np.float64)
+                reward[rows] += earned - self.options.uncertainty_penalty * nats
+                judged = np.array([self.instructions[row] is not None for row in rows])
+                success[rows], terminated[rows] = judged & (succeeds > 0.5), judged & (ends > 0.5)
+                uncertainty[rows] = np.maximum(uncertainty[rows], nats)
+                unsure[rows] = self._too_uncertain(nats) & (self.elapsed[rows] > 0)
+                num_frames[rows] += 1
+                going = (num_frames[rows] < wanted[rows]) & ~terminated[rows] & ~unsure[rows]
+                if not going.all():
+                    self._put(rows, state)
+                    state, rows = state.select(self._index(np.flatnonzero(going))), rows[going]
+        finally:  # a reward function may raise; the dreams are then where it saw them
+            self._put(rows, state)
+
+        self.elapsed += moving
+        self.returns += reward
+        late = moving & (self.elapsed >= self.max_episode_steps) if self.max_episode_steps else np.zeros(count, bool)
+        truncated = unsure | late
+        self.over = np.where(moving, terminated | truncated, self.over)
+        info = {"success": success, "uncertainty": uncertainty, "num_frames": num_frames}
+        if self.options.action_mode != "vector":
+            info["action_ok"] = np.array([not isinstance(a, str) or a in self.world.config.phrases for a in actions])
+        if truncated.any():
+            reason = np.full(count, None, object)
+            reason[late], reason[unsure] = "time_limit", "max_uncertainty"
+            info["truncation_reason"] = reason
+        return Step(reward, terminated, truncated, info)
+
+    def observe(self) -> Tensor | dict[str, Tensor]:
+        """What the newest frames look like to an agent, as `obs_type` says; new tensors on the model's device."""
+        match self.options.obs_type:
+            case "pixels":
+                return self.render()
+            case "latent":
+                return self._latent()
+            case _:
+                return {"pixels": self.render(), "latent": self._latent()}
+
+    def render(self) -> Tensor:
+        """Pictures, uint8 [n, h, w, 3], decoded when they are first asked for; a copy."""
+        if self._pictures is None:
+            self._pictures = self.world.render(self._running())
+        return self._pictures.clone()
+
+    def instruct(self, instructions: Sequence[str | None]) -> None:
+        """Judge the dreams by other instructions, n of them, from here on."""
+        read = self.world.read_instructions(self._spelled(instructions))
+        if self.state is not None:
+            self.state = replace(self.state, instruction=read)
+        self.instructions = list(instructions)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Dreams":
+        """Independent continuations of these dreams, in this order; one may be there many times.
+
+        They share their weights and their past, and their chances too: the same actions lead to the same future.
+        """
+        chosen = copy.copy(self)
+        rows = np.asarray(rows, np.int64)
+        chosen.state = None if self.state is None else self.state.select(self._index(rows))
+        chosen.instructions = [self.instructions[row] for row in rows]
+        chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
+        chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
+        chosen._judge = make_judge(self.options.reward, self.world)
+        chosen._pictures = None
+        return chosen
+
+    def fork(self, copies: int) -> "Dreams":
+        """`copies` independent continuations of each dream, next to each other."""
+        if copies < 1:
+            raise ValueError(f"got {copies} copies to fork into; there must be at least one")
+        return self.select(np.arange(len(self)).repeat(copies))
+
+    def put(self, rows: Sequence[int] | np.ndarray, other: "Dreams") -> None:
+        """Replace these dreams by those of `other`."""
+        rows = np.asarray(rows, np.int64)
+        if other.state is not None:
+            if self.state is None and len(rows) < len(self):
+                raise gym.error.ResetNeeded("reset all dreams once before replacing some of them")
+            self._put(rows, other.state)
+        for place, row in enumerate(rows):
+            self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
+        self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
+
+    def snapshot(self) -> bytes:
+        """Everything that evolves: what follows a `restore` is what would have followed here."""
+        meta = {
+            "version": SNAPSHOT_VERSION,
+            "world": self.world.config.name,
+            "instructions": self.instructions,
+            "randoms": [random and random.bit_generator.state for random in self.randoms],
+            "elapsed": self.elapsed.tolist(),
+            "returns": self.returns.tolist(),
+            "over": self.over.tolist(),
+        }
+        return json.dumps(meta).encode() + b"\n" + self._running().snapshot()
+
+    def restore(self, blob: bytes) -> None:
+        """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
+        header, _, body = blob.partition(b"\n")
+        names = ("world", "instructions", "randoms", "elapsed", "returns", "over")
+        try:
+            meta = json.loads(header)
+            version = meta["version"]
+            if version == SNAPSHOT_VERSION:
+                world, instructions, states, elapsed, returns, over = (meta[name] for name in names)
+                randoms = [_generator(state) for state in states]
+                counts = {len(part) for part in (instructions, randoms, elapsed, returns, over)}
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
+        if version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
+        if world != self.world.config.name:
+            raise ValueError(
+                f"the snapshot is of the world {world!r}; this environment dreams {self.world.config.name!r}"
+            )
+        self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
+        state = WorldState.restore(body, self.world.device)
+        self.world.check_state(state)
+        if counts != {len(self)} or len(state) != len(self):
+            raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
+        self._put(np.arange(len(self)), state)
+        self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
+        self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _running(self) -> WorldState:
+        if self.state is None:
+            raise gym.error.ResetNeeded("call reset() before stepping, rendering or taking a snapshot")
+        return self.state
+
+    def _put(self, rows: np.ndarray, state: WorldState) -> None:
+        """These dreams are now as in `state`."""
+        if len(rows) == len(self):
+            self.state = state
+        elif len(rows):
+            self.state = self._running().put(self._index(rows), state)
+        self._pictures = None
+
+    def _index(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows).to(self.world.device)
+
+    def _spelled(self, instructions: Sequence[str | None]) -> list[str]:
+        """For the state, which has to hold some instruction; nobody asks what it says where there is none."""
+        return [self.world.config.instructions[0] if wanted is None else wanted for wanted in instructions]
+
+    def _random(self, row: int, seed: int | None) -> np.random.Generator:
+        """The generator that a reset of this dream will use, not yet its own."""
+        random = self.randoms[row]
+        if seed is None and random is not None:
+            return copy.deepcopy(random)
+        return seeding.np_random(None if seed is None else index(seed))[0]
+
+    def _draw(self, instruction: str | None, random: np.random.Generator) -> np.ndarray:
+        if self._starts is None:
+            if self.options.starts is not None:
+                self._starts = recorded_starts(self.options.starts)
+            else:
+                self._starts = bundled_starts(self.options.world, self.world.config.instructions)
+        if self._starts is None:
+            raise ValueError(
+                'this checkpoint has no starts.npz; pass real frames, reset(options={"frames": ...}), '
+                "or a dataset, starts=..."
+            )
+        return self._starts.draw(instruction, random)
+
+    def _embed(self, actions: Sequence[np.ndarray | str], spoken: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Vectors [n, a] and read sentences [n, d], with zeros where there is none; a sentence is read once."""
+        config, device = self.world.config, self.world.device
+        vectors = np.zeros((len(actions), config.action_size), np.float32)
+        for row, action in enumerate(actions):
+            if not isinstance(action, str):
+                vectors[row] = action
+        read = torch.zeros(len(actions), config.dynamics.width, device=device)
+        if spoken.any():
+            read[self._index(np.flatnonzero(spoken))] = self.world.read(
+                [action for action, said in zip(actions, spoken, strict=True) if said and isinstance(action, str)]
+            )
+        return torch.from_numpy(vectors).to(device), read
+
+    def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:
+        bound = self.options.max_uncertainty
+        return np.zeros(len(uncertainty), bool) if bound is None else uncertainty > bound
+
+    def _latent(self) -> Tensor:
+        return self._running().fused.flatten(1).clamp(-LATENT_BOUND, LATENT_BOUND)
+
+
+if hasattr(os, "register_at_fork"):
+    # Gymnasium's AsyncVectorEnv forks, and a forked pool of OpenMP threads hangs at its first use.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+def load_shared(world: str, device: str) -> WorldModel:
+    """One copy of a world's weights for all environments of this process; they only ever read it.
+
+    A checkpoint that was trained on since is loaded anew.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and multiprocessing.parent_process() is not None:
+        raise ValueError(
+            "a world on a GPU is not for worker processes: each would load a copy of its own and dream one dream at a "
+            "time. gym.make_vec(id, num_envs=n) dreams n in one batch; or pass device='cpu'"
+        )
+    folder = find_world(world).resolve()
+    recover(folder)
+    weights = folder / "model.safetensors"
+    stat = weights.stat() if weights.exists() else None
+    return _load(str(folder), device, stat and (stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=8)
+def _load(folder: str, device: str, stamp: tuple[int, int] | None) -> WorldModel:
+    return WorldModel.load(folder, device)
+
+
+def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
+    if state is None:
+        return None
+    random = np.random.Generator(np.random.PCG64())
+    random.bit_generator.state = state
+    return random
+
+
+def _observation_space(obs_type: str, world: WorldModel) -> gym.Space:
+    tokenizer = world.config.tokenizer
+    pixels = gym.spaces.Box(0, 255, (tokenizer.resolution, tokenizer.resolution, 3), np.uint8)
+    size = tokenizer.width * tokenizer.grid**2
+    latent = gym.spaces.Box(-LATENT_BOUND, LATENT_BOUND, (size,), np.float32)
+    match obs_type:
+        case "pixels":
+            return pixels
+        case "latent":
+            return latent
+        case _:
+            return gym.spaces.Dict({"pixels": pixels, "latent": latent})

@@ -1,0 +1,555 @@
+"""Does a vector environment keep its promises, in all three autoreset modes? Gymnasium has no checker for these.
+
+Every check is a function, named by what must be true.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+
+from .conformance import (
+    DoesNotApply,
+    Keeper,
+    Report,
+    bad_actions,
+    check_in_space,
+    close,
+    describe,
+    global_randomness,
+    name_of,
+    refusal,
+    run_checks,
+)  # fmt: skip
+from .vector_player import Player, Transition, batch, first_difference
+
+NUM_ENVS = 3
+HORIZON = 4
+"""Steps of an episode, for most checks."""
+TWO_EPISODES = 2 * HORIZON + 2
+LONG_HORIZON = 12
+"""Where episodes should have the time to end at different steps."""
+
+
+def check_vector_env(make: Callable[..., VectorEnv], not_applicable: Mapping[str, str] | None = None) -> Report:
+    """Check a vector environment in every autoreset mode that it has.
+
+    Args:
+        make: called as `make(num_envs=int, autoreset_mode=AutoresetMode, max_episode_steps=int)`, many times; returns
+            a new vector environment that gives numpy arrays. For an id with a vector entry point that is
+            `functools.partial(gym.make_vec, id)`. A mode that it can't make it refuses with a ValueError, TypeError
+            or NotImplementedError, and the report says so; it has to make one at least.
+        not_applicable: checks to leave out, and why: `{"an env alone is as in a batch": "one generator for all"}`.
+
+    Returns:
+        What passed and what did not apply.
+
+    Raises:
+        ConformanceError: with every failure: what was got, and what was expected.
+    """
+    accepted: dict[AutoresetMode, str] = {}
+    report = Report()
+    for mode in AutoresetMode:
+        try:
+            env = make(num_envs=NUM_ENVS, autoreset_mode=mode, max_episode_steps=HORIZON)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            report.not_applicable[mode.name] = f"make refuses it: {type(error).__name__}: {error}"
+        else:
+            accepted[mode] = str(env)
+            env.close()
+    if not accepted:
+        raise ValueError(
+            "make refuses every autoreset mode; it is called as make(num_envs=3, autoreset_mode=..., "
+            f"max_episode_steps=4): {report.not_applicable}"
+        )
+    cases = [_Case(make, mode, tuple(accepted)) for mode in accepted]
+    named = [(f"{name_of(check)} [{case.mode.name}]", check, case) for case in cases for check in case.checks()]
+    return run_checks(" and ".join(sorted(set(accepted.values()))), named, not_applicable or {}, report)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A maker in one mode."""
+
+    make: Callable[..., VectorEnv]
+    mode: AutoresetMode
+    modes: tuple[AutoresetMode, ...]
+
+    def checks(self) -> list[Callable[["_Case"], None]]:
+        return [*_VECTOR_CHECKS, *_MODE_CHECKS[self.mode]]
+
+    @contextmanager
+    def env(
+        self, num_envs: int = NUM_ENVS, horizon: int = HORIZON, mode: AutoresetMode | None = None
+    ) -> Iterator[VectorEnv]:
+        env = self.make(num_envs=num_envs, autoreset_mode=mode or self.mode, max_episode_steps=horizon)
+        try:
+            yield env
+        finally:
+            with suppress(Exception):  # of an environment that a check has broken
+                env.close()
+
+    def run(self, steps: int) -> list[Any]:
+        """What a fresh environment with seed 1 returns: the reset, and steps."""
+        with self.env() as env:
+            player = Player(env)
+            return [player.reset(1), *player.play(steps)]
+
+
+def _lives(case: _Case, seed: int | list[int], streams: Sequence[int] = range(NUM_ENVS)) -> list[list[Transition]]:
+    """How fresh environments live, long enough for some to end before their time."""
+    with case.env(len(streams), LONG_HORIZON) as env:
+        player = Player(env, streams)
+        player.reset(seed)
+        player.play(LONG_HORIZON + HORIZON)
+        return player.lives
+
+
+def _check_infos(infos: dict[str, Any], where: str = "infos") -> None:
+    """Arrays or, nested, dictionaries of them; beside each key its mask."""
+    assert isinstance(infos, dict), f"{where} is {type(infos)}; expected a dict"
+    for key, value in infos.items():
+        if key.startswith("_"):
+            assert key[1:] in infos, f"{where} has the mask {key!r} and no {key[1:]!r}"
+            continue
+        mask = infos.get(f"_{key}")
+        is_mask = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (NUM_ENVS,)
+        assert is_mask, f"{where}['_{key}'] is {mask!r}; expected a mask of {NUM_ENVS} bools beside {key!r}"
+        if isinstance(value, dict):
+            _check_infos(value, f"{where}[{key!r}]")
+        else:
+            rows = isinstance(value, np.ndarray) and value.shape[:1] == (NUM_ENVS,)
+            assert rows, f"{where}[{key!r}] is {describe(value)}; expected an array of {NUM_ENVS} rows"
+
+
+def _bad_batches(env: VectorEnv) -> Iterator[tuple[str, Any]]:
+    space = env.single_action_space
+    good = [space.sample() for _ in range(NUM_ENVS + 1)]
+    yield "an action too few", batch(space, good[:-2])
+    yield "an action too many", batch(space, good)
+    for what, bad in bad_actions(space):
+        if what == "None":
+            yield what, None
+        elif isinstance(bad, np.ndarray):
+            yield what, np.stack([good[0], good[1], bad] if bad.shape == space.shape else [bad] * NUM_ENVS)
+        else:
+            yield what, [*good[: NUM_ENVS - 1], bad]
+
+
+# -- checks of vector environments -----------------------------------------------------------------------------
+
+
+def spaces_agree_single_and_batched(case: _Case) -> None:
+    with case.env() as env:
+        assert env.num_envs == NUM_ENVS, f"num_envs is {env.num_envs}; asked for {NUM_ENVS}"
+        for kind in ("observation_space", "action_space"):
+            batched, single = getattr(env, kind), getattr(env, f"single_{kind}")
+            expected = batch_space(single, NUM_ENVS)
+            assert batched == expected, f"{kind} is {batched}; {NUM_ENVS} of single_{kind} are {expected}"
+
+
+def the_metadata_say_the_mode(case: _Case) -> None:
+    """And are the environment's own: making another one leaves them alone."""
+    with case.env() as env:
+        for mode in case.modes:
+            found = env.metadata.get("autoreset_mode")
+            assert found is case.mode, f"metadata['autoreset_mode'] is {found!r}; expected the member {case.mode!r}"
+            with case.env(mode=mode):
+                pass
+
+
+def results_fit_their_spaces(case: _Case) -> None:
+    with case.env() as env:
+        player = Player(env)
+        observations, infos = player.reset(1)
+        check_in_space(observations, env.observation_space, "reset")
+        _check_infos(infos)
+        for count, (observations, rewards, terminated, truncated, infos) in enumerate(player.play(TWO_EPISODES), 1):
+            check_in_space(observations, env.observation_space, f"step {count}")
+            _check_infos(infos)
+            for name, array, kind in (
+                ("rewards", rewards, "f"), ("terminations", terminated, "b"), ("truncations", truncated, "b")
+            ):  # fmt: skip
+                assert isinstance(array, np.ndarray), f"{name} are {type(array)}; expected a numpy array"
+                got = f"{name} have shape {array.shape} and dtype {array.dtype}"
+                wanted = {"f": "floats", "b": "bools"}[kind]
+                assert array.shape == (NUM_ENVS,) and array.dtype.kind == kind, f"{got}; expected {NUM_ENVS} {wanted}"
+            assert np.isfinite(rewards).all(), f"rewards are {rewards.tolist()} at step {count}; expected finite ones"
+
+
+def the_seed_decides(case: _Case) -> None:
+    """The same seed brings the same again, in a new environment and in a used one; another seed another."""
+    once = case.run(TWO_EPISODES)
+    assert data_equivalence(once, case.run(TWO_EPISODES), exact=True), "two new environments with seed 1 differ"
+    with case.env() as env:
+        runs = []
+        for seed in (1, 2, 3, 4, 1):
+            player = Player(env)
+            runs.append([player.reset(seed), *player.play(2)])
+    assert data_equivalence(runs[0], once[:3], exact=True), "a new environment and another one with seed 1 differ"
+    assert data_equivalence(runs[4], once[:3], exact=True), "reset(seed=1) again, after other seeds, is not the same"
+    different = any(not data_equivalence(run, runs[0], exact=True) for run in runs[1:4])
+    assert different, "seeds 1, 2, 3 and 4 bring the same; expected others"
+    batches = [list(iterate(env.observation_space, run[0][0])) for run in runs[:4]]
+    twins = all(data_equivalence(seen, batch[0], exact=True) for batch in batches for seen in batch)
+    assert not twins, f"with each of four seeds all {NUM_ENVS} environments begin alike; expected different ones"
+
+
+def seeds_can_be_a_list(case: _Case) -> None:
+    """One for each environment; an int is the first of consecutive ones."""
+    with case.env() as env:
+        player = Player(env)
+        one, other = (player.split(player.reset(seeds)[0]) for seeds in ([11, 12, 13], [11, 99, 13]))
+        for index in (0, 2):
+            assert data_equivalence(one[index], other[index], exact=True), (
+                f"environment {index} begins differently with seeds [11, 12, 13] and [11, 99, 13]; its own is the same"
+            )
+        consecutive = player.split(player.reset(11)[0])
+        assert data_equivalence(one, consecutive, exact=True), "seed=11 and seed=[11, 12, 13] begin differently"
+        for seeds in ([11, 12], [11, 12, 13, 14]):
+            with refusal(f"seed={seeds} for {NUM_ENVS} environments"):
+                env.reset(seed=seeds)  # type: ignore[arg-type]
+
+
+def a_reset_without_a_seed_goes_on(case: _Case) -> None:
+    """With the generator that the last seed began."""
+    with case.env() as env:
+        runs = [[deepcopy(env.reset(seed=seed)[0]) for seed in (5, None, None, None)] for _ in range(2)]
+    assert data_equivalence(runs[0], runs[1], exact=True), "reset(seed=5) and then reset() differs the second time"
+    assert not all(data_equivalence(runs[0][0], later, exact=True) for later in runs[0][1:]), (
+        "three times reset() after reset(seed=5) began as that did; expected new episodes"
+    )
+
+
+def results_are_copies(case: _Case) -> None:
+    """A step leaves earlier results alone, and who writes into a result leaves the environment alone."""
+    expected = case.run(TWO_EPISODES)
+    with case.env() as env:
+        kept = Keeper(env)
+        player = Player(kept)
+        player.reset(1)
+        player.play(TWO_EPISODES)
+        kept.check()
+    with case.env() as env:
+        kept = Keeper(env, spoil=True)
+        player = Player(kept)
+        found = [player.reset(1), *player.play(TWO_EPISODES)]
+    assert data_equivalence(found, expected, exact=True), "writing into what a step returned changed the later steps"
+
+
+def actions_are_left_alone(case: _Case) -> None:
+    with case.env() as env:
+        player = Player(env)
+        player.reset(1)
+        actions = player.actions()
+        before = deepcopy(actions)
+        env.step(actions)
+        assert data_equivalence(actions, before, exact=True), f"step changed its actions from {before} to {actions}"
+
+
+def time_runs_out_exactly(case: _Case) -> None:
+    """Episodes are truncated at `max_episode_steps`, neither sooner nor later, the second ones too."""
+    with case.env() as env:
+        player = Player(env)
+        player.reset(1)
+        player.play(TWO_EPISODES)
+    for index, life in enumerate(player.lives):
+        age = 0
+        for step in life:
+            age += 1
+            who = f"environment {index}, {age} steps into an episode of at most {HORIZON}"
+            assert not step.truncated or age == HORIZON, f"{who}, is truncated"
+            assert step.truncated or step.terminated or age < HORIZON, f"{who}, goes on"
+            age = 0 if step.truncated or step.terminated else age
+
+
+def an_env_alone_is_as_in_a_batch(case: _Case) -> None:
+    """To within rounding, with the same seed and actions."""
+    together = _lives(case, [21, 22, 23])
+    for index, seed in enumerate((21, 22, 23)):
+        alone = _lives(case, [seed], streams=[index])[0]
+        count = min(len(alone), len(together[index]))
+        assert close(alone[:count], together[index][:count]), (
+            f"environment {index} of three with seed {seed} lived {first_difference(together[index], alone)}, in "
+            "three and alone"
+        )
+
+
+def modes_agree(case: _Case) -> None:
+    """An environment lives the same in every mode; the modes differ in when they reset it."""
+    first, *others = case.modes
+    if case.mode not in others:
+        raise DoesNotApply("the other modes are compared with this one" if others else "there is no other mode")
+    for index, (here, there) in enumerate(
+        zip(_lives(case, 31), _lives(_Case(case.make, first, case.modes), 31), strict=True)
+    ):
+        count = min(len(here), len(there))
+        assert close(here[:count], there[:count]), (
+            f"environment {index} lived {first_difference(here, there)}, in {case.mode.name} and in {first.name}"
+        )
+
+
+def global_randomness_is_left_alone(case: _Case) -> None:
+    """Of numpy and torch."""
+    before = global_randomness()
+    case.run(TWO_EPISODES)
+    changed = [name for name, state in global_randomness().items() if state != before[name]]
+    assert not changed, f"playing changed the global generator of {', '.join(changed)}; expected generators of its own"
+
+
+def bad_actions_are_refused(case: _Case) -> None:
+    """With a ValueError or TypeError, and as if they had not happened."""
+    expected = case.run(TWO_EPISODES)
+    with case.env() as env:
+        player = Player(env)
+        found = [player.reset(1)]
+        for _ in range(TWO_EPISODES):
+            if case.mode is not AutoresetMode.DISABLED or not player.done.any():  # it may be refused for that
+                for what, actions in _bad_batches(env):
+                    with refusal(f"step with {what}"):
+                        env.step(actions)
+            found.append(player.step())
+    assert data_equivalence(found, expected, exact=True), "bad actions were refused, but changed the steps after them"
+
+
+def a_snapshot_continues_exactly(case: _Case) -> None:
+    """In the same environment and in a new one, within an episode and at its end."""
+    with case.env() as env, case.env() as fresh:
+        if not hasattr(env, "snapshot"):
+            raise DoesNotApply("it has no snapshot()")
+        player = Player(env)
+        player.reset(1)
+        for count in range(HORIZON + 1):
+            if count not in (1, HORIZON):  # within an episode, and at its end
+                player.step()
+                continue
+            blob, back = env.snapshot(), player.bookmark()
+            assert isinstance(blob, bytes), f"snapshot() is {type(blob)}; expected bytes"
+            expected = player.play(HORIZON + 2)
+            for where, target in (("the same environment", env), ("a new environment", fresh)):
+                back()
+                target.restore(blob)
+                player.env = target
+                assert data_equivalence(player.play(HORIZON + 2), expected, exact=True), (
+                    f"{where} went on otherwise from a snapshot at step {count}"
+                )
+            back()
+            player.env = env
+            env.restore(blob)
+            player.step()
+
+
+def a_fork_is_independent(case: _Case) -> None:
+    """It goes on as its parent does, and neither feels what the other does."""
+    with case.env() as env:
+        if not hasattr(env, "fork"):
+            raise DoesNotApply("it has no fork()")
+        player = Player(env)
+        player.reset(1), player.play(2)
+        back = player.bookmark()
+        child = env.fork()
+        expected = player.play(TWO_EPISODES)
+        back()
+        stray = Player(child.fork(), streams=(7, 8, 9))
+        stray.done, stray.before = player.done, player.before
+        stray.play(TWO_EPISODES)
+        back()
+        player.env = child
+        found = player.play(TWO_EPISODES)
+        assert data_equivalence(found, expected, exact=True), (
+            "a fork whose parent and whose own fork had played on went on otherwise than its parent"
+        )
+
+
+def it_renders_every_environment(case: _Case) -> None:
+    with case.env() as env:
+        if env.render_mode is None:
+            raise DoesNotApply("render_mode is None")
+        player = Player(env)
+        player.reset(1)
+        player.step()
+        frames = env.render()
+        assert frames is not None and len(frames) == NUM_ENVS, (
+            f"render() gives {frames!r:.80}; expected {NUM_ENVS} frames"
+        )
+        for frame in frames:
+            picture = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
+            assert picture, f"a frame is {type(frame)} of shape {np.shape(frame)}; expected uint8 [h, w, 3]"
+
+
+def closing_twice_is_harmless(case: _Case) -> None:
+    with case.env() as env:
+        env.reset(seed=1)
+        env.close()
+        env.close()
+        assert env.closed, "closed is False after close()"
+
+
+def the_next_step_resets(case: _Case) -> None:
+    """NEXT_STEP: it ignores the action and brings reward 0, no end and the first observation."""
+    runs = []
+    for ignored in (98, 99):
+        with case.env() as env:
+            player = Player(env, ignored=ignored)
+            player.reset(1), player.stagger()
+            runs.append(player.play(TWO_EPISODES))
+    done, looked = np.zeros(NUM_ENVS, bool), False
+    for count, (_, rewards, terminated, truncated, _) in enumerate(runs[0]):
+        for index in np.flatnonzero(done):
+            looked = True
+            got = f"reward {rewards[index]}, terminated {terminated[index]}, truncated {truncated[index]}"
+            nothing = rewards[index] == 0 and not terminated[index] and not truncated[index]
+            assert nothing, f"environment {index} ended before step {count}, which gave {got}; expected 0, False, False"
+        done = terminated | truncated
+    assert looked, f"no episode ended within {TWO_EPISODES} steps; expected it after {HORIZON}"
+    assert data_equivalence(*runs, exact=True), "the step after the end of an episode heeds its action"
+
+
+def final_observations_are_told(case: _Case) -> None:
+    """SAME_STEP: `final_obs` and `final_info`, with their masks, of the environments that ended and no others."""
+    with case.env() as env:
+        player = Player(env)
+        player.reset(1), player.stagger()
+        looked = False
+        for count, (observations, _, terminated, truncated, infos) in enumerate(player.play(TWO_EPISODES), 1):
+            done = terminated | truncated
+            for key in ("final_obs", "final_info"):
+                if not done.any():
+                    told = key in infos and infos[f"_{key}"].any()
+                    assert not told, f"infos have {key} at step {count}, where no episode ended"
+                    continue
+                looked = True
+                assert key in infos and f"_{key}" in infos, (
+                    f"environments {np.flatnonzero(done)} ended at step {count}; infos have {sorted(infos)}; expected "
+                    f"{key} and _{key}"
+                )
+                mask = infos[f"_{key}"]
+                assert np.array_equal(mask, done), (
+                    f"_{key} is {mask} at step {count}; expected {done}, those that ended"
+                )
+            for index in np.flatnonzero(done):
+                final, first = infos["final_obs"][index], player.split(observations)[index]
+                assert final in env.single_observation_space, (
+                    f"final_obs[{index}] at step {count} is not in {env.single_observation_space}: {final!r:.80}"
+                )
+                assert not data_equivalence(final, first, exact=True), (
+                    f"final_obs[{index}] at step {count} is the first of the new episode; expected the last of the old"
+                )
+        assert looked, f"no episode ended within {TWO_EPISODES} steps; expected it after {HORIZON}"
+
+
+def reset_mask_resets_those_alone(case: _Case) -> None:
+    """DISABLED: the others go on as if nothing had happened."""
+    mask, others = np.array([True, False, False]), [1, 2]
+    with case.env(horizon=LONG_HORIZON) as env:
+        expected = Player(env)
+        expected.reset(1), expected.play(HORIZON + 3)
+        found = Player(env)
+        found.reset(1), found.play(HORIZON)
+        before = list(found.before)
+        age = len(found.lives[0])
+        seen = found.split(found.restart(mask)[0])
+        for index in others:
+            assert data_equivalence(seen[index], before[index], exact=True), (
+                f"reset with the mask {mask} returned another observation of environment {index} than its last"
+            )
+        assert not data_equivalence(seen[0], before[0], exact=True), f"reset with the mask {mask} did not reset 0"
+        found.play(3)
+        for index in others:
+            assert close(found.lives[index], expected.lives[index]), (
+                f"environment {index} lived {first_difference(found.lives[index], expected.lives[index])}, after a "
+                f"reset with the mask {mask} and without"
+            )
+        assert data_equivalence(found.lives[0][age].before, seen[0], exact=True)
+
+
+def a_reset_mask_starts_the_clock_anew(case: _Case) -> None:
+    """DISABLED: of those it resets, and of no others."""
+    with case.env() as env:
+        player = Player(env)
+        player.reset(1)
+        player.play(2)
+        player.restart(np.array([True, False, False]))
+        ends = [player.step()[3] for _ in range(2)][-1]
+        if any(step.terminated for life in player.lives for step in life):
+            raise DoesNotApply("an episode terminated before its time ran out")
+        assert ends.tolist() == [False, True, True], (
+            f"after two steps, a reset of environment 0 and two more steps of at most {HORIZON}, truncations are "
+            f"{ends.tolist()}; expected [False, True, True]"
+        )
+
+
+def bad_reset_masks_are_refused(case: _Case) -> None:
+    with case.env() as env:
+        env.reset(seed=1)
+        bad = (np.ones(NUM_ENVS + 1, bool), np.ones(NUM_ENVS, int), [True] * NUM_ENVS, np.zeros(NUM_ENVS, bool))
+        for mask in bad:
+            with refusal(f"reset_mask {mask!r}"):
+                env.reset(options={"reset_mask": mask})
+
+
+def options_are_left_alone(case: _Case) -> None:
+    with case.env() as env:
+        env.reset(seed=1)
+        mask = np.array([True, False, True])
+        options = {"reset_mask": mask}
+        env.reset(options=options)
+        assert options.get("reset_mask") is mask, f"reset changed its options to {options}"
+        assert mask.tolist() == [True, False, True], f"reset changed its reset_mask to {mask}"
+
+
+def a_finished_environment_refuses_to_step(case: _Case) -> None:
+    """DISABLED: any exception will do; a silent step would be junk that somebody learns from."""
+    with case.env() as env:
+        player = Player(env)
+        player.reset(1)
+        for _ in range(HORIZON):
+            player.step()
+            if player.done.any():
+                break
+        assert player.done.any(), f"no episode ended within {HORIZON} steps"
+        try:
+            env.step(player.actions())
+        except Exception:
+            return
+        raise AssertionError(
+            f"step went on with finished environments {np.flatnonzero(player.done)}; expected an error"
+        )
+
+
+_VECTOR_CHECKS = (
+    spaces_agree_single_and_batched,
+    the_metadata_say_the_mode,
+    results_fit_their_spaces,
+    the_seed_decides,
+    seeds_can_be_a_list,
+    a_reset_without_a_seed_goes_on,
+    results_are_copies,
+    actions_are_left_alone,
+    time_runs_out_exactly,
+    an_env_alone_is_as_in_a_batch,
+    modes_agree,
+    global_randomness_is_left_alone,
+    bad_actions_are_refused,
+    a_snapshot_continues_exactly,
+    a_fork_is_independent,
+    it_renders_every_environment,
+    closing_twice_is_harmless,
+)
+_MODE_CHECKS: dict[AutoresetMode, tuple[Callable[[_Case], None], ...]] = {
+    AutoresetMode.NEXT_STEP: (the_next_step_resets,),
+    AutoresetMode.SAME_STEP: (final_observations_are_told,),
+    AutoresetMode.DISABLED: (
+        reset_mask_resets_those_alone,
+        a_reset_mask_starts_the_clock_anew,
+        bad_reset_masks_are_refused,
+        options_are_left_alone,
+        a_finished_environment_refuses_to_step,
+    ),
+}
