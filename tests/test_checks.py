@@ -490,7 +490,9 @@ def make_dream(checkpoint):
     return lambda **arguments: gym.make("worldgym/Dream-v0", world=str(checkpoint), device="cpu", **arguments)
 
 
-@pytest.mark.parametrize("mode", ["vector", "text", "discrete", "both"])
+@pytest.mark.parametrize(
+    "mode", ["vector", "text", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("discrete", "both"))]
+)
 def test_dreams_pass(make_dream, mode):
     report = check_dream_env(make_dream(action_mode=mode, temperature=1.0, render_mode="rgb_array"))
     assert not report.failed

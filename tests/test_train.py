@@ -116,7 +116,7 @@ def test_what_was_trained_dreams(trained, dataset):
     assert (config.name, config.twin, config.action_size) == ("toy", "worldgym/TabletopMuJoCo-v0", 2)
     assert (config.instructions, config.phrases) == (data.instructions, data.phrase_list)
     assert (config.tokenizer, config.dynamics, config.frames_per_action) == (TOKENIZER, DYNAMICS, 16)
-    env = DreamEnv(str(trained / "world"), "reach the top left corner", device="cpu")
+    env = DreamEnv(str(trained / "world"), instruction="reach the top left corner", device="cpu")
     first, _ = env.reset(seed=0)
     (start,) = data.split("test")
     state = world.start(data.frames[[[data.starts[start]]]])  # the one test episode's first frame

@@ -108,6 +108,11 @@ class Dreams:
         self.world = load_shared(options.world, options.device)
         config = self.world.config
         self.phrases = list(config.phrases)
+        if options.action_mode != "vector" and not self.phrases:
+            raise ValueError(
+                f"action_mode is {options.action_mode!r}, but the world {config.name!r} was trained on no sentences; "
+                "use action_mode='vector'"
+            )
         self.action_space = action_space(options.action_mode, config.action_size, self.phrases)
         self.observation_space = _observation_space(options.obs_type, self.world)
         self.temperature = options.temperature

@@ -308,7 +308,7 @@ def bad_actions_are_refused(case: _Case) -> None:
     expected = case.run(TWO_EPISODES)
     with case.env() as env:
         player = Player(env)
-        found = [player.reset(1)]
+        found: list[Any] = [player.reset(1)]
         for _ in range(TWO_EPISODES):
             if case.mode is not AutoresetMode.DISABLED or not player.done.any():  # it may be refused for that
                 for what, actions in _bad_batches(env):
@@ -334,14 +334,14 @@ def a_snapshot_continues_exactly(case: _Case) -> None:
             expected = player.play(HORIZON + 2)
             for where, target in (("the same environment", env), ("a new environment", fresh)):
                 back()
-                target.restore(blob)
+                target.restore(blob)  # type: ignore[attr-defined]
                 player.env = target
                 assert data_equivalence(player.play(HORIZON + 2), expected, exact=True), (
                     f"{where} went on otherwise from a snapshot at step {count}"
                 )
             back()
             player.env = env
-            env.restore(blob)
+            env.restore(blob)  # type: ignore[attr-defined]
             player.step()
 
 
@@ -397,7 +397,8 @@ def the_next_step_resets(case: _Case) -> None:
     for ignored in (98, 99):
         with case.env() as env:
             player = Player(env, ignored=ignored)
-            player.reset(1), player.stagger()
+            player.reset(1)
+            player.stagger()
             runs.append(player.play(TWO_EPISODES))
     done, looked = np.zeros(NUM_ENVS, bool), False
     for count, (_, rewards, terminated, truncated, _) in enumerate(runs[0]):
@@ -408,14 +409,15 @@ def the_next_step_resets(case: _Case) -> None:
             assert nothing, f"environment {index} ended before step {count}, which gave {got}; expected 0, False, False"
         done = terminated | truncated
     assert looked, f"no episode ended within {TWO_EPISODES} steps; expected it after {HORIZON}"
-    assert data_equivalence(*runs, exact=True), "the step after the end of an episode heeds its action"
+    assert data_equivalence(runs[0], runs[1], exact=True), "the step after the end of an episode heeds its action"
 
 
 def final_observations_are_told(case: _Case) -> None:
     """SAME_STEP: `final_obs` and `final_info`, with their masks, of the environments that ended and no others."""
     with case.env() as env:
         player = Player(env)
-        player.reset(1), player.stagger()
+        player.reset(1)
+        player.stagger()
         looked = False
         for count, (observations, _, terminated, truncated, infos) in enumerate(player.play(TWO_EPISODES), 1):
             done = terminated | truncated

@@ -44,7 +44,7 @@ class Player:
         return space
 
     def reset(self, seed: int | list[int] | None = None) -> tuple[Any, dict[str, Any]]:
-        result = deepcopy(self.env.reset(seed=seed))
+        result = deepcopy(self.env.reset(seed=seed))  # type: ignore[arg-type]
         self.before = self.split(result[0])
         self.done[:] = False
         return result
@@ -107,7 +107,7 @@ class Player:
 
 
 def batch(space: gym.Space, items: Sequence[Any]) -> Any:
-    return deepcopy(concatenate(space, items, create_empty_array(space, len(items))))
+    return deepcopy(concatenate(space, items, create_empty_array(space, len(items))))  # type: ignore[arg-type]
 
 
 def first_difference(one: list[Transition], other: list[Transition]) -> str:
