@@ -130,7 +130,7 @@ class MultiScaleQuantizer(nn.Module):
             for index, scale in enumerate(self.scales):
                 residual = resize_area(target - total.detach(), scale).permute(0, 2, 3, 1).flatten(0, 2)
                 ids = self.nearest(residual).view(-1, scale * scale)
-                taken = ids if rates is None else self._slip(ids, rates, neighbours)
+                taken = ids if rates is None or neighbours is None else self._slip(ids, rates, neighbours)
                 total = total + self.contribution(taken, index)
                 commitment = commitment + F.mse_loss(total.detach(), latent)
                 all_ids.append(ids)
