@@ -64,7 +64,7 @@ print("the wheel installs worldgym alone, and imports")
 endef
 export WHEEL_CHECK
 
-.PHONY: help setup demo test check format build clean
+.PHONY: help setup demo test check format build docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
@@ -104,6 +104,10 @@ build: setup ## build the wheel into dist/ and try it on its own
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/site dist/*.whl
 	@cd build/site && $(BIN)/python -c "$$WHEEL_CHECK"
+
+docs: build ## the documentation as a site in build/docs; a link that leads nowhere is an error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove .venv, builds and caches; runs/ and data/ stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,5 +6,25 @@ from .mpc import MPC, DreamReturns, TwinReturns
 from .mppi import MPPI
 from .search import Plan, Search
 from .shooting import RandomShooting
+from .tree import BeamSearch, BestFirstSearch, DreamFutures, Judge, Node, Phrases, Proposer, Speaker, TwinFutures
 
-__all__ = ["CEM", "ICEM", "MPC", "MPPI", "DreamReturns", "Plan", "RandomShooting", "Search", "TwinReturns"]
+__all__ = [
+    "CEM",
+    "ICEM",
+    "MPC",
+    "MPPI",
+    "BeamSearch",
+    "BestFirstSearch",
+    "DreamFutures",
+    "DreamReturns",
+    "Judge",
+    "Node",
+    "Phrases",
+    "Plan",
+    "Proposer",
+    "RandomShooting",
+    "Search",
+    "Speaker",
+    "TwinFutures",
+    "TwinReturns",
+]

@@ -30,10 +30,15 @@ class DreamReturns:
         """`observation` is uint8 [h, w, 3]."""
         self._state = self.world.start(observation[None, None], instruction=self.instruction)
 
-    def __call__(self, sequences: np.ndarray) -> np.ndarray:
+    @property
+    def state(self) -> WorldState:
+        """Where the dream stands: on the last frame really seen."""
         if self._state is None:
             raise RuntimeError("ground() the dream on an observation first")
-        return self.world.evaluate(self._state, sequences[None])[0].cpu().numpy()
+        return self._state
+
+    def __call__(self, sequences: np.ndarray) -> np.ndarray:
+        return self.world.evaluate(self.state, sequences[None])[0].cpu().numpy()
 
 
 class TwinReturns:

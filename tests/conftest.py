@@ -69,7 +69,8 @@ def write_world(folder: Path, world: WorldModel, ends: bool = False) -> Path:
             member.outer[-1].bias[2] = 20.0 if ends else -20.0
     starts, solved = io.BytesIO(), np.zeros((5, len(world.config.instructions)), bool)
     solved[0] = True
-    frames = np.random.default_rng(2).integers(0, 256, (5, 64, 64, 3), np.uint8)
+    size = world.config.tokenizer.resolution
+    frames = np.random.default_rng(2).integers(0, 256, (5, size, size, 3), np.uint8)
     np.savez_compressed(starts, frames=frames, successes=solved)
     extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts.getvalue()}
     save_checkpoint(folder, world.config, world.state_dict(), "world", extras)

@@ -13,8 +13,12 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
-from worldgym.env import DreamEnv
+from worldgym.data import load_episodes
+from worldgym.dreams import fingerprint
+from worldgym.env import DreamEnv, restore
 from worldgym.envs_real.tabletop import TabletopEnv
+from worldgym.spaces import ACTION_MODES
+from worldgym.starts import Starts, recorded_starts
 from worldgym.world import WorldModel
 
 STILL = np.zeros(2, np.float32)
@@ -40,22 +44,36 @@ def wander(count: int, seed: int = 0) -> np.ndarray:
 # -- the Gymnasium contract ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("mode", "obs_type"), [("vector", "pixels"), ("text", "latent"), ("discrete", "both"), ("both", "pixels")]
-)
-def test_gymnasium_accepts_it(checkpoint, mode, obs_type):
-    env = gym.make(
-        "worldgym/Dream-v0", world=str(checkpoint), action_mode=mode, obs_type=obs_type, render_mode="rgb_array"
-    )
+@pytest.mark.parametrize("obs_type", ["pixels", "latent", "both"])
+@pytest.mark.parametrize("mode", ACTION_MODES)
+def test_checkers_accept_it(checkpoint, mode, obs_type):
+    """Gymnasium's, and Stable-Baselines3's of the actions that it knows."""
+    arguments = {"world": str(checkpoint), "action_mode": mode, "obs_type": obs_type, "render_mode": "rgb_array"}
+    env = gym.make("worldgym/Dream-v0", device="cpu", **arguments)
     check_env(env.unwrapped)
+    if mode in ("vector", "discrete"):
+        check_env_for_sb3(env)
     env.close()
 
 
-@pytest.mark.parametrize(("mode", "obs_type"), [("vector", "pixels"), ("discrete", "latent"), ("vector", "both")])
-def test_stable_baselines_accepts_it(checkpoint, mode, obs_type):
-    env = gym.make("worldgym/Dream-v0", world=str(checkpoint), action_mode=mode, obs_type=obs_type)
-    check_env_for_sb3(env)
-    env.close()
+@pytest.mark.parametrize("id", sorted(id for id in gym.registry if id.startswith("worldgym/")))
+def test_checkers_accept_every_id(checkpoint, id):
+    """With the kind of action that both checkers know; worlds and twins with sentences take all four kinds."""
+    arguments = {"world": str(checkpoint)} if id == "worldgym/Dream-v0" else {}
+    try:
+        gym.make(id, action_mode="discrete", **arguments).close()
+        modes = ACTION_MODES
+    except ImportError as error:  # of a real world that is an extra
+        pytest.skip(str(error))
+    except ValueError as error:  # without sentences, vectors are all there is
+        assert "sentences" in str(error)
+        modes = ("vector",)
+    for mode in modes:
+        env = gym.make(id, action_mode=mode, **arguments)
+        check_env(env.unwrapped)
+        if mode in ("vector", "discrete"):
+            check_env_for_sb3(env)
+        env.close()
 
 
 def test_a_step_returns_plain_python_values(dream):
@@ -295,6 +313,19 @@ def test_a_goal_is_seen_anew_when_the_context_changes(dream, frames):
     assert np.allclose(play(fresh, wander(3))[1], rewards)
 
 
+def test_a_goal_in_words_is_a_reward(dream):
+    """Learned, and whatever the instruction says of the end; it is the instruction where there is none."""
+    goal = "push the red block to the centre"
+    env, plain, other = dream(reward=goal), dream(instruction=goal), dream(reward=goal, instruction="reach the centre")
+    assert env.instruction == goal and other.instruction == "reach the centre"
+    for one in (env, plain, other):
+        one.reset(seed=0, options={"frames": FRAME[None]})
+    for action in wander(3):
+        expected = plain.step(action)[1]
+        assert env.step(action)[1] == pytest.approx(expected, abs=1e-5)
+        assert other.step(action)[1] == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_function_of_frames_is_a_reward(dream):
     seen = []
 
@@ -354,6 +385,20 @@ def test_it_starts_from_a_recording(dream, dataset):
     assert np.array_equal(env.reset(seed=0)[0], first) and not np.array_equal(env.reset(seed=1)[0], first)
 
 
+def test_it_does_not_start_where_a_recording_ended(dataset):
+    """Neither where the task is done nor where it has failed; without a task, not where nothing goes on."""
+    data, random = load_episodes(dataset), np.random.default_rng(0)
+    starts = recorded_starts(dataset)
+    assert np.array_equal(starts.over, data.successes | data.terminations)
+    frames = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1).repeat(3, 3)
+    over = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [1, 1], [0, 1]], bool)
+    starts = Starts(frames, over, ("reach", "push"))
+    drawn = {task: {int(starts.draw(task, random)[0, 0, 0]) for _ in range(60)} for task in ("reach", "push", None)}
+    assert drawn == {"reach": {0, 2, 5}, "push": {0, 1}, None: {0, 1, 2, 5}}
+    with pytest.raises(ValueError, match="everything is already done in all 2"):
+        Starts(frames[3:5], over[3:5], ("reach", "push")).draw(None, random)
+
+
 # -- errors --------------------------------------------------------------------------------------------------
 
 
@@ -368,7 +413,7 @@ def test_it_starts_from_a_recording(dream, dataset):
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"obs_type": "sound"}, "obs_type.*sound"),
-        ({"reward": "praise"}, "reward is 'praise'.*instruction='reach the centre'"),
+        ({"reward": "praise"}, "reward is 'praise'.*a goal in words.*reach the centre"),
         ({"reward": FRAME[:32]}, r"goal image is uint8 \(32, 64, 3\)"),
         ({"uncertainty_penalty": -1.0}, "uncertainty_penalty is -1.0"),
         ({"max_uncertainty": 0.0}, "max_uncertainty is 0.0"),
@@ -516,7 +561,7 @@ def test_a_snapshot_continues_exactly_in_another_process(dream, checkpoint, tmp_
         lambda env: env.snapshot()[:100],
         lambda env: env.snapshot()[:-10],
         lambda env: env.snapshot() + b"more",
-        lambda env: env.snapshot().replace(b'"version": 2', b'"version": 99', 1),
+        lambda env: env.snapshot().replace(b'"version": 3', b'"version": 99', 1),
         lambda env: env.snapshot().replace(b'"tiny"', b'"huge"', 1),
         lambda env: env.snapshot().replace(b'"randoms"', b'"radnoms"', 1),
         lambda env: env.snapshot().replace(b"reach the centre", b"fly to the moon!", 1),
@@ -556,6 +601,45 @@ def test_a_snapshot_of_a_world_of_another_size_is_refused_and_harmless(dream, wr
     with pytest.raises(ValueError, match="snapshot"):
         env.restore(other.snapshot())
     play(env, wander(6))
+
+
+def test_a_snapshot_of_other_weights_is_refused_and_harmless(dream, write_checkpoint, make_world):
+    """Of the same name and size: what follows would not be what would have followed."""
+    trained = make_world()
+    with torch.no_grad():
+        for weights in trained.parameters():
+            weights += 1e-4
+    env, other = dream(), DreamEnv(str(write_checkpoint(trained)), device="cpu")
+    env.reset(seed=0), other.reset(seed=0)
+    before = env.snapshot()
+    with pytest.raises(ValueError, match="trained since"):
+        env.restore(other.snapshot())
+    assert env.snapshot() == before
+
+
+def test_fingerprints_follow_the_weights(make_world):
+    world = make_world()
+    first = fingerprint(world)
+    assert fingerprint(make_world()) == first
+    with torch.no_grad():
+        next(world.parameters()).add_(1.0)
+    assert fingerprint(world) != first
+
+
+def test_a_time_limit_goes_on_from_a_snapshot(checkpoint):
+    """Forwards and backwards, also before any reset; and the number of steps is the whole episode's."""
+    env, other = (
+        gym.make("worldgym/Dream-v0", world=str(checkpoint), device="cpu", max_episode_steps=4) for _ in range(2)
+    )
+    env.reset(seed=0)
+    env.step(STILL)
+    blob = env.unwrapped.snapshot()
+    env.step(STILL), env.step(STILL)
+    for one in (env, other):
+        restore(one, blob)
+        assert [one.step(STILL)[3] for _ in range(3)] == [False, False, True]
+    with pytest.raises(TypeError, match="is no dream"):
+        restore(TabletopEnv(), blob)
 
 
 def test_a_fork_goes_its_own_way(dream):

@@ -8,7 +8,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMonitor
 
 from worldgym.env import DreamEnv
 from worldgym.sb3 import DreamVecEnv
@@ -115,6 +115,7 @@ WORDS = {"action_mode": "discrete", "obs_type": "latent"}
     ("algorithm", "policy", "arguments", "options"),
     [
         (PPO, "CnnPolicy", ON_POLICY, {}),
+        (PPO, "MlpPolicy", ON_POLICY, {"obs_type": "latent"}),
         (PPO, "MlpPolicy", ON_POLICY, WORDS),
         (PPO, "MultiInputPolicy", ON_POLICY, {"obs_type": "both"}),
         (SAC, "MlpPolicy", OFF_POLICY, {"obs_type": "latent"}),
@@ -126,8 +127,27 @@ def test_agents_learn_unchanged(dreams, monkeypatch, algorithm, policy, argument
     logged = set()
     monkeypatch.setattr(Logger, "record", lambda self, key, *rest, **more: logged.add(key))
     model = algorithm(policy, dreams(**options), seed=0, policy_kwargs=dict(SMALL), **arguments)
-    model.learn(12, log_interval=1)
+    before = {name: weights.clone() for name, weights in model.policy.state_dict().items()}
+    model.learn(36, log_interval=1)
+    assert any(not torch.equal(weights, before[name]) for name, weights in model.policy.state_dict().items())
     assert {"rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/success_rate"} <= logged
+
+
+def test_stacked_frames_end_with_the_episode(dreams):
+    """SB3 stacks on the channels; its CNN takes them, and the last stack of an episode is of its own frames."""
+    plain, envs = dreams(), VecFrameStack(dreams(), 3)
+    for one in (plain, envs):
+        one.seed(0)
+    first, stacked = plain.reset(), envs.reset()
+    assert stacked.shape == (3, 64, 64, 9) and stacked.dtype == np.uint8
+    second, (end, _, _, infos) = plain.step(STILL)[0], plain.step(STILL)
+    envs.step(STILL)
+    begun, _, _, stacked_infos = envs.step(STILL)
+    for index in range(3):
+        seen = np.concatenate([first[index], second[index], infos[index]["terminal_observation"]], -1)
+        assert np.array_equal(stacked_infos[index]["terminal_observation"], seen)
+        assert np.array_equal(begun[index], np.concatenate([np.zeros((64, 64, 6), np.uint8), end[index]], -1))
+    PPO("CnnPolicy", envs, seed=0, policy_kwargs=dict(SMALL), **ON_POLICY).learn(12)
 
 
 def test_evaluation_takes_its_statistics(dreams):
@@ -199,6 +219,22 @@ def test_a_snapshot_continues_exactly(dreams):
         one, same = envs.step(STILL), other.step(STILL)
         assert all(np.array_equal(a, b) for a, b in zip(one[:3], same[:3], strict=True))
         assert [i.get("episode", {}).get("r") for i in one[3]] == [i.get("episode", {}).get("r") for i in same[3]]
+
+
+def test_a_fork_goes_its_own_way(dreams):
+    """Two of each dream, at the clock of the first; the agent's episodes are counted on."""
+    envs = dreams()
+    envs.seed(0)
+    envs.reset()
+    earned = envs.step(STILL)[1]
+    forked, before = envs.fork(2), envs.snapshot()
+    actions = np.repeat(STILL, 2, 0)
+    actions[1::2] = 1.0
+    _, rewards, dones, infos = forked.step(actions)
+    assert forked.num_envs == 6 and dones.all() and envs.snapshot() == before
+    assert np.allclose(rewards[::2], envs.step(STILL)[1], atol=1e-4) and not np.allclose(rewards[::2], rewards[1::2])
+    returns = [info["episode"]["r"] for info in infos]
+    assert np.allclose(returns, np.repeat(earned, 2) + rewards, atol=1e-4) and infos[0]["episode"]["l"] == 2
 
 
 @pytest.mark.parametrize(

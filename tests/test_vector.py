@@ -337,6 +337,13 @@ def test_worker_processes_may_not_use_a_gpu(checkpoint, monkeypatch):
         load_shared(str(checkpoint), "cuda")
 
 
+def test_async_on_a_gpu_is_refused_and_says_why(checkpoint, monkeypatch):
+    """Before any process is started: their errors would not reach who called `make_vec`."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"not for worker processes.*gym\.make_vec\(id, num_envs=n\)"):
+        gym.make_vec("worldgym/Dream-v0", 2, vectorization_mode="async", world=str(checkpoint))
+
+
 def test_a_checkpoint_that_was_trained_on_is_loaded_anew(write_checkpoint):
     folder = write_checkpoint()
     before = load_shared(str(folder), "cpu")

@@ -46,7 +46,7 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
     tokens = torch.cat([dynamics.prefix_tokens(context), tokens], 1)
     when = torch.arange(steps)[None]
     positions = torch.cat([layout.prefix_positions(when.device), layout.step_positions(when)], -1)
-    hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device), positions)
+    hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device)[0, 0], positions)
     state = hidden[:, layout.cells :].unflatten(1, (steps, layout.step))[:, -1, layout.output]
     whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1])
 

@@ -79,8 +79,6 @@ SEEN = {
 
 @pytest.mark.parametrize(("wrap", "expected"), SEEN.values(), ids=SEEN)
 def test_what_is_seen(make, wrap, expected):
-    if wrap is SEEN["small"][0]:
-        pytest.importorskip("cv2", reason='ResizeObservation needs OpenCV: pip install "gymnasium[other]"')
     env = wrap(make())
     plain, (found, _, _) = play(make())[0], play(env)
     for count, observation in enumerate(found):
@@ -107,8 +105,6 @@ SEEN_BY_ALL = {
 @pytest.mark.parametrize(("wrap", "expected"), SEEN_BY_ALL.values(), ids=SEEN_BY_ALL)
 def test_what_a_batch_sees(make_vec, wrap, expected):
     """Through the end of an episode and the step that resets."""
-    if wrap is SEEN_BY_ALL["small"][0]:
-        pytest.importorskip("cv2", reason='ResizeObservation needs OpenCV: pip install "gymnasium[other]"')
     plain, found = (play(env, STEPS + 2)[0] for env in (make_vec(), wrap(make_vec())))
     for frames, observation in zip(plain, found, strict=True):
         np.testing.assert_allclose(observation, expected(frames), atol=1)
@@ -159,6 +155,25 @@ def test_observations_are_normalised(make, make_vec, batched):
     np.testing.assert_allclose(env.obs_rms.mean, mean, atol=0.2)
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_latents_are_rescaled(make, make_vec, batched):
+    family, plain = (vector, make_vec) if batched else (wrappers, make)
+    expected = play(plain(obs_type="latent"))[0]
+    env = family.RescaleObservation(plain(obs_type="latent"), np.float32(-1), np.float32(1))
+    np.testing.assert_allclose(play(env)[0], np.asarray(expected) / 10, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda env: wrappers.AddWhiteNoise(env, 0.2), lambda env: wrappers.ObstructView(env, 0.2, 8)]
+)
+def test_renders_are_spoilt_and_dreams_are_not(make, spoil):
+    """Spoilers draw from the dream's generator, and the dream goes on as it would have."""
+    (plain, rewards, _) = play(make())
+    (found, same, _) = play(wrappers.AddRenderObservation(spoil(make(obs_type="latent", render_mode="rgb_array"))))
+    changed = np.any(np.asarray(found) != np.asarray(plain), -1).mean()
+    assert rewards == same and 0.05 < changed < 0.5
+
+
 # -- what is done --------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +191,26 @@ def test_actions_are_clipped_and_rescaled(make, make_vec, batched):
         one.reset(seed=3), other.reset(seed=3)
         found, expected = one.step(given), other.step(meant)
         assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+
+
+def test_actions_stick(make):
+    """The first goes on and on."""
+    env, plain = wrappers.StickyAction(make(), repeat_action_probability=0.999999), make()
+    env.reset(seed=3), plain.reset(seed=3)
+    first, *others = np.random.default_rng(0).uniform(-1, 1, (STEPS, 2)).astype(np.float32)
+    for action in (first, *others):
+        assert np.array_equal(env.step(action)[0], plain.step(first)[0])
+
+
+def test_wrappers_of_one_are_made_wrappers_of_a_batch(make_vec):
+    bold = np.full((2, 2), 7.0, np.float32)
+    env = vector.VectorizeTransformAction(make_vec(), wrappers.ClipAction)
+    env = vector.VectorizeTransformReward(env, wrappers.TransformReward, func=lambda reward: 2 * reward)
+    plain = make_vec()
+    env.reset(seed=3), plain.reset(seed=3)
+    found, expected = env.step(bold), plain.step(np.ones((2, 2), np.float32))
+    assert np.array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1], 2 * expected[1])
 
 
 def test_a_grid_of_actions(make):
@@ -281,7 +316,6 @@ def test_renders_are_collected(make):
 
 
 def test_a_video_is_recorded(make, tmp_path):
-    pytest.importorskip("moviepy", reason='RecordVideo needs moviepy: pip install "gymnasium[other]"')
     env = wrappers.RecordVideo(make(render_mode="rgb_array"), str(tmp_path / "videos"), episode_trigger=lambda _: True)
     play(env), play(env)
     env.close()
@@ -290,7 +324,6 @@ def test_a_video_is_recorded(make, tmp_path):
 
 
 def test_a_video_of_a_batch_is_recorded(make_vec, tmp_path):
-    pytest.importorskip("moviepy", reason='RecordVideo needs moviepy: pip install "gymnasium[other]"')
     env = vector.RecordVideo(
         make_vec(render_mode="rgb_array"),
         str(tmp_path / "videos"),
@@ -320,7 +353,6 @@ def test_minari_collects_a_dream(make, datasets, mode):
 
     Infos, too, where those of reset have the keys of those of steps, as Minari wants it: sentences add "action_ok".
     """
-    pytest.importorskip("jax", reason='DataCollector needs jax: pip install "minari[create]"')
     env = minari.DataCollector(make(action_mode=mode), record_infos=mode == "vector", jpeg_encoding=False)
     env.action_space.seed(0)
     expected = []

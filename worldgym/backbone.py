@@ -4,69 +4,202 @@ The same class serves every size; nano trains one from scratch. It gets embeddin
 positions, and knows nothing of pictures, actions or rewards.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from .config import DynamicsConfig
 
 
+@dataclass
+class Pass:
+    """Where the tokens of one cached step stand."""
+
+    slots: slice | Int[Tensor, "b n"]
+    reach: int
+    """Slots that are looked at."""
+    mask: Bool[Tensor, "#b 1 #n past"] | None
+    """None if every new token sees everything."""
+
+
 class KVCache:
     """Keys and values of the past, in slots, with each dream as far along as it is.
 
-    One forward pass appends to it: `begin` says where, the model's layers call `update`, and of the new tokens
-    only the first `keep` are written: queries are seen by this pass and by no later one.
+    Slots below a dream's `filled` are never written again while somebody shares them. So a fork copies nothing: its
+    dreams look at their parent's slots, the *trunk*, and write into slots of their own.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor):
+    def __init__(self, keys: Tensor, values: Tensor, filled: Int[Tensor, " b"]):
         self.keys = keys
         """[layers, b, kv_heads, slots, head_dim]."""
         self.values = values
-        self.used = 0
+        self.filled = filled
+        """On the host: slots of its own that each dream has filled."""
         self.age = 0
         """Steps written so far; a state that is younger has been left behind."""
-        self._slots: Tensor | slice = slice(0, 0)
-        self._keep = 0
+        self.trunk: KVCache | None = None
+        self.copies = 1
+        """Dreams that look at one dream of the trunk, next to each other."""
+        self.rooted = torch.ones(len(filled), dtype=torch.bool)
+        """On the host: whether a dream still looks at the trunk, or has begun anew since."""
+        self.now: Pass | None = None
+        self._shared = False
+        self._finite = int(filled.max()) if len(filled) else 0  # slots from here on may hold anything
 
     @classmethod
     def empty(cls, config: DynamicsConfig, batch: int, slots: int, like: Tensor) -> "KVCache":
         shape = (config.layers, batch, config.kv_heads, slots, config.width // config.heads)
-        return cls(like.new_zeros(shape), like.new_zeros(shape))
+        return cls(like.new_empty(shape), like.new_empty(shape), torch.zeros(batch, dtype=torch.long))
 
-    def begin(self, starts: list[int], keep: int) -> None:
-        """Prepare to append `keep` tokens at slot `starts[i]` of dream i."""
-        self.used, self._keep = max(starts), keep
-        if min(starts) == self.used:
-            self._slots = slice(self.used, self.used + keep)
+    def __len__(self) -> int:
+        return len(self.filled)
+
+    @property
+    def lengths(self) -> Int[Tensor, " b"]:
+        """On the host: past tokens that each dream sees."""
+        if self.trunk is None:
+            return self.filled
+        return self.filled + self.trunk.filled.repeat_interleave(self.copies) * self.rooted
+
+    @property
+    def even(self) -> bool:
+        """Whether all dreams see equally many tokens."""
+        lengths = self.lengths
+        return bool((lengths == lengths[0]).all())
+
+    # -- one pass ---------------------------------------------------------------------------------------------------
+
+    def begin(self, own: Bool[Tensor, "n n"] | None, count: int) -> None:
+        """Make room for `count` new tokens a dream.
+
+        Args:
+            own: which of them (row) sees which (column); None if they all see each other.
+        """
+        first, last = int(self.filled.min()), int(self.filled.max())
+        reach, device = last + count, self.keys.device
+        if reach > self.keys.shape[3]:
+            raise ValueError(f"the cache has {self.keys.shape[3]} slots; this step needs {reach}")
+        if first == last:
+            self._finite = max(self._finite, reach)
+            slots: slice | Tensor = slice(first, reach)
         else:
-            self._slots = torch.tensor(starts, device=self.keys.device)[:, None] + torch.arange(
-                keep, device=self.keys.device
-            )
+            self._clear(reach)
+            slots = (self.filled[:, None] + torch.arange(count)).to(device)
+        self.now = Pass(slots, reach, self._mask(own, count, reach, first == last))
+
+    def _mask(self, own: Tensor | None, count: int, reach: int, even: bool) -> Tensor | None:
+        """bool [b or 1, 1, n or 1, trunk + reach], True where a new token may look; None if it may look everywhere."""
+        device, trunk = self.keys.device, self.trunk
+        level = trunk is None or (bool(self.rooted.all()) and bool((trunk.filled == trunk.filled[0]).all()))
+        if even and level:
+            if own is None:
+                return None
+            past = torch.ones(count, reach - count + (0 if trunk is None else trunk.keys.shape[3]), dtype=torch.bool)
+            return torch.cat([past.to(device), own], 1)[None, None]
+        offset = torch.arange(reach) - self.filled[:, None]  # [b, reach], 0 at the first new token
+        if own is None:
+            mask = (offset < count)[:, None].to(device)
+        else:
+            offset = offset.to(device)
+            mask = own[:, offset.clamp(0, count - 1)].transpose(0, 1)
+            mask = (offset < 0)[:, None] | mask & (offset < count)[:, None]
+        if trunk is not None:
+            known = torch.arange(trunk.keys.shape[3]) < trunk.filled[:, None]
+            known = known.repeat_interleave(self.copies, 0) & self.rooted[:, None]
+            mask = torch.cat([known.to(device)[:, None].expand(-1, mask.shape[1], -1), mask], -1)
+        return mask[:, None]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """What `transformers` calls in each layer: past and new keys and values, [b, kv_heads, used + n, d]."""
-        seen = [
-            torch.cat([past[layer, :, :, : self.used], new.to(past.dtype)], 2)
-            for past, new in ((self.keys, keys), (self.values, values))
-        ]
+        """What `transformers` calls in each layer: writes the new keys and values, returns them with the dreams' own
+        past, [b, kv_heads, reach, d]. A trunk is left to `attention`."""
+        assert self.now is not None, "begin() a pass first"
+        seen = []
         for past, new in ((self.keys, keys), (self.values, values)):
-            new = new[:, :, : self._keep].to(past.dtype)
-            if isinstance(self._slots, slice):
-                past[layer, :, :, self._slots] = new
+            new = new.to(past.dtype)
+            if isinstance(self.now.slots, slice):
+                past[layer, :, :, self.now.slots] = new
             else:
-                index = self._slots[:, None, :, None].expand_as(new)
-                past[layer].scatter_(2, index, new)
+                past[layer].scatter_(2, self.now.slots[:, None, :, None].expand_as(new), new)
+            view = past[layer, :, :, : self.now.reach]
+            # Where gradients are wanted, the next pass must not write beside what they need.
+            seen.append(view.clone() if view.requires_grad and torch.is_grad_enabled() else view)
         return seen[0], seen[1]
 
-    def select(self, dreams: Tensor) -> "KVCache":
-        """A copy with these dreams, in this order."""
-        return KVCache(self.keys[:, dreams], self.values[:, dreams])
+    def end(self, keep: int) -> None:
+        """Of the new tokens the first `keep` stay; the next pass overwrites the others."""
+        self.filled += keep
+        self.now = None
 
-    def put(self, dreams: Tensor, other: "KVCache") -> None:
-        """Overwrite these dreams by those of another cache of the same capacity."""
-        self.keys[:, dreams], self.values[:, dreams] = other.keys, other.values
+    def _clear(self, reach: int) -> None:
+        """What is masked is still multiplied, by 0: it has to be finite."""
+        if reach > self._finite:
+            self.keys[:, :, :, self._finite : reach] = 0
+            self.values[:, :, :, self._finite : reach] = 0
+            self._finite = reach
+
+    # -- many dreams --------------------------------------------------------------------------------------------------
+
+    def fork(self, copies: int) -> "KVCache":
+        """`copies` of each dream, next to each other, that share its past."""
+        parent = self if self.trunk is None else self.select(torch.arange(len(self), device=self.keys.device))
+        parent._shared = True
+        seen = int(parent.filled.max())
+        shape = list(self.keys.shape)
+        shape[1] *= copies
+        nothing = torch.zeros(shape[1], dtype=torch.long)
+        forked = KVCache(self.keys.new_empty(shape), self.keys.new_empty(shape), nothing)
+        forked.trunk = KVCache(parent.keys[:, :, :, :seen], parent.values[:, :, :, :seen], parent.filled.clone())
+        forked.copies = copies
+        return forked
+
+    def select(self, dreams: Int[Tensor, " n"]) -> "KVCache":
+        """A copy with these dreams, in this order, that shares nothing."""
+        host = dreams.cpu()
+        lengths = self.lengths[host]
+        top = int(lengths.max()) if len(lengths) else 0
+        shape = list(self.keys.shape)
+        shape[1] = len(dreams)
+        chosen = KVCache(self.keys.new_empty(shape), self.keys.new_empty(shape), lengths.clone())
+        for name in ("keys", "values"):
+            own = getattr(self, name)
+            if self.trunk is None:
+                whole = own[:, :, :, :top].index_select(1, dreams)
+            else:
+                reach = int(self.filled[host].max()) if len(host) else 0
+                old = getattr(self.trunk, name).index_select(1, dreams // self.copies)
+                new = own[:, :, :, :reach].index_select(1, dreams)
+                whole = torch.cat([old, torch.zeros_like(new)], 3)
+                slots = (lengths - self.filled[host])[:, None] + torch.arange(reach)
+                index = slots.to(dreams.device)[None, :, None, :, None].expand_as(new)
+                whole = whole.scatter(3, index, new.nan_to_num())[:, :, :, :top]
+            getattr(chosen, name)[:, :, :, :top] = whole
+        return chosen
+
+    def put(self, dreams: Int[Tensor, " n"], other: "KVCache") -> "KVCache":
+        """With these dreams replaced by those of another cache of the same capacity; in place where nobody shares."""
+        if self.trunk is not None or self._shared:
+            mine = self.select(torch.arange(len(self), device=self.keys.device))
+        else:
+            mine = self
+        if other.trunk is not None:
+            other = other.select(torch.arange(len(other), device=self.keys.device))
+        top = int(other.filled.max()) if len(other) else 0
+        mine._clear(top)
+        mine.keys[:, dreams, :, :top] = other.keys[:, :, :, :top]
+        mine.values[:, dreams, :, :top] = other.values[:, :, :, :top]
+        mine.filled[dreams.cpu()] = other.filled
+        return mine
+
+    def whole(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(keys, values, filled) without a trunk and with zeros in the slots not used yet."""
+        if self.trunk is not None:
+            return self.select(torch.arange(len(self), device=self.keys.device)).whole()
+        self._clear(self.keys.shape[3])
+        return self.keys, self.values, self.filled
 
 
 def attention(
@@ -74,8 +207,9 @@ def attention(
     query: Float[Tensor, "b h n d"],
     key: Float[Tensor, "b g m d"],
     value: Float[Tensor, "b g m d"],
-    attention_mask: Tensor,
+    attention_mask: Bool[Tensor, "#b 1 #n past"] | None,
     scaling: float,
+    cache: KVCache | None = None,
     **unused,
 ) -> tuple[Float[Tensor, "b n h d"], None]:
     """Masked attention with shared keys and values, as `transformers` calls it.
@@ -83,15 +217,56 @@ def attention(
     On a CPU it is written out, heads that share keys as one product: training over sentences is eight times
     faster so than by the fused kernel, over segments a quarter faster.
     """
+    if cache is not None and cache.trunk is not None:
+        trunk, layer = cache.trunk, module.layer_idx
+        assert isinstance(layer, int)
+        return forked_attention(
+            query, key, value, trunk.keys[layer], trunk.values[layer], cache.copies, attention_mask, scaling
+        ), None
     if query.is_cuda:
         out = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
         return out.transpose(1, 2), None
     batch, heads, rows, size = query.shape
     groups = key.shape[1]
     scores = query.reshape(batch, groups, -1, size) @ key.transpose(-1, -2) * scaling
-    scores = scores.view(batch, heads, rows, -1).masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    scores = scores.view(batch, heads, rows, -1)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     out = scores.softmax(-1).view(batch, groups, heads // groups * rows, -1) @ value
     return out.view(batch, heads, rows, size).transpose(1, 2), None
+
+
+def forked_attention(
+    query: Float[Tensor, "bc h n d"],
+    key: Float[Tensor, "bc g m d"],
+    value: Float[Tensor, "bc g m d"],
+    trunk_key: Float[Tensor, "b g t d"],
+    trunk_value: Float[Tensor, "b g t d"],
+    copies: int,
+    mask: Bool[Tensor, "#bc 1 #n tm"] | None,
+    scaling: float,
+) -> Float[Tensor, "bc n h d"]:
+    """`attention` to `trunk ++ own` keys, where c = `copies` neighbours share a trunk: one product for all of them."""
+    batch, heads, rows, size = query.shape
+    groups, trunk = key.shape[1], trunk_key.shape[2]
+    each = heads // groups * rows
+
+    def together(x: Tensor) -> Tensor:
+        """[bc, g, each, *] -> [b, g, c * each, *]."""
+        return x.unflatten(0, (-1, copies)).transpose(1, 2).flatten(2, 3)
+
+    def apart(x: Tensor) -> Tensor:
+        return x.unflatten(2, (copies, each)).transpose(1, 2).flatten(0, 1)
+
+    query = query.reshape(batch, groups, each, size) * scaling
+    scores = torch.cat([apart(together(query) @ trunk_key.transpose(-1, -2)), query @ key.transpose(-1, -2)], -1).view(
+        batch, heads, rows, -1
+    )
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1).view(batch, groups, each, -1)
+    out = apart(together(weights[..., :trunk]) @ trunk_value) + weights[..., trunk:] @ value
+    return out.view(batch, heads, rows, size).transpose(1, 2)
 
 
 AttentionInterface.register("worldgym", attention)
@@ -117,7 +292,7 @@ class Backbone(nn.Module):
                     "rope_theta": 10000.0,
                     "mrope_section": [half - 2 * space, space, space],
                 },
-                attn_implementation="worldgym",  # type: ignore[call-arg]  # its base class takes it
+                attn_implementation="worldgym",
                 bos_token_id=None,
                 eos_token_id=None,
             )
@@ -126,24 +301,35 @@ class Backbone(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "b n d"],
-        mask: Tensor,
+        own: Bool[Tensor, "n n"] | None,
         positions: Float[Tensor, "3 #b n"],
         cache: KVCache | None = None,
+        keep: int = 0,
     ) -> Float[Tensor, "b n d"]:
         """Hidden states of the tokens.
 
         Args:
-            mask: bool [b or 1, 1, n, past + n], True where a row may look at a column.
+            own: which token (row) sees which (column); None if they all see each other.
             positions: time, row and column of each token.
-            cache: the past; this pass is written into it as `cache.begin` said.
+            cache: the past, all of which they see; the first `keep` of them are added to it.
         """
-        return self.model(
+        if cache is None:
+            mask = None if own is None else own[None, None]
+        else:
+            cache.begin(own, tokens.shape[1])
+            assert cache.now is not None
+            mask = cache.now.mask
+        hidden = self.model(
             inputs_embeds=tokens,
             attention_mask={"full_attention": mask},
             position_ids=positions,
             past_key_values=cache,
             use_cache=False,
+            cache=cache,
         ).last_hidden_state
+        if cache is not None:
+            cache.end(keep)
+        return hidden
 
     def read(self, ids: Int[Tensor, "p l"], lengths: Int[Tensor, " p"]) -> Float[Tensor, "p d"]:
         """Sentences through the language model's own text path: the mean hidden state of each one's tokens.
@@ -154,6 +340,6 @@ class Backbone(nn.Module):
         length = ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
         positions = torch.arange(length, device=ids.device, dtype=torch.float).expand(3, len(ids), -1)
-        hidden = self(self.model.embed_tokens(ids), causal[None, None], positions)
+        hidden = self(self.model.embed_tokens(ids), causal, positions)
         words = (torch.arange(length, device=ids.device) < lengths[:, None])[..., None]
         return (hidden * words).sum(1) / lengths[:, None]

@@ -113,12 +113,16 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
 
 
 def find_world(name: str) -> Path:
-    """The folder behind a world's name: a bundled world or a path."""
+    """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
     bundled = Path(str(files("worldgym"))) / "worlds"
     if (bundled / name / "config.json").exists():
         return bundled / name
     if Path(name).is_dir():
         return Path(name)
+    from .hub import is_hub_name, pull  # which imports this module
+
+    if is_hub_name(name) and not Path(name).parent.is_dir():  # else it is a path with a mistake in it
+        return pull(name)
     known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
     raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
 

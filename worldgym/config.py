@@ -70,10 +70,14 @@ class DynamicsConfig:
     """Entries of the byte-level BPE."""
     outcome_heads: int = 3
     """Members of the reward ensemble."""
+    residual: float = 0.5
+    """Share of what a frame's tokens leave out that is kept beside them: 0 keeps tokens alone (see scales.py)."""
 
     def __post_init__(self):
         if self.predict not in ("in_place", "queries"):
             raise ValueError(f"predict {self.predict!r} must be 'in_place' or 'queries'")
+        if not 0.0 <= self.residual <= 1.0:
+            raise ValueError(f"residual is {self.residual}; it is a share, from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Episodes:
     phrase_list: tuple[str, ...]
     frames_per_action: int
     environment: str
-    """Gymnasium id of the recorded environment."""
+    """Gymnasium id of the recorded environment; empty if there is none to make."""
 
     def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
         """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests."""
@@ -165,7 +165,7 @@ def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
         "instructions": list(metadata["worldgym_instructions"]),
         "phrases": list(metadata["worldgym_phrases"]),
         "frames_per_action": int(metadata["worldgym_frames_per_action"]),
-        "environment": dataset.env_spec.id,
+        "environment": dataset.env_spec.id if dataset.env_spec else "",
     }
     (temporary / "meta.json").write_text(json.dumps(meta))
     if cache.exists():  # the other process was faster; its content is the same

@@ -10,6 +10,7 @@
 """
 
 import copy
+import hashlib
 import json
 import multiprocessing
 import os
@@ -17,12 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import index
+from traceback import walk_stack
 from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils import seeding
+from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
 from .checkpoint import find_world, recover
@@ -31,7 +34,7 @@ from .spaces import ActionMode, action_space
 from .starts import Starts, bundled_starts, recorded_starts
 from .world import WorldModel, WorldState
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
 """What a reset tells; of the same types as `Step.info`."""
 LATENT_BOUND = 10.0
@@ -55,8 +58,10 @@ class DreamOptions:
     """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; nothing is
     decoded. "both": a dictionary of the two."""
     reward: str | np.ndarray | FrameReward = "learned"
-    """"learned", for the instruction; uint8 [h, w, 3], a goal image: minus the relative distance to it between fused
-    maps, nothing is decoded; or a function of imagined frames, uint8 [b, h, w, 3] -> [b], called for every frame."""
+    """"learned", for the instruction. A goal in words, one that the world can judge: learned, too, whatever the
+    instruction says of ends; it is the instruction where there is none. A goal image, uint8 [h, w, 3]: minus the
+    relative distance to it between fused maps, nothing is decoded. Or a function of imagined frames,
+    uint8 [b, h, w, 3] -> [b], called for every frame."""
     uncertainty_penalty: float = 0.0
     """Reward that each nat of uncertainty costs, at every frame."""
     max_uncertainty: float | None = None
@@ -120,9 +125,12 @@ class Dreams:
         self._starts: Starts | None = None  # read at the first reset that needs one
         instruction = options.instruction
         if instruction is None and isinstance(options.reward, str):
-            if not config.instructions:
+            if options.reward != "learned":
+                instruction = options.reward
+            elif not config.instructions:
                 raise ValueError(f"the world {config.name!r} was trained on no instruction; give it another reward")
-            instruction = config.instructions[0]
+            else:
+                instruction = config.instructions[0]
         if instruction is not None:
             self.world.check_instructions([instruction])
 
@@ -274,21 +282,30 @@ class Dreams:
 
         They share their weights and their past, and their chances too: the same actions lead to the same future.
         """
-        chosen = copy.copy(self)
         rows = np.asarray(rows, np.int64)
-        chosen.state = None if self.state is None else self.state.select(self._index(rows))
+        return self._branch(rows, None if self.state is None else self.state.select(self._index(rows)))
+
+    def fork(self, copies: int) -> "Dreams":
+        """`copies` independent continuations of each dream, next to each other.
+
+        A single copy goes on exactly as its parent does. Several look at one past instead of copying it, which sums
+        in another order: equal to within rounding.
+        """
+        if copies < 1:
+            raise ValueError(f"got {copies} copies to fork into; there must be at least one")
+        rows = np.arange(len(self)).repeat(copies)
+        return self.select(rows) if copies == 1 or self.state is None else self._branch(rows, self.state.fork(copies))
+
+    def _branch(self, rows: np.ndarray, state: WorldState | None) -> "Dreams":
+        """What surrounds these dreams, around their new state."""
+        chosen = copy.copy(self)
+        chosen.state = state
         chosen.instructions = [self.instructions[row] for row in rows]
         chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
         chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
         chosen._judge = make_judge(self.options.reward, self.world)
         chosen._pictures = None
         return chosen
-
-    def fork(self, copies: int) -> "Dreams":
-        """`copies` independent continuations of each dream, next to each other."""
-        if copies < 1:
-            raise ValueError(f"got {copies} copies to fork into; there must be at least one")
-        return self.select(np.arange(len(self)).repeat(copies))
 
     def put(self, rows: Sequence[int] | np.ndarray, other: "Dreams") -> None:
         """Replace these dreams by those of `other`."""
@@ -306,6 +323,7 @@ class Dreams:
         meta = {
             "version": SNAPSHOT_VERSION,
             "world": self.world.config.name,
+            "weights": fingerprint(self.world),
             "instructions": self.instructions,
             "randoms": [random and random.bit_generator.state for random in self.randoms],
             "elapsed": self.elapsed.tolist(),
@@ -317,12 +335,12 @@ class Dreams:
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         header, _, body = blob.partition(b"\n")
-        names = ("world", "instructions", "randoms", "elapsed", "returns", "over")
+        names = ("world", "weights", "instructions", "randoms", "elapsed", "returns", "over")
         try:
             meta = json.loads(header)
             version = meta["version"]
             if version == SNAPSHOT_VERSION:
-                world, instructions, states, elapsed, returns, over = (meta[name] for name in names)
+                world, weights, instructions, states, elapsed, returns, over = (meta[name] for name in names)
                 randoms = [_generator(state) for state in states]
                 counts = {len(part) for part in (instructions, randoms, elapsed, returns, over)}
         except (ValueError, TypeError, KeyError):
@@ -332,6 +350,11 @@ class Dreams:
         if world != self.world.config.name:
             raise ValueError(
                 f"the snapshot is of the world {world!r}; this environment dreams {self.world.config.name!r}"
+            )
+        if weights != fingerprint(self.world):
+            raise ValueError(
+                f"the snapshot was taken in the world {world!r} with other weights ({weights}; here they are "
+                f"{fingerprint(self.world)}): it has been trained since, and would not continue as it would have"
             )
         self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
         state = WorldState.restore(body, self.world.device)
@@ -418,7 +441,7 @@ def load_shared(world: str, device: str) -> WorldModel:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and multiprocessing.parent_process() is not None:
+    if device.startswith("cuda") and (multiprocessing.parent_process() is not None or _asked_for_workers()):
         raise ValueError(
             "a world on a GPU is not for worker processes: each would load a copy of its own and dream one dream at a "
             "time. gym.make_vec(id, num_envs=n) dreams n in one batch; or pass device='cpu'"
@@ -428,6 +451,30 @@ def load_shared(world: str, device: str) -> WorldModel:
     weights = folder / "model.safetensors"
     stat = weights.stat() if weights.exists() else None
     return _load(str(folder), device, stat and (stat.st_mtime_ns, stat.st_size))
+
+
+def _asked_for_workers() -> bool:
+    """Whether Gymnasium's AsyncVectorEnv is asking: it makes one environment here, to see its spaces, before it makes
+    the others in processes, and of an error there it would say no more than that a pipe broke."""
+    return any(isinstance(frame.f_locals.get("self"), AsyncVectorEnv) for frame, _ in walk_stack(None))
+
+
+def fingerprint(world: WorldModel) -> str:
+    """Tells worlds apart by their weights: a digest of a few numbers of each tensor, the same on every device.
+
+    A step of training changes every tensor, so a few are as good as all and take milliseconds at any size.
+    """
+    return _fingerprint(world, sum(tensor._version for tensor in world.state_dict().values()))
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(world: WorldModel, changes: int) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(world.state_dict().items()):
+        flat = tensor.flatten()
+        few = flat[:: max(1, len(flat) // 32)].double().cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + few.tobytes())
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=8)

@@ -103,8 +103,9 @@ class Dynamics(nn.Module):
             contexts = context.repeat_interleave(steps + 1, 0)
             target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
             quantized = tokenizer.quantizer.quantize(target, slips)
-            latent = quantized.totals[-1].unflatten(0, (size, steps + 1))
-            fused = tokenizer.fuse(quantized.totals[-1], contexts).unflatten(0, (size, steps + 1))
+            seen = torch.lerp(quantized.totals[-1], target, self.config.residual)
+            latent = seen.unflatten(0, (size, steps + 1))
+            fused = tokenizer.fuse(seen, contexts).unflatten(0, (size, steps + 1))
             if self_fed:
                 latent, fused = latent.clone(), fused.float()
                 latent[:self_fed, 1:], fused[:self_fed, 1:] = self.imagine(
@@ -120,7 +121,7 @@ class Dynamics(nn.Module):
         tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
         positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
-        hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device), positions)
+        hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device)[0, 0], positions)
         hidden = hidden[:, self.layout.cells :].unflatten(1, (steps, self.layout.step))
         state = hidden[:, :, self.layout.output].flatten(0, 1)
 
@@ -184,11 +185,13 @@ class Dynamics(nn.Module):
         # Weights that autocast has cast here, without gradients, must not be met again in the loss.
         with torch.autocast(context.device.type, cache_enabled=False):
             action = self.from_vector(actions)
-            cache = KVCache.empty(self.config, size, self.layout.capacity(count), context)
+            cache = KVCache.empty(self.config, size, self.layout.slots(count), context)
             self.prefill(cache, context, fused[:, None][:, :0], action[:, :0])
             for when in range(count):
                 aligned = self.predict(cache, torch.full((size,), when, device=context.device), fused, action[:, when])
-                _, latent, _ = self.scale_head.draw(aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0)
+                latent = self.scale_head.draw(
+                    aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0, measure=False
+                )[1]
                 fused = tokenizer.fuse(latent, context)
                 latents.append(latent)
                 maps.append(fused)
@@ -208,8 +211,8 @@ class Dynamics(nn.Module):
         # Queries are left out here: nobody would read their outputs.
         layout = TokenLayout(self.layout.side, self.layout.window, queries=False)
         positions = torch.cat([layout.prefix_positions(tokens.device), layout.step_positions(when)], -1)
-        cache.begin([0] * size, tokens.shape[1])
-        self.backbone(tokens, layout.training_mask(steps, tokens.device), positions.expand(-1, size, -1), cache)
+        mask = layout.training_mask(steps, tokens.device)[0, 0]
+        self.backbone(tokens, mask, positions, cache, keep=tokens.shape[1])
 
     def predict(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b w g g"]:
         """One pass of the backbone: the aligned map of the next frame; the cache grows by one step.
@@ -217,9 +220,14 @@ class Dynamics(nn.Module):
         Args:
             steps: long [b], steps in each dream's cache so far.
         """
-        starts = [self.layout.capacity(int(count)) for count in steps]
-        cache.begin(starts, self.layout.kept)
-        mask = self.layout.step_mask(steps, cache.used)
-        positions = self.layout.step_positions(steps[:, None])
-        hidden = self.backbone(self.step_tokens(fused, action), mask, positions, cache)
-        return self.scale_head.align(hidden[:, self.layout.output], fused, action)
+        return self.scale_head.align(self.think(cache, steps, fused, action), fused, action)
+
+    def think(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b k d"]:
+        """The backbone's part of `predict`: the next state."""
+        # Dreams that are equally far along stand at the same positions.
+        when = steps[:1] if cache.even else steps
+        own = self.layout.step_mask(torch.zeros_like(steps[:1]), 0)[0, 0] if self.layout.queries else None
+        hidden = self.backbone(
+            self.step_tokens(fused, action), own, self.layout.step_positions(when[:, None]), cache, self.layout.kept
+        )
+        return hidden[:, self.layout.output]

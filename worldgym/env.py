@@ -105,7 +105,10 @@ class DreamEnv(gym.Env):
         return self.dreams.snapshot()
 
     def restore(self, blob: bytes) -> None:
-        """Return to a `snapshot()` of this world, taken in this process or another."""
+        """Return to a `snapshot()` of this world, taken in this process or another.
+
+        The time limit of `gym.make` counts in a wrapper around this: `worldgym.env.restore(env, blob)` sets it, too.
+        """
         self.dreams.restore(blob)
         self._np_random = self.dreams.randoms[0]
 
@@ -128,6 +131,24 @@ class DreamEnv(gym.Env):
 
     def _observation(self) -> np.ndarray | dict[str, np.ndarray]:
         return row(to_numpy(self.dreams.observe()), 0)
+
+
+def restore(env: gym.Env, blob: bytes) -> None:
+    """`env.unwrapped.restore(blob)` of a dream that `gym.make` has wrapped: its TimeLimit, too, goes on from there.
+
+    Other wrappers keep what they have gathered; of an environment that was never reset, they see a reset first.
+    (`DreamVectorEnv` and `DreamVecEnv` count for themselves.)
+    """
+    dream = env.unwrapped
+    if not isinstance(dream, DreamEnv):
+        raise TypeError(f"{dream} is no dream; a real twin's own is env.unwrapped.restore")
+    if dream.dreams.state is None:
+        env.reset()
+    dream.restore(blob)
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            vars(env)["_elapsed_steps"] = int(dream.dreams.elapsed[0])
+        env = env.env
 
 
 def to_numpy(observation: Tensor | dict[str, Tensor]) -> Any:

@@ -1,21 +1,38 @@
-"""How true a dream is: open-loop dreams of held-out episodes against what really happened, step by step."""
+"""How true a dream is: open-loop dreams of held-out episodes against what really happened, step by step.
+
+    dreamed = dream(world, real, seed)
+    metrics = evaluate_dreams(world, real, dreamed)                           # any world
+    metrics |= evaluate_objects(dreamed.frames, positions, locate, width)     # where something finds the objects
+    metrics |= evaluate_perception(world, real, dreamed, weights, samples)    # LPIPS, FVD, best of many
+
+Every interval is 95% by drawing episodes anew.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
-import matplotlib
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from .data import Segment
-from .metrics import correlation, psnr, rank_correlation, wilson
+from .data import Episodes, Segment, segments_at
+from .metrics import (
+    bootstrap,
+    calibration,
+    correlation,
+    frechet_distance,
+    psnr,
+    rank_correlation,
+    reliability,
+    ssim,
+    wilson,
+)
+from .perceptual import Lpips, VideoFeatures
 from .pixels import to_float, to_uint8
 from .world import WorldModel
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 Locate = Callable[[np.ndarray], np.ndarray]
 """Object positions [..., k, 2] found in frames [..., h, w, 3], nan where an object isn't seen."""
@@ -24,57 +41,206 @@ CHUNK = 64
 """Dreams that run side by side."""
 MOVED = 0.05
 """A block counts as moved once it is this far from where it began."""
+NO_WEIGHTS = "not measured: no weights"
 
 
-def evaluate_dreams(
-    world: WorldModel, real: Segment, positions: np.ndarray, locate: Locate, unit: float, seed: int
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Dream every segment from its first frame with its actions, and compare.
+@dataclass(frozen=True)
+class Dreamed:
+    """Dreams of b segments, t steps each."""
+
+    frames: np.ndarray
+    """uint8 [b, t, h, w, 3], without the real frame that they began from."""
+    rewards: np.ndarray
+    """float64 [b, t]."""
+    success: np.ndarray
+    """float64 [b, t], probability."""
+    terminated: np.ndarray
+    """float64 [b, t], probability."""
+    uncertainty: np.ndarray
+    """float64 [b, t], nats."""
+    asked: np.ndarray
+    """int64 [b], the instruction that each was judged by."""
+
+
+def held_out_segments(data: Episodes, count: int, steps: int, seed: int) -> Segment:
+    """A stretch of `steps` steps from each of up to `count` episodes of the test split.
+
+    One from an episode, so that intervals, which draw episodes anew, are honest.
+    """
+    random, episodes = np.random.default_rng(seed), data.split("test")
+    lengths = np.diff(data.starts)[episodes]
+    fitting = random.permutation(episodes[lengths > steps])[:count]
+    if len(fitting) < 4:
+        raise ValueError(
+            f"{len(fitting)} of the {len(episodes)} episodes of the test split have {steps} steps; evaluating takes at "
+            "least 4. One recorded episode in 20 is for testing: record more, or ask for fewer --steps"
+        )
+    room = data.starts[fitting + 1] - data.starts[fitting] - steps
+    return segments_at(data, data.starts[fitting] + random.integers(room), steps)
+
+
+def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0) -> Dreamed:
+    """Dream every segment from its first frame with its actions.
 
     Args:
-        real: held-out episodes, t steps each.
+        seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
+    """
+    random, count = np.random.default_rng(seed), len(real.actions)
+    asked = random.integers(len(world.config.instructions), size=count)
+    seeds = random.integers(2**31, size=count)
+    chunks = [
+        _dream(world, real, asked, seeds, temperature, slice(begin, begin + CHUNK)) for begin in range(0, count, CHUNK)
+    ]
+    return Dreamed(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)), asked)
+
+
+def _dream(
+    world: WorldModel, real: Segment, asked: np.ndarray, seeds: np.ndarray, temperature: float, rows: slice
+) -> tuple[np.ndarray, ...]:
+    instructions = [world.config.instructions[index] for index in asked[rows]]
+    state = world.start(real.frames[rows, :1], seeds=seeds[rows], instruction=instructions, temperature=temperature)
+    frames, outcomes = [], []
+    for when in range(real.actions.shape[1]):
+        state, outcome = world.step(state, real.actions[rows, when])
+        frames.append(world.render(state).cpu().numpy())
+        said = outcome.reward, outcome.success, outcome.terminated, outcome.uncertainty
+        outcomes.append(torch.stack(said).cpu().numpy())
+    return np.stack(frames, 1), *np.stack(outcomes, -1).astype(np.float64)
+
+
+def evaluate_dreams(world: WorldModel, real: Segment, dreamed: Dreamed) -> dict[str, Any]:
+    """Pictures, outcomes and the world's own doubts; lists have one entry for each step."""
+    steps, truth = real.actions.shape[1], real.frames[:, 1:]
+    first = np.broadcast_to(real.frames[:, :1], truth.shape)
+    column = dreamed.asked[:, None, None]
+    rewards, success, terminated = (
+        np.take_along_axis(one, column, -1)[..., 0] for one in (real.rewards, real.successes, real.terminations)
+    )
+    quality, repeat = psnr(dreamed.frames, truth), psnr(first, truth)
+    structure = ssim(dreamed.frames, truth)
+    error = 255 * 10 ** (-quality.astype(np.float64) / 20)
+    return {
+        "episodes": len(truth),
+        "reconstruction_psnr": float(psnr(_reconstruct(world, real), truth).mean()),
+        "psnr": quality.mean(0).tolist(),
+        "psnr_interval": [bootstrap(np.mean, one) for one in quality.T],
+        "psnr_repeat_context": repeat.mean(0).tolist(),
+        "psnr_gain": (quality - repeat).mean(0).tolist(),
+        "psnr_gain_interval": [bootstrap(np.mean, one) for one in (quality - repeat).T],
+        "ssim": structure.mean(0).tolist(),
+        "ssim_interval": [bootstrap(np.mean, one) for one in structure.T],
+        "ssim_repeat_context": ssim(first, truth).mean(0).tolist(),
+        "reward_correlation": [correlation(dreamed.rewards[:, t], rewards[:, t]) for t in range(steps)],
+        "reward_correlation_interval": [
+            bootstrap(correlation, dreamed.rewards[:, t], rewards[:, t]) for t in range(steps)
+        ],
+        "reward_correlation_all_steps": correlation(dreamed.rewards.flatten(), rewards.flatten()),
+        "reward_correlation_all_steps_interval": bootstrap(_over_all(correlation), dreamed.rewards, rewards),
+        "uncertainty_rank_correlation": {
+            "token_entropy": rank_correlation(dreamed.uncertainty.flatten(), error.flatten())
+        },
+        "uncertainty": {
+            "rank_correlation_all_steps_interval": bootstrap(_over_all(rank_correlation), dreamed.uncertainty, error),
+            "rank_correlation": [rank_correlation(dreamed.uncertainty[:, t], error[:, t]) for t in range(steps)],
+            "rank_correlation_interval": [
+                bootstrap(rank_correlation, dreamed.uncertainty[:, t], error[:, t]) for t in range(steps)
+            ],
+            "reliability": reliability(dreamed.uncertainty.flatten(), error.flatten()),
+            "reliability_of_last_step": reliability(dreamed.uncertainty[:, -1], error[:, -1]),
+        },
+        "success_calibration": calibration(dreamed.success.flatten(), success.flatten()),
+        "terminated_calibration": calibration(dreamed.terminated.flatten(), terminated.flatten()),
+    }
+
+
+def evaluate_objects(frames: np.ndarray, positions: np.ndarray, locate: Locate, unit: float) -> dict[str, Any]:
+    """Are the objects there, and where they should be?
+
+    Args:
+        frames: uint8 [b, t, h, w, 3], dreamed.
         positions: [b, t + 1, k, 2], true places of the objects, the actuated one first.
         locate: finds those places in pictures.
         unit: a block's width, in the unit of `positions`.
-        seed: picks the instruction that each dream's reward is judged by.
-
-    Returns:
-        metrics, most of them lists with one entry for each step; and the dreamed frames, uint8 [b, t, h, w, 3].
     """
-    steps, first = real.actions.shape[1], real.frames[:, :1]
-    asked = np.random.default_rng(seed).integers(len(world.config.instructions), size=len(first))
-    chunks = [
-        _dream(world, first[i : i + CHUNK], real.actions[i : i + CHUNK], asked[i : i + CHUNK])
-        for i in range(0, len(first), CHUNK)
-    ]
-    frames, rewards, entropy = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-    truth = real.frames[:, 1:]
-    quality, repeat = psnr(frames, truth), psnr(np.broadcast_to(first, truth.shape), truth)
-    true_rewards = np.take_along_axis(real.rewards, asked[:, None, None], -1)[..., 0]
-    error = np.linalg.norm(locate(frames) - positions[:, 1:], axis=-1) / unit
+    found = locate(frames)
+    kept = ~np.isnan(found).any(-1)
+    error = np.linalg.norm(found - positions[:, 1:], axis=-1) / unit
     error = np.where(np.isnan(error), np.inf, error)  # an object that vanished is as wrong as can be
-    moved = np.linalg.norm(positions[:, 1:] - positions[:, :1], axis=-1)[..., 1:] > MOVED
-    still = np.linalg.norm(positions[:, 1:] - positions[:, :1], axis=-1) / unit
-    metrics = {
-        "episodes": len(first),
-        "reconstruction_psnr": float(psnr(_reconstruct(world, real), truth).mean()),
-        "psnr": quality.mean(0).tolist(),
-        "psnr_repeat_context": repeat.mean(0).tolist(),
-        "psnr_gain": (quality - repeat).mean(0).tolist(),
-        "psnr_gain_interval": [_bootstrap(gain, np.mean) for gain in (quality - repeat).T],
+    still = np.linalg.norm(positions[:, 1:] - positions[:, :1], axis=-1)
+    moved = still[..., 1:] > MOVED
+    moved_error = [error[:, t, 1:][moved[:, t]] for t in range(frames.shape[1])]
+    return {
         "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
-        "pusher_error_blocks_interval": [_bootstrap(one, np.median) for one in error[..., 0].T],
-        "moved_block_error_blocks": [_median(error[:, t, 1:][moved[:, t]]) for t in range(steps)],
+        "pusher_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
+        "moved_block_error_blocks": [_median(one) for one in moved_error],
         "moved_block_error_blocks_interval": [
-            _bootstrap(error[:, t, 1:][moved[:, t]], np.median) for t in range(steps)
+            bootstrap(lambda far, counted: _median(far[counted]), error[:, t, 1:], moved[:, t])
+            for t in range(frames.shape[1])
         ],
         "moved_blocks": moved.sum((0, 2)).tolist(),
-        "moved_block_error_blocks_if_still": [_median(still[:, t, 1:][moved[:, t]]) for t in range(steps)],
-        "reward_correlation": [correlation(rewards[:, t], true_rewards[:, t]) for t in range(steps)],
-        "reward_correlation_all_steps": correlation(rewards.flatten(), true_rewards.flatten()),
-        "uncertainty_rank_correlation": {"token_entropy": rank_correlation(entropy.flatten(), -quality.flatten())},
+        "moved_block_error_blocks_if_still": [
+            _median(still[:, t, 1:][moved[:, t]] / unit) for t in range(frames.shape[1])
+        ],
+        "objects_kept": kept.mean((0, 2)).tolist(),
+        "objects_kept_interval": [bootstrap(np.mean, kept[:, t]) for t in range(frames.shape[1])],
+        "pusher_kept": kept[..., 0].mean(0).tolist(),
+        "blocks_kept": kept[..., 1:].mean((0, 2)).tolist(),
     }
-    return metrics, frames
+
+
+def evaluate_perception(
+    world: WorldModel, real: Segment, dreamed: Dreamed, lpips: Path | None, fvd: Path | None, samples: int, seed: int
+) -> dict[str, Any]:
+    """LPIPS and FVD of the likeliest dreams, and all metrics of pictures by iVideoGPT's protocol.
+
+    That protocol (arXiv 2405.15223 and its code, after earlier video prediction): `samples` dreams of temperature 1
+    from each first frame; PSNR, SSIM and LPIPS are means over a video's frames, of the best of its samples by that very
+    metric; FVD compares all samples with the real videos. A video is the first frame and what follows. Two things
+    differ: the first frame counts in FVD alone and is the real one, and tokens are drawn from all, not the top 100.
+
+    Args:
+        lpips, fvd: TorchScript files, see perceptual.py; without one its metric says that it was not measured.
+        samples: 1 leaves the protocol out.
+    """
+    distance = None if lpips is None else Lpips(lpips, world.device)
+    features = None if fvd is None else VideoFeatures(fvd, world.device)
+    truth = real.frames[:, 1:]
+    metrics: dict[str, Any] = {"lpips": NO_WEIGHTS, "fvd": NO_WEIGHTS}
+    true_features = None if features is None else features(real.frames)
+    if distance is not None:
+        far = distance(dreamed.frames, truth)
+        metrics["lpips"] = far.mean(0).tolist()
+        metrics["lpips_interval"] = [bootstrap(np.mean, one) for one in far.T]
+    if features is not None:
+        metrics["fvd"] = frechet_distance(features(_with_first(real, dreamed.frames)), true_features)
+    if samples == 1:
+        return metrics | {"best_of": "not measured: one sample"}
+
+    judges = {"psnr": psnr, "ssim": ssim} | ({} if distance is None else {"lpips": distance})
+    better = {"psnr": np.maximum, "ssim": np.maximum, "lpips": np.minimum}
+    best: dict[str, np.ndarray] = {}
+    seen = []
+    for sample in tqdm(range(samples), desc="sampling", unit="sample"):
+        frames = dream(world, real, seed + 1 + sample, temperature=1.0).frames
+        for name, judge in judges.items():
+            values = judge(frames, truth).mean(1)
+            best[name] = better[name](best.get(name, values), values)
+        if features is not None:
+            seen.append(features(_with_first(real, frames)))
+    metrics["best_of"] = {
+        "samples": samples,
+        "videos": len(truth),
+        "frames": truth.shape[1],
+        "lpips": NO_WEIGHTS,
+        "fvd": NO_WEIGHTS if features is None else frechet_distance(np.concatenate(seen), true_features),
+        **{name: float(values.mean()) for name, values in best.items()},
+        **{f"{name}_interval": bootstrap(np.mean, values) for name, values in best.items()},
+    }
+    return metrics
+
+
+def _with_first(real: Segment, frames: np.ndarray) -> np.ndarray:
+    return np.concatenate([real.frames[:, :1], frames], 1)
 
 
 def evaluate_sentences(
@@ -108,16 +274,6 @@ def evaluate_sentences(
     }
 
 
-def _dream(world: WorldModel, first: np.ndarray, actions: np.ndarray, asked: np.ndarray):
-    state = world.start(first, instruction=[world.config.instructions[index] for index in asked])
-    frames, outcomes = [], []
-    for when in range(actions.shape[1]):
-        state, outcome = world.step(state, actions[:, when])
-        frames.append(world.render(state).cpu().numpy())
-        outcomes.append(torch.stack([outcome.reward, outcome.uncertainty]).cpu().numpy())
-    return np.stack(frames, 1), *np.stack(outcomes, -1).astype(np.float64)
-
-
 @torch.no_grad()
 def _reconstruct(world: WorldModel, real: Segment) -> np.ndarray:
     """Every frame through the tokens and back, relative to its segment's first frame."""
@@ -129,46 +285,13 @@ def _reconstruct(world: WorldModel, real: Segment) -> np.ndarray:
     return np.stack(outputs)
 
 
-def _bootstrap(values: np.ndarray, statistic) -> list[float]:
-    """95% interval by resampling."""
-    if len(values) == 0:
-        return [float("nan")] * 2
-    drawn = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
-    return np.quantile(statistic(values[drawn], axis=1), [0.025, 0.975], method="nearest").tolist()
+def _over_all(statistic: Callable[..., float]) -> Callable[..., float]:
+    """Of all steps of the drawn episodes together."""
+    return lambda *columns: statistic(*(column.flatten() for column in columns))
 
 
 def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if len(values) else float("nan")
-
-
-def plot_report(metrics: dict[str, Any], path: Path) -> None:
-    """The figures by step of horizon, as one picture."""
-    horizon = np.arange(1, len(metrics["psnr"]) + 1)
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
-    axes[0].plot(horizon, metrics["psnr"], "o-", ms=3, label="dream")
-    axes[0].plot(horizon, metrics["psnr_repeat_context"], "o-", ms=3, color="0.6", label="repeat the context frame")
-    axes[0].set(title="PSNR against MuJoCo", ylabel="dB")
-    for name, label in (("pusher", "pusher"), ("moved_block", "moved blocks")):
-        axes[1].plot(horizon, metrics[f"{name}_error_blocks"], "o-", ms=3, label=label)
-        axes[1].fill_between(horizon, *np.transpose(metrics[f"{name}_error_blocks_interval"]), alpha=0.2)
-    axes[1].plot(
-        horizon,
-        metrics["moved_block_error_blocks_if_still"],
-        "o-",
-        ms=3,
-        color="0.6",
-        label="moved blocks, if they stayed",
-    )
-    axes[1].set(title="Median position error", ylabel="block widths", ylim=(0, None))
-    axes[2].plot(horizon, metrics["reward_correlation"], "o-", ms=3, label="reward, dream and MuJoCo")
-    axes[2].set(title="Correlation", ylim=(0, 1))
-    for axis in axes:
-        axis.set_xlabel("steps dreamed")
-        axis.legend(frameon=False, fontsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2) -> None:

@@ -55,6 +55,10 @@ class TokenLayout:
         """Cached tokens after this many steps."""
         return self.cells + steps * self.kept
 
+    def slots(self, steps: int) -> int:
+        """Slots of a cache for this many steps: the last one's queries need room for as long as it takes."""
+        return self.capacity(steps) + self.step - self.kept
+
     def training_mask(self, steps: int, device: torch.device) -> Tensor:
         """bool [1, 1, n, n], True where a row may look at a column, for a prefix and whole steps."""
         when = torch.cat([torch.zeros(self.cells), torch.arange(1, steps + 1).repeat_interleave(self.step)])

@@ -1,4 +1,4 @@
-"""What a dream is rewarded by: the learned head of its instruction, a goal image, or the user's own function."""
+"""What a dream is rewarded by: the learned head of its instruction, a goal in words or as an image, or a function."""
 
 from collections.abc import Callable
 
@@ -18,19 +18,33 @@ def make_judge(source: object, world: WorldModel) -> Judge:
     """The judge behind the `reward` argument of an environment; there is no default among them.
 
     Args:
-        source: "learned", what the world was trained to expect for the instruction; uint8 [h, w, 3], a goal
-            image; or a function of frames, see `FrameReward`.
+        source: "learned", what the world was trained to expect for the instruction; a goal in words, one of the
+            world's instructions; uint8 [h, w, 3], a goal image; or a function of frames, see `FrameReward`.
     """
     if isinstance(source, str) and source == "learned":
         return lambda state, outcome: outcome.reward
+    if isinstance(source, str) and source in world.config.instructions:
+        return _words_judge(source, world)
     if isinstance(source, np.ndarray):
         return _goal_judge(source, world)
     if callable(source):
         return _frame_judge(source, world)
     raise ValueError(
-        f"reward is {source!r}; it must be 'learned', a goal image (uint8 [h, w, 3]) or a function of frames "
-        "(uint8 [b, h, w, 3] -> [b]). A goal in words is an instruction: instruction='reach the centre'"
+        f"reward is {source!r}; it must be 'learned', a goal in words (an instruction that this world judges: "
+        f"{'; '.join(world.config.instructions[:3])}; ...), a goal image (uint8 [h, w, 3]) or a function of frames "
+        "(uint8 [b, h, w, 3] -> [b])"
     )
+
+
+def _words_judge(goal: str, world: WorldModel) -> Judge:
+    """The learned reward for this goal, whatever instruction decides on success and the end."""
+    heads, read = world.dynamics.outcome_heads, world.read_instructions([goal])
+
+    def judge(state: WorldState, outcome: Outcome) -> Tensor:
+        reward, _, _ = heads(heads.features(state.fused), read.expand(len(state), -1))
+        return reward.mean(0)
+
+    return judge
 
 
 def _goal_judge(goal: np.ndarray, world: WorldModel) -> Judge:

@@ -50,12 +50,22 @@ class DreamVecEnv(VecEnv):
             raise ValueError(
                 f"action_mode is {mode!r}, but Stable-Baselines3 knows no text; 'discrete' chooses among the sentences"
             )
-        limit = max_episode_steps or spec.max_episode_steps
-        self.dreams = Dreams(num_envs, DreamOptions(**{**spec.kwargs, **options}), limit)
+        limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
+        self._take(Dreams(num_envs, DreamOptions(**{**spec.kwargs, **options}), limit), render_mode)
+
+    @classmethod
+    def of(cls, dreams: Dreams, render_mode: str | None = None) -> "DreamVecEnv":
+        """The environment of dreams that are already under way."""
+        env = cls.__new__(cls)
+        env._take(dreams, render_mode)
+        return env
+
+    def _take(self, dreams: Dreams, render_mode: str | None) -> None:
+        self.dreams = dreams
         self.render_mode: str | None = render_mode
         self._actions: list[np.ndarray | str] = []
-        self._began = np.full(num_envs, time.monotonic())
-        super().__init__(num_envs, self.dreams.observation_space, self.dreams.action_space)
+        self._began = np.full(len(dreams), time.monotonic())
+        super().__init__(len(dreams), dreams.observation_space, dreams.action_space)
 
     # -- Stable-Baselines3 ------------------------------------------------------------------------------------------
 
@@ -153,6 +163,13 @@ class DreamVecEnv(VecEnv):
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         self.dreams.restore(blob)
+
+    def fork(self, copies: int = 1) -> "DreamVecEnv":
+        """An independent batch that goes on from here, with `copies` of each dream next to each other.
+
+        They share the weights, the past, and the chances: the same actions lead to the same future.
+        """
+        return DreamVecEnv.of(self.dreams.fork(copies), self.render_mode)
 
     def _rows(self, indices: VecEnvIndices) -> list[int]:
         return list(self._get_indices(indices))

@@ -12,9 +12,9 @@ terminated_t, frame_{t+1}`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,11 +30,15 @@ from .checkpoint import find_world, load_config, load_tensors, load_weights
 from .config import WorldConfig
 from .device import pick_device
 from .dynamics import Dynamics
+from .outcomes import Judgement
 from .pixels import to_float, to_uint8
 from .text import PhraseTokenizer
 from .tokenizer import Tokenizer
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
+BLOCK = {"cpu": 16}
+"""Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
+and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WorldState:
-    """Where `b` dreams stand. A value, but for one economy: a step writes into the cache of the state it came
-    from, which is then spent; `fork` it before if you want to go two ways."""
+    """Where `b` dreams stand. A value, but for one economy: `step` and `put` write into the cache of the state they
+    are given, which is then spent; `fork` it before if you want to go two ways."""
 
     context: Float[Tensor, "b f g g"]
     """Dense map of the observed frame that tokens are relative to."""
@@ -80,10 +84,12 @@ class WorldState:
     def fork(self, copies: int, seeds: Int[Tensor, " n"] | None = None) -> "WorldState":
         """`copies` independent continuations of each dream, next to each other: [b * copies].
 
-        They share their past and, unless `seeds` (long [b * copies]) are given, their chances too: the same
-        actions lead to the same future.
+        They share their past, which is not copied, and, unless `seeds` (long [b * copies]) are given, their chances
+        too: the same actions lead to the same future.
         """
-        forked = self.select(torch.arange(len(self), device=self.seeds.device).repeat_interleave(copies))
+        self._check_fresh()
+        tensors: dict[str, Any] = {name: getattr(self, name).repeat_interleave(copies, 0) for name in _TENSORS}
+        forked = replace(self, cache=self.cache.fork(copies), age=0, **tensors)
         return forked if seeds is None else replace(forked, seeds=seeds.to(self.seeds))
 
     def select(self, dreams: Int[Tensor, " n"]) -> "WorldState":
@@ -93,18 +99,21 @@ class WorldState:
         return replace(self, cache=self.cache.select(dreams), age=0, **tensors)
 
     def put(self, dreams: Int[Tensor, " n"], other: "WorldState") -> "WorldState":
-        """A copy in which these dreams are replaced by those of `other`."""
-        merged = self.select(torch.arange(len(self), device=self.seeds.device))
-        merged.cache.put(dreams, other.cache)
-        for name in _TENSORS:
-            getattr(merged, name)[dreams] = getattr(other, name)
-        return merged
+        """With these dreams replaced by those of `other`; this state is then spent."""
+        self._check_fresh()
+        other._check_fresh()
+        tensors: dict[str, Any] = {
+            name: getattr(self, name).index_copy(0, dreams, getattr(other, name)) for name in _TENSORS
+        }
+        self.cache.age += 1
+        cache = self.cache.put(dreams, other.cache)
+        return replace(self, cache=cache, age=cache.age, **tensors)
 
     def snapshot(self) -> bytes:
         """Everything, as bytes that survive the process: what follows a `restore` is what would have followed."""
         self._check_fresh()
         tensors = {name: getattr(self, name) for name in _TENSORS}
-        tensors |= {"keys": self.cache.keys, "values": self.cache.values}
+        tensors["keys"], tensors["values"], tensors["filled"] = self.cache.whole()
         return save_bytes(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             {"worldgym_snapshot": json.dumps({"version": SNAPSHOT_VERSION, "temperature": self.temperature})},
@@ -123,7 +132,7 @@ class WorldState:
         if version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
-        cache = KVCache(here.pop("keys"), here.pop("values"))
+        cache = KVCache(here.pop("keys"), here.pop("values"), here.pop("filled").cpu())
         return cls(cache=cache, temperature=temperature, **here)
 
     def _check_fresh(self) -> None:
@@ -145,10 +154,15 @@ class WorldModel(nn.Module):
         self.text = text
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size)
+        self.dtype = torch.float32
 
     @classmethod
-    def load(cls, name: str, device: str = "auto") -> "WorldModel":
+    def load(cls, name: str, device: str = "auto", dtype: torch.dtype = torch.float32) -> "WorldModel":
         """A world by bundled name or folder, ready to dream.
+
+        Args:
+            dtype: of the matrix products. torch.bfloat16 is several times faster on processors that have it (a CPU
+                with AMX, a GPU), and then dreams differ from float32's in rounding, hence now and then in a token.
 
         Raises:
             ValueError: unknown name; a checkpoint that is damaged, foreign, of another version, or only half
@@ -162,7 +176,26 @@ class WorldModel(nn.Module):
         text = PhraseTokenizer.load(folder / "bpe.json")
         world = cls(config, text)
         load_weights(world, load_tensors(folder / "model.safetensors"), folder)
-        return world.to(where).eval().requires_grad_(False)
+        return world.to(where).eval().requires_grad_(False).compute_in(dtype)
+
+    def compute_in(self, dtype: torch.dtype) -> "WorldModel":
+        """This world with its matrix products in `dtype`; states, rewards and the codebook stay float32."""
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype is {dtype}; a world computes in torch.float32 or torch.bfloat16")
+        dynamics = self.dynamics
+        for part in (dynamics, self.tokenizer):
+            for module in part.modules():
+                if isinstance(module, (nn.Linear, nn.Conv2d)):
+                    module.to(dtype)
+        # Rewards are compared with each other, finer than bfloat16 can tell them apart.
+        self.tokenizer.quantizer.float()
+        dynamics.outcome_heads.float()
+        dynamics.sentence_policy.float()
+        self.dtype = dtype
+        return self
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @property
     def device(self) -> torch.device:
@@ -213,7 +246,7 @@ class WorldModel(nn.Module):
         wanted = self.config.instructions[0] if instruction is None else instruction
         return self._begin(
             images,
-            self.dynamics.from_vector(actions),
+            self._embed(actions),
             seeds.to(self.device, torch.long),
             torch.zeros(batch, dtype=torch.long, device=self.device),
             self.read_instructions([wanted] * batch if isinstance(wanted, str) else list(wanted)),
@@ -227,12 +260,21 @@ class WorldModel(nn.Module):
         Args:
             action: float32 [b, a] vectors, or b sentences.
         """
-        return self._step(state, self.embed_actions(action, state))
+        after, judged, entropy = self._step(state, self.embed_actions(action, state), measure=True)
+        assert entropy is not None
+        return after, Outcome(
+            reward=judged.reward.mean(0),
+            success=judged.success.mean(0).sigmoid(),
+            terminated=judged.terminated.mean(0).sigmoid(),
+            uncertainty=entropy,
+        )
 
     @torch.no_grad()
     def render(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
         """The newest frame of each dream, on the model's device."""
-        return to_uint8(self.tokenizer.decode(state.fused))
+        with self._precision():
+            parts = [to_uint8(self.tokenizer.decode(state.fused[rows])) for rows in self._blocks(len(state))]
+        return torch.cat(parts)
 
     @torch.no_grad()
     def evaluate(self, state: WorldState, action_sequences: Tensor | np.ndarray) -> Float[Tensor, "b n"]:
@@ -249,16 +291,14 @@ class WorldModel(nn.Module):
                 f"action sequences have shape {tuple(sequences.shape)}; {len(state)} dreams of this world take "
                 f"({len(state)}, n, horizon, {self.config.action_size})"
             )
-        batch, count, horizon, _ = sequences.shape
-        dreams = state.fork(count)
-        embedded = self.dynamics.from_vector(sequences.flatten(0, 1))
-        total = torch.zeros(batch * count, device=self.device)
-        alive = torch.ones_like(total)
-        for when in range(horizon):
-            dreams, outcome = self._step(dreams, embedded[:, when])
-            total += alive * outcome.reward
-            alive *= (outcome.terminated < 0.5).float()
-        return total.view(batch, count)
+        batch, count = sequences.shape[:2]
+        if state.cache.trunk is not None:  # else each fork below would write out the past that it shares
+            state = state.select(torch.arange(batch, device=self.device))
+        returns = torch.empty(batch, count, device=self.device)
+        for dreams, tries in self._tiles(batch, count):
+            part = state if len(dreams) == batch else state.select(dreams)
+            returns[dreams, tries] = self._returns(part, sequences[dreams, tries])
+        return returns
 
     # -- words and vectors ------------------------------------------------------------------------------------------
 
@@ -268,7 +308,7 @@ class WorldModel(nn.Module):
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
-            return self.dynamics.from_vector(self.act(state, self.read(list(action))))
+            return self._embed(self.act(state, self.read(list(action))))
         action = _tensor(action).to(self.device, torch.float32)
         if action.shape != (batch, self.config.action_size):
             raise ValueError(
@@ -276,14 +316,15 @@ class WorldModel(nn.Module):
             )
         if not torch.isfinite(action).all():
             raise ValueError("action is not finite")
-        return self.dynamics.from_vector(action)
+        return self._embed(action)
 
     @torch.no_grad()
     def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
         """Sentences as the backbone understands them; what they mean does not depend on any frame."""
         unique = sorted(set(sentences))
         ids, lengths = self.text.encode(unique)
-        read = self.dynamics.backbone.read(ids.to(self.device), lengths.to(self.device))
+        with self._precision():
+            read = self.dynamics.backbone.read(ids.to(self.device), lengths.to(self.device)).float()
         return read[[unique.index(sentence) for sentence in sentences]]
 
     @torch.no_grad()
@@ -294,8 +335,8 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
         """Fused maps of given frames, one for each dream and relative to its context: comparable to `state.fused`."""
-        tokens = self.tokenizer.encode(to_float(frames), state.context)
-        return self.tokenizer.fuse(self.tokenizer.quantizer.embed(tokens), state.context)
+        with self._precision():
+            return self.tokenizer.fuse(self._latent(to_float(frames), state.context), state.context).float()
 
     @torch.no_grad()
     def read_instructions(self, instructions: list[str]) -> Float[Tensor, "b d"]:
@@ -313,6 +354,10 @@ class WorldModel(nn.Module):
                     f"for instance: {'; '.join(known[:: max(1, len(known) // 5)])}"
                 )
 
+    def _embed(self, vectors: Float[Tensor, "*b a"]) -> Float[Tensor, "*b d"]:
+        with self._precision():
+            return self.dynamics.from_vector(vectors).float()
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _begin(
@@ -326,14 +371,16 @@ class WorldModel(nn.Module):
     ) -> WorldState:
         """Dreams whose context is the first of `images` [b, t, c, h, w] and whose newest frame is the last."""
         batch, count = images.shape[:2]
-        context = self.tokenizer.encode_context(images[:, 0])
-        contexts = context.repeat_interleave(count, 0)
-        latent = self.tokenizer.quantizer.embed(self.tokenizer.encode(images.flatten(0, 1), contexts))
-        fused = self.tokenizer.fuse(latent, contexts).unflatten(0, (batch, count))
-        newest = latent.unflatten(0, (batch, count))[:, -1]
         config = self.config.dynamics
-        cache = KVCache.empty(config, batch, self.dynamics.layout.capacity(config.window), context)
-        self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
+        with self._precision():
+            context = self.tokenizer.encode_context(images[:, 0]).float()
+            contexts = context.repeat_interleave(count, 0)
+            latent = self._latent(images.flatten(0, 1), contexts)
+            fused = self.tokenizer.fuse(latent, contexts).float().unflatten(0, (batch, count))
+            slots = self.dynamics.layout.slots(config.window)
+            cache = KVCache.empty(config, batch, slots, context.new_empty(0, dtype=self.dtype))
+            self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
+        newest = latent.unflatten(0, (batch, count))[:, -1]
         steps = torch.full_like(counters, count - 1)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         return WorldState(
@@ -341,48 +388,98 @@ class WorldModel(nn.Module):
             steps, seeds, counters, instruction, temperature,
         )  # fmt: skip
 
-    def _step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Outcome]:
+    def _latent(self, images: Float[Tensor, "b c h w"], contexts: Tensor) -> Float[Tensor, "b z g g"]:
+        """Latents of observed frames of the kind that the model dreams: tokens, and a share of what they leave out."""
+        latent = self.tokenizer.latent(images, contexts).float()
+        total = self.tokenizer.quantizer.quantize(latent).totals[-1]
+        return torch.lerp(total, latent, self.config.dynamics.residual)
+
+    def _step(
+        self, state: WorldState, action: Float[Tensor, "b d"], measure: bool
+    ) -> tuple[WorldState, Judgement, Float[Tensor, " b"] | None]:
+        """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
-        full = torch.nonzero(state.steps == self.config.dynamics.window).flatten()
-        if len(full):
-            state = self._anchor(state, full)
-        dynamics, quantizer = self.dynamics, self.tokenizer.quantizer
-        aligned = dynamics.predict(state.cache, state.steps, state.fused, action)
-        numbers = uniforms(state.seeds, state.counters, self.config.tokenizer.tokens)
-        _, latent, entropy = dynamics.scale_head.draw(
-            aligned, action, state.latent, quantizer, numbers, state.temperature
-        )
-        fused = self.tokenizer.fuse(latent, state.context)
-        judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused), state.instruction)
+        state = self._anchor(state)
+        with self._precision():
+            hidden = self.dynamics.think(state.cache, state.steps, state.fused, action)
+        parts = [self._frame(state, hidden, action, rows, measure) for rows in self._blocks(len(state))]
+        latent, fused, judged, entropy = parts[0] if len(parts) == 1 else _joined(parts)
         state.cache.age += 1
         after = replace(
             state,
-            latent=latent.contiguous(),
-            fused=fused.contiguous(),
+            latent=latent,
+            fused=fused,
             steps=state.steps + 1,
             counters=state.counters + 1,
             age=state.cache.age,
         )
-        return after, Outcome(
-            reward=judged.reward.mean(0),
-            success=judged.success.mean(0).sigmoid(),
-            terminated=judged.terminated.mean(0).sigmoid(),
-            uncertainty=entropy,
+        return after, judged, entropy
+
+    def _frame(self, state: WorldState, hidden: Tensor, action: Tensor, rows: slice, measure: bool) -> "_Frame":
+        """The next frame of some of the dreams, from what the backbone predicts, and what is thought of it."""
+        dynamics, action = self.dynamics, action[rows]
+        numbers = None
+        if state.temperature > 0:
+            numbers = uniforms(state.seeds[rows], state.counters[rows], self.config.tokenizer.tokens)
+        with self._precision():
+            aligned = dynamics.scale_head.align(hidden[rows], state.fused[rows], action)
+            _, latent, entropy = dynamics.scale_head.draw(
+                aligned, action, state.latent[rows], self.tokenizer.quantizer, numbers, state.temperature, measure
+            )
+            latent = latent.float().contiguous()
+            fused = self.tokenizer.fuse(latent, state.context[rows]).float().contiguous()
+        judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused), state.instruction[rows])
+        return _Frame(latent, fused, judged, entropy)
+
+    def _returns(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Float[Tensor, "b n"]:
+        batch, count, horizon, _ = sequences.shape
+        dreams, actions = state.fork(count), self._embed(sequences.flatten(0, 1))
+        total = torch.zeros(batch * count, device=self.device)
+        alive = torch.ones_like(total)
+        for when in range(horizon):
+            dreams, judged, _ = self._step(dreams, actions[:, when], measure=False)
+            total += alive * judged.reward.mean(0)
+            alive *= (judged.terminated.mean(0) < 0).float()
+        return total.view(batch, count)
+
+    def _anchor(self, state: WorldState) -> WorldState:
+        """Dreams whose window is full go on with their newest imagined frame as the context."""
+        full = torch.nonzero(state.cache.lengths == self.dynamics.layout.capacity(self.config.dynamics.window))
+        if not len(full):
+            return state
+        rows = full.flatten().to(self.device)
+        parts = [self._anchored(state, part) for part in rows.split(self._block(len(rows)))]
+        for part, fresh in parts:
+            state = fresh if len(part) == len(state) else state.put(part, fresh)
+        return state
+
+    def _anchored(self, state: WorldState, rows: Tensor) -> tuple[Tensor, WorldState]:
+        with self._precision():
+            images = self.tokenizer.decode(state.fused[rows]).float()[:, None].clamp(-1.0, 1.0)
+        nothing = images.new_zeros(len(rows), 0, self.config.dynamics.width)
+        return rows, self._begin(
+            images, nothing, state.seeds[rows], state.counters[rows], state.instruction[rows], state.temperature
         )
 
-    def _anchor(self, state: WorldState, full: Tensor) -> WorldState:
-        """Dreams whose window is full go on with their newest imagined frame as the context."""
-        part = state.select(full)
-        images = self.tokenizer.decode(part.fused)[:, None].clamp(-1.0, 1.0)
-        nothing = part.instruction.new_zeros(len(part), 0, self.config.dynamics.width)
-        return state.put(
-            full, self._begin(images, nothing, part.seeds, part.counters, part.instruction, state.temperature)
-        )
+    def _block(self, count: int) -> int:
+        """Dreams that go through the scale head at a time."""
+        return min(count, BLOCK.get(self.device.type, count))
+
+    def _blocks(self, count: int) -> list[slice]:
+        block = self._block(count)
+        return [slice(start, min(start + block, count)) for start in range(0, count, block)]
+
+    def _tiles(self, batch: int, count: int) -> Iterator[tuple[Tensor, slice]]:
+        """(dreams, tries of each) that are evaluated at a time."""
+        block = self._block(batch * count)
+        for dreams in torch.arange(batch, device=self.device).split(max(1, block // count)):
+            for start in range(0, count, block):
+                yield dreams, slice(start, min(start + block, count))
 
     def check_state(self, state: WorldState) -> None:
         """A ValueError if the state cannot be of this world."""
         config = self.config.dynamics
-        slots = self.dynamics.layout.capacity(config.window)
+        slots = self.dynamics.layout.slots(config.window)
         wanted = (config.layers, len(state), config.kv_heads, slots, config.width // config.heads)
         if state.cache.keys.shape != wanted:
             raise ValueError(
@@ -398,6 +495,26 @@ class WorldModel(nn.Module):
             )
         if frames.dtype != torch.uint8:
             raise TypeError(f"frames have dtype {frames.dtype}; this world takes uint8")
+
+
+class _Frame(NamedTuple):
+    """What a step makes of each dream."""
+
+    latent: Tensor
+    fused: Tensor
+    judged: Judgement
+    entropy: Tensor | None
+
+
+def _joined(parts: list[_Frame]) -> _Frame:
+    latents, maps, judged, entropies = zip(*parts, strict=True)
+    entropy = None if entropies[0] is None else torch.cat(entropies)
+    return _Frame(
+        torch.cat(latents),
+        torch.cat(maps),
+        Judgement(*(torch.cat(votes, 1) for votes in zip(*judged, strict=True))),
+        entropy,
+    )
 
 
 def _tensor(array: Tensor | np.ndarray | Sequence) -> Tensor:

@@ -1,0 +1,235 @@
+"""Train an agent in a dream or on its real twin, and judge it on the twin.
+
+from worldgym.agents.learning import learn
+from worldgym.agents.settings import Learning
+
+learn(Learning("tabletop", "sac", instruction="reach the centre"))
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from worldgym.checkpoint import find_world
+from worldgym.dreams import DreamOptions, Dreams, load_shared
+from worldgym.evaluate import write_video
+from worldgym.metrics import bootstrap, wilson
+from worldgym.sb3 import DreamVecEnv
+from worldgym.world import WorldModel
+
+from .eyes import SeenVecEnv, see_alone
+from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
+from .mbpo import Imagination, MixedReplay
+from .play import Act, Episode, play
+from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
+from .ppo import ppo
+from .sac import ENVIRONMENTS as SAC_ENVIRONMENTS
+from .sac import sac
+from .settings import Learning
+
+JUDGED_FROM = 10_000
+"""Added to the seed of a judged episode, so that nobody was trained from that start."""
+
+
+def learn(config: Learning) -> dict[str, Any]:
+    """Train, or go on training, what is in `config.out`, and judge it.
+
+    Returns:
+        the metrics that `worldgym learn` writes.
+    """
+    if config.agent == "mbpo" and (config.where, config.sees) != ("mujoco", "latent"):
+        raise ValueError("mbpo acts in MuJoCo, imagines from there and sees latents: --in mujoco --sees latent")
+    if config.steps < 1 or config.episodes < 1 or config.save_every < 1:
+        raise ValueError("learning takes at least one of --steps, of --episodes and of --save-every")
+    world = load_shared(config.world, "auto")
+    world.check_instructions([config.instruction])
+    if not world.config.twin:
+        raise ValueError(f"the world {world.config.name!r} names no twin, and agents are judged on one")
+    _claim(config)
+    envs = make_envs(config, world)
+    model = _model(config, envs, world)
+    callbacks: list[BaseCallback] = [Progress(config)]
+    if config.agent == "mbpo":
+        dreams = Dreams(64, DreamOptions(config.world, config.instruction, obs_type="latent"))
+        callbacks.append(Imagination(dreams, seed=config.seed))
+    if model.num_timesteps < config.steps:
+        left = config.steps - model.num_timesteps  # Stable-Baselines3 counts on from what is there
+        model.learn(left, callbacks, log_interval=10, tb_log_name="log", reset_num_timesteps=model.num_timesteps == 0)
+        save(model, config.out)
+    envs.close()
+    judged = judge(model, world, config.instruction, config.episodes, config.seed, config.sees)
+    write_video(config.out / "episodes.gif", side_by_side([episode.frames for episode in judged[:6]]))
+    return {
+        "world": world.config.name,
+        "agent": config.agent,
+        "learned_in": config.where,
+        "instruction": config.instruction,
+        "sees": config.sees,
+        "steps": model.num_timesteps,
+        "real_steps": 0 if config.where == "dream" else model.num_timesteps,
+        **figures(judged),
+    }
+
+
+def make_envs(config: Learning, world: WorldModel) -> VecEnv:
+    """Where the agent acts: dreams, or twins that it sees as a dream would show them."""
+    count = {"ppo": PPO_ENVIRONMENTS, "sac": SAC_ENVIRONMENTS, "mbpo": MBPO_ENVIRONMENTS}[config.agent]
+    if config.where == "dream":
+        envs: VecEnv = DreamVecEnv(
+            "worldgym/Dream-v0", count, world=config.world, instruction=config.instruction, obs_type=config.sees
+        )
+        envs.seed(config.seed)
+        return envs
+    twins = make_vec_env(world.config.twin, count, config.seed, env_kwargs={"instruction": config.instruction})
+    return SeenVecEnv(twins, world) if config.sees == "latent" else twins
+
+
+def judge(model: PPO | SAC, world: WorldModel, instruction: str, episodes: int, seed: int, sees: str) -> list[Episode]:
+    """Episodes on the twin, without exploration. Episode i begins alike whoever plays it."""
+    env = gym.make(world.config.twin, instruction=instruction)
+    played = [
+        play(env, policy_of(model, world, sees), JUDGED_FROM + seed + index)
+        for index in tqdm(range(episodes), desc="judged in MuJoCo", unit="episode")
+    ]
+    env.close()
+    return played
+
+
+def policy_of(model: PPO | SAC, world: WorldModel, sees: str) -> Act:
+    """What the agent does, for one episode."""
+    if sees == "latent":
+        return see_alone(model, world)
+    return lambda observation: model.predict(observation, deterministic=True)[0]
+
+
+def load_policy(folder: Path, name: str = "agent.zip") -> tuple[PPO | SAC, Learning]:
+    """An agent that `learn` left in a folder, and how it was made; `name` may be one of its earlier checkpoints."""
+    if not (folder / "learning.json").exists():
+        raise FileNotFoundError(f"{folder} holds no agent; `worldgym learn WORLD --out {folder}` makes one")
+    made = json.loads((folder / "learning.json").read_text())
+    kind = PPO if made["agent"] == "ppo" else SAC
+    # The replay buffer is no part of a policy, and acting takes none.
+    policy = kind.load(folder / name, custom_objects={"buffer_size": 1})
+    return policy, Learning(**{**made, "out": folder, "json": None})
+
+
+def figures(judged: list[Episode]) -> dict[str, Any]:
+    """Success and return with 95% intervals."""
+    returns, successes = np.array([e.total for e in judged]), [e.success for e in judged]
+    return {
+        "episodes": len(judged),
+        "success_rate": float(np.mean(successes)),
+        "success_interval": wilson(sum(successes), len(judged)),
+        "mean_return": float(returns.mean()),
+        "return_interval": bootstrap(np.mean, returns),
+        "by_episode": [
+            {"success": s, "return": float(r), "steps": len(e.rewards)}
+            for s, r, e in zip(successes, returns, judged, strict=True)
+        ],
+    }
+
+
+def side_by_side(videos: list[np.ndarray], scale: int = 2) -> np.ndarray:
+    """Episodes of differing length in one picture; the short ones stand still at their end."""
+    longest = max(len(video) for video in videos)
+    padded = [np.concatenate([video, np.repeat(video[-1:], longest - len(video), 0)]) for video in videos]
+    return np.concatenate(padded, 2).repeat(scale, 1).repeat(scale, 2)
+
+
+class Progress(BaseCallback):
+    """A bar with the newest success rate, and a checkpoint now and then."""
+
+    def __init__(self, config: Learning):
+        super().__init__()
+        self.config = config
+        self.successes: list[bool] = []
+
+    def _on_training_start(self) -> None:
+        self.saved = self.model.num_timesteps
+        self.bar = tqdm(
+            total=self.config.steps, initial=self.saved, desc=f"{self.config.agent} in {self.config.where}", unit="step"
+        )
+
+    def _on_step(self) -> bool:
+        for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
+            if done:
+                self.successes.append(bool(info["success"]))
+        self.bar.update(self.num_timesteps - self.bar.n)
+        if self.successes:
+            rate = float(np.mean(self.successes[-100:]))
+            self.bar.set_postfix(success=f"{rate:.0%}")
+            self.logger.record("rollout/success_of_last_100", rate)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps - self.saved >= self.config.save_every:
+            self.saved = self.num_timesteps
+            save(self.model, self.config.out)
+
+    def _on_training_end(self) -> None:
+        self.bar.close()
+
+
+def save(model: Any, out: Path) -> None:
+    """Agent and replay buffer, each in one rename, and a copy of the agent under its age: a policy in its making."""
+    if isinstance(model, OffPolicyAlgorithm):
+        model.save_replay_buffer(out / "replay.new.pkl")
+        (out / "replay.new.pkl").rename(out / "replay.pkl")
+    for name in (f"agent_{model.num_timesteps:07d}.zip", "agent.zip"):
+        model.save(out / "new.zip")
+        (out / "new.zip").rename(out / name)
+
+
+def _claim(config: Learning) -> None:
+    """Take the folder for this run, or find that it is this run's; steps and judging may change."""
+    path = config.out / "learning.json"
+    mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    fixed = ("agent", "where", "instruction", "sees", "real_ratio", "seed")
+    if path.exists():
+        there = json.loads(path.read_text())
+        changed = [key for key in fixed if there[key] != mine[key]]
+        if find_world(there["world"]).resolve() != find_world(config.world).resolve():
+            changed.append("world")
+        if changed:
+            was = ", ".join(f"{key} {there[key]!r}" for key in changed)
+            raise ValueError(f"{config.out} holds another run ({was}); go on with that, or name another --out")
+        if there["steps"] > config.steps:
+            raise ValueError(
+                f"{config.out} holds a run to step {there['steps']}; --steps {config.steps} is in its past. Name "
+                "another --out, or as many steps again to judge it again"
+            )
+    config.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(mine, indent=1) + "\n")
+
+
+def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:
+    """The agent as it was left, or a new one."""
+    grid, log = world.config.tokenizer.grid, config.out / "tensorboard"
+    there = config.out / "agent.zip"
+    if there.exists():
+        model = (PPO if config.agent == "ppo" else SAC).load(there, env=envs)
+        if isinstance(model, SAC):
+            model.load_replay_buffer(config.out / "replay.pkl")
+        # Random draws need not repeat those of the first part, and may not: another seed for another part.
+        model.set_random_seed(config.seed + model.num_timesteps)
+        return model
+    torch.manual_seed(config.seed)
+    match config.agent:
+        case "ppo":
+            return ppo(envs, grid, config.seed, log)
+        case "sac":
+            return sac(envs, grid, config.seed, log)
+    size = world.config.tokenizer.resolution
+    replay = {"real_ratio": config.real_ratio, "imagined_size": 20_000, "frame_shape": (size, size, 3)}
+    return sac(envs, grid, config.seed, log, MixedReplay, replay, updates=2.0, warm_up=200)

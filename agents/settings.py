@@ -1,0 +1,66 @@
+"""What `worldgym learn` and `worldgym transfer` can be asked for; light, so that `worldgym --help` waits for nobody."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Train an agent in a dream or on true physics; judge it on true physics."""
+
+    world: Annotated[str, tyro.conf.Positional]
+    """A bundled world or a checkpoint folder."""
+    agent: Literal["ppo", "sac", "mbpo"] = "sac"
+    """"mbpo" acts in MuJoCo and learns from dreamed branches as well."""
+    where: Annotated[Literal["dream", "mujoco"], tyro.conf.arg(name="in")] = "dream"
+    """Where it acts while it learns."""
+    instruction: str = "reach the centre"
+    sees: Literal["latent", "pixels"] = "latent"
+    """"latent": the world's fused map, made of real frames by its tokenizer; "pixels" take ten times as long."""
+    steps: int = 8_000
+    """Of all environments together. A run that is there already goes on to so many."""
+    real_ratio: float = 0.2
+    """Of mbpo's batches, the share that is real."""
+    episodes: int = 50
+    """Judged in MuJoCo at the end."""
+    seed: int = 0
+    save_every: int = 2_000
+    """Steps from one checkpoint to the next."""
+    out: Path = Path("runs/learn")
+    """Where agent, replay buffer, TensorBoard's log and video go."""
+    json: Path | None = None
+    """Write the figures here, with command, commit and hardware."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Ask a world two things: does it rank policies as MuJoCo does, and on which other tables do its plans work?"""
+
+    world: Annotated[str, tyro.conf.Positional]
+    """A bundled world or a checkpoint folder."""
+    instruction: tuple[str, ...] = ("reach *", "push the * to the centre", "push the * side", "push the * corner")
+    """Instructions to draw episodes from; * stands for anything."""
+    episodes: int = 20
+    """Of each policy, in the dream and in MuJoCo."""
+    agents: tuple[Path, ...] = ()
+    """Folders of `worldgym learn`; each checkpoint in them is a policy more. They know one instruction: ask for it."""
+    factors: tuple[str, ...] = (
+        "colors", "shapes", "block_size", "mass", "friction", "light", "camera_tilt", "table_rgb", "distractors",
+        "action_noise", "action_delay",
+    )  # fmt: skip
+    """Factors of variation in the zero-shot grid."""
+    table_episodes: int = 20
+    """On each table of the grid, by planning in the dream."""
+    horizon: int = 12
+    """Steps that the planner looks ahead."""
+    samples: int = 16
+    """Action sequences tried in each iteration of the planner."""
+    iterations: int = 2
+    seed: int = 0
+    json: Path | None = None
+    """Write the figures here, with command, commit and hardware."""
+    report: Path | None = None
+    """Folder for index.html and its pictures; runs/transfer/WORLD by default."""

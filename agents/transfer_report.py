@@ -1,0 +1,176 @@
+"""What `worldgym transfer` found, as one HTML page that needs nothing beside it."""
+
+import base64
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import matplotlib
+import numpy as np
+
+from .transfer import Ranking
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; font-size: .85rem } img { max-width: 100% } .small { color: #666; font-size: .85rem }
+th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+"""
+COLOURS = {"nominal": "0.4", "trained": "C0", "held out": "C1"}
+SHOWN = 6
+"""Policies whose first episode is a video."""
+
+
+def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: list[dict[str, Any]]) -> Path:
+    """Write index.html with plots and videos inside, and the plots beside it; returns the page's path.
+
+    Args:
+        about: one sentence: what was asked of whom.
+        grid: what `zero_shot` returned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = ranking.metrics
+    pictures = {"policies": plot_policies(metrics), "zero_shot": plot_grid(grid)}
+    for name, content in pictures.items():
+        (folder / f"{name}.png").write_bytes(content)
+    names = list(ranking.shown)[:: max(1, len(ranking.shown) // SHOWN)][:SHOWN]
+    gif = film([ranking.shown[name] for name in names])
+    agree = [
+        f"Pearson {_figure(metrics, 'return_pearson')} of mean returns",
+        f"Spearman {_figure(metrics, 'return_spearman')} of mean returns",
+        f"Pearson {_figure(metrics, 'success_pearson')} of success rates",
+        f"the dream's success rate is off by {100 * metrics['success_bias']:+.0f} points on average",
+        "token entropy of an episode against how wrong its return is, rank correlation "
+        f"{metrics['uncertainty_against_return_gap']:.2f}",
+    ]
+    parts = [
+        f"<h1>{escape(title)}</h1><p>{escape(about)}</p>",
+        f"<h2>Does the dream rank policies as MuJoCo does?</h2><p>{len(metrics['policies'])} policies, "
+        f"{metrics['episodes']} episodes each in both worlds, from the same first frames. Over policies:</p>",
+        "<ul>" + "".join(f"<li>{one}</li>" for one in agree) + "</ul>",
+        _picture(pictures["policies"], "png", "policies in both worlds"),
+        _table(POLICY_HEAD, [_policy_row(one) for one in metrics["policies"]]),
+        "<p class=small>Intervals are 95%. Diverged: an object is further off than half a block, or lost; the step is "
+        "the median, a dash if more than half of the episodes never diverge.</p>",
+        f"<h2>Side by side</h2>{_picture(gif, 'gif', 'episodes in both worlds')}",
+        f"<p class=small>MuJoCo above, dream below; {escape(', '.join(names))}.</p>",
+        "<h2>On which other tables do plans made in the dream succeed?</h2>",
+        _picture(pictures["zero_shot"], "png", "success on varied tables"),
+        _table(GRID_HEAD, [_grid_row(one) for one in grid]),
+    ]
+    page = folder / "index.html"
+    page.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+    return page
+
+
+def plot_policies(metrics: dict[str, Any]) -> bytes:
+    """Each policy a point, dream across and MuJoCo up, as a PNG."""
+    colours = plt.colormaps["tab20"]
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.5), layout="constrained")
+    for axis, (what, key) in zip(axes, (("return", "mean_return"), ("success", "success_rate")), strict=True):
+        for number, one in enumerate(metrics["policies"], 1):
+            (x, low_x, high_x), (y, low_y, high_y) = (
+                (one[side][key], *one[side][f"{what}_interval"]) for side in ("dream", "mujoco")
+            )
+            axis.plot([low_x, high_x], [y, y], color="0.8", lw=1, zorder=1)
+            axis.plot([x, x], [low_y, high_y], color="0.8", lw=1, zorder=1)
+            axis.plot(x, y, "o", ms=5, color=colours(number % 20), label=f"{number} {one['policy']}", zorder=2)
+            axis.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        both = [*axis.get_xlim(), *axis.get_ylim()]
+        axis.plot([min(both), max(both)], [min(both), max(both)], color="0.7", lw=1, ls="--", zorder=0)
+        axis.set(title=f"{key.replace('_', ' ')}: Pearson {metrics[f'{what}_pearson']:.2f}")
+        axis.set(xlabel="in the dream", ylabel="in MuJoCo")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _png(figure)
+
+
+def plot_grid(grid: list[dict[str, Any]]) -> bytes:
+    """A bar for each table, as a PNG."""
+    figure, axis = plt.subplots(figsize=(12, max(2.5, 0.28 * len(grid) + 1)), layout="constrained")
+    for row, one in enumerate(grid):
+        low, high = one["success_interval"]
+        axis.barh(row, one["success_rate"], color=COLOURS[_kind(one)], alpha=0.75)
+        axis.plot([low, high], [row, row], color="0.2", lw=1)
+    axis.axvline(grid[0]["success_rate"], color=COLOURS["nominal"], lw=1, ls="--")
+    axis.set_yticks(range(len(grid)), [f"{one['factor']} {one['value']}" for one in grid], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1), xlabel="success in MuJoCo, planned in the dream")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.75) for colour in COLOURS.values()]
+    axis.legend(handles, COLOURS, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    axis.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
+def film(pairs: list[tuple[Any, Any]], scale: int = 2) -> bytes:
+    """A GIF of episodes side by side, reality above and dream below; what has ended stands still."""
+    longest = max(len(episode.frames) for pair in pairs for episode in pair)
+    gap = np.full((longest, pairs[0][0].frames.shape[1] * 2 + 2, 2, 3), 255, np.uint8)
+    columns = []
+    for pair in pairs:
+        real, dreamed = (np.concatenate([e.frames, np.repeat(e.frames[-1:], longest - len(e.frames), 0)]) for e in pair)
+        columns += [np.concatenate([real, np.full_like(real[:, :2], 255), dreamed], 1), gap]
+    video = np.concatenate(columns[:-1], 2).repeat(scale, 1).repeat(scale, 2)
+    buffer = BytesIO()
+    iio.imwrite(buffer, video, extension=".gif", duration=200, loop=0)
+    return buffer.getvalue()
+
+
+POLICY_HEAD = ["policy", "return, dream", "return, MuJoCo", "success, dream", "success, MuJoCo", "diverged", "at step"]
+GRID_HEAD = ["table", "", "success", "95% interval", "episodes", "cost in points"]
+
+
+def _policy_row(one: dict[str, Any]) -> list[str]:
+    dream, real, step = one["dream"], one["mujoco"], one["divergence_step"]
+    return [
+        one["policy"], _interval(dream, "mean_return", ".1f"), _interval(real, "mean_return", ".1f"),
+        _interval(dream, "success_rate", ".0%"), _interval(real, "success_rate", ".0%"),
+        f"{one['diverged']:.0%}", f"{step:.0f}" if np.isfinite(step) else "-",
+    ]  # fmt: skip
+
+
+def _grid_row(one: dict[str, Any]) -> list[str]:
+    low, high = one["success_interval"]
+    return [
+        f"{one['factor']} {one['value']}", _kind(one), f"{one['success_rate']:.0%}", f"{low:.0%} to {high:.0%}",
+        str(len(one["successes"])), f"{one['cost']:.0f}",
+    ]  # fmt: skip
+
+
+def _kind(one: dict[str, Any]) -> str:
+    return "nominal" if one["factor"] == "nominal" else "trained" if one["trained"] else "held out"
+
+
+def _interval(worth: dict[str, Any], key: str, form: str) -> str:
+    low, high = worth["return_interval" if key == "mean_return" else "success_interval"]
+    return f"{worth[key]:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _figure(metrics: dict[str, Any], name: str) -> str:
+    low, high = metrics[f"{name}_interval"]
+    return f"{metrics[name]:.2f} (95% interval {low:.2f} to {high:.2f})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _picture(content: bytes, kind: str, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
+
+
+def _png(figure: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=120, format="png")
+    plt.close(figure)
+    return buffer.getvalue()

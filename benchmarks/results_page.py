@@ -1,0 +1,219 @@
+"""Print docs/results.md, made of benchmarks/results alone; `--write` writes it. What was not run says how to run it."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from table import ROOT, blocks, dream_table, load, percent, plan_table, row
+
+PAGE = ROOT / "docs" / "results.md"
+HEAD = """# Results
+
+Written by `benchmarks/results_page.py --write` from the files in `benchmarks/results`, each of which also has the
+command, commit, seed and machine that made it. Intervals are 95%. Position errors are medians in block widths; an
+object that the dream lost counts as infinitely far off, and "lost" says that this is so for half of them.
+"""
+
+
+class Section(NamedTuple):
+    title: str
+    files: tuple[str, ...]
+    """In benchmarks/results, without their ending."""
+    command: str
+    """Makes them."""
+    body: Callable[[], list[str]]
+
+
+def page() -> str:
+    """The page as markdown."""
+    parts = [HEAD]
+    for section in SECTIONS:
+        missing = [name for name in section.files if not (ROOT / "benchmarks" / "results" / f"{name}.json").exists()]
+        body = [f"Not measured yet: `{section.command}`."] if missing else section.body()
+        parts.append("\n".join([f"## {section.title}", "", *body, ""]))
+    return "\n".join(parts)
+
+
+def dream() -> list[str]:
+    metrics = load("tabletop_dream")["metrics"]
+    return [*dream_table(load("tabletop_dream")), "", *more_of_the_dream(metrics)]
+
+
+def more_of_the_dream(m: dict[str, Any]) -> list[str]:
+    """What `worldgym evaluate` knows beyond the README's table."""
+    if "objects_kept" not in m:  # written by a release that did not measure it
+        return ["SSIM, objects kept and calibration: measured when `worldgym evaluate` runs again."]
+    steps = [step for step in (1, 2, 4, 8, 12, 16) if step <= len(m["psnr"])]
+    success = m["success_calibration"]
+
+    def cells(name: str, show: Callable[[float | None], str], where: dict[str, Any] = m) -> list[str]:
+        return [with_interval(where, name, step - 1, show) for step in steps]
+
+    return [
+        "| steps dreamed | " + " | ".join(str(step) for step in steps) + " |",
+        "|---|" + "---|" * len(steps),
+        row("PSNR, dB", cells("psnr", one_digit)),
+        row("SSIM", cells("ssim", three_digits)),
+        row("... of repeating the first frame", cells("ssim_repeat_context", three_digits)),
+        row("moved blocks' position error", [moved_error(m, m, step - 1) for step in steps]),
+        row("objects still found", cells("objects_kept", share)),
+        row("reward, correlation", cells("reward_correlation", three_digits)),
+        row(
+            "uncertainty against error, rank correlation among dreams",
+            cells("rank_correlation", two_digits, m["uncertainty"]),
+        ),
+        "",
+        "Uncertainty in tenths of the frames, from the surest on, and the RMS error of each, in grey levels: "
+        + ", ".join(
+            f"{stated:.2f} nats {wrong:.1f}"
+            for stated, wrong in zip(
+                m["uncertainty"]["reliability"]["stated"], m["uncertainty"]["reliability"]["error"], strict=True
+            )
+        )
+        + ".",
+        f"Success as stated by the dream, in {success['of']} frames, {success['happened_in']} of them solved in "
+        f"MuJoCo: expected calibration error {success['expected_error']:.3f}, Brier score {success['brier']:.4f} "
+        f"(always stating the true rate: {success['brier_of_base_rate']:.4f}).",
+        f"LPIPS {perception(m['lpips'])}; FVD {perception(m['fvd'])}; best of many samples, iVideoGPT's protocol: "
+        f"{best_of(m['best_of'])}.",
+    ]
+
+
+def zero_shot() -> list[str]:
+    results = load("tabletop_zero_shot")
+    m = results["metrics"]
+    steps = [step for step in (8, 16) if step <= m["steps"]]
+    names = ("PSNR gain, dB", "pusher's error", "moved blocks' error", "objects found")
+    lines = [
+        f"{m['episodes']} episodes a table, the same behaviours and seeds, dreamed open loop from one real frame with "
+        "the true actions. Each cell: after " + " / ".join(str(step) for step in steps) + " steps. PSNR gain is over "
+        "repeating the first frame. Last column: the moved blocks' error of the finder itself, in the true frames.",
+        "",
+        "| table | " + " | ".join(names) + " | finder's own error |",
+        "|---|" + "---|" * (len(names) + 1),
+    ]
+    for name, t in m["tables"].items():
+        shown = (
+            [f"{t['psnr_gain'][s - 1]:+.1f}" for s in steps],
+            [error(t["pusher_error_blocks"][s - 1]) for s in steps],
+            [moved_error(t, t, s - 1) for s in steps],
+            [share(t["objects_kept"][s - 1]) for s in steps],
+            [moved_error(t, t["finder_on_true_frames"], s - 1) for s in steps],
+        )
+        lines.append(row(name, [" / ".join(cells) for cells in shown]))
+    return [*lines, "", "![True and dreamed frames of every table](images/zero_shot.png)", "", made_by(results)]
+
+
+def drift() -> list[str]:
+    results = load("tabletop_drift")
+    m = results["metrics"]
+    where = [m["looked_at"].index(step) for step in m["at"]]
+    lines = [
+        f"{m['dreams']} dreams of {m['at'][-1]} steps from one real frame each, against MuJoCo with the same actions. "
+        f"The world was trained on windows of {m['trained_window']} steps; a variant says when the newest imagined "
+        'frame becomes the context. "never" runs its window on, at time positions that training never showed.',
+        "",
+        "| | steps | " + " | ".join(str(step) for step in m["at"]) + " |",
+        "|---|---|" + "---|" * len(where),
+    ]
+    for name, found in m["baselines"].items():
+        lines.append(row(f"{name} | PSNR", [one_digit(found["psnr"][i]) for i in where]))
+    for name, found in m["variants"].items():
+        label = f"re-anchored {name}"
+        lines += [
+            row(f"{label} | PSNR", [one_digit(found["psnr"][i]) for i in where]),
+            row(" | SSIM", [three_digits(found["ssim"][i]) for i in where]),
+            row(" | objects found", [with_interval(found, "objects_kept", i, share) for i in where]),
+            row(" | pusher's error", [error(found["pusher_error_blocks"][i]) for i in where]),
+        ]
+    pictures = ["![Curves](images/drift.png)", "", "![Frames](images/drift_frames.png)"]
+    return [*lines, "", *pictures, "", made_by(results)]
+
+
+SECTIONS = (
+    Section("Is the dream true?", ("tabletop_dream",), "benchmarks/tabletop.sh", dream),
+    Section(
+        "Can it be planned in?",
+        tuple(f"tabletop_plan_{task}_{on}" for task in ("reach", "push") for on in ("dream", "mujoco", "random")),
+        "benchmarks/tabletop.sh",
+        plan_table,
+    ),
+    Section(
+        "Does it hold on tables it never saw?",
+        ("tabletop_zero_shot",),
+        "python benchmarks/zero_shot.py tabletop",
+        zero_shot,
+    ),
+    Section("Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", drift),
+)
+"""In the order of the page."""
+
+
+def made_by(results: dict[str, Any]) -> str:
+    machine = results["hardware"]
+    command = results["command"]
+    shown = command if command.startswith("worldgym") else f"python {command}"
+    cores = f"{machine['threads']} of {machine['cores']} cores of {machine['cpu']}"
+    return f"`{shown}`, commit {results['commit'][:10]}, {cores}."
+
+
+def with_interval(where: dict[str, Any], name: str, index: int, show: Callable[[float | None], str]) -> str:
+    value = show(where[name][index])
+    bounds = where.get(f"{name}_interval")
+    if bounds is None or bounds[index] == [None, None]:
+        return value
+    return f"{value} ({show(bounds[index][0])} to {show(bounds[index][1])})"
+
+
+def error(value: float | None) -> str:
+    """A position error: results files have null where half of the objects are lost."""
+    return "lost" if value is None else blocks(value)
+
+
+def moved_error(objects: dict[str, Any], figures: dict[str, Any], index: int) -> str:
+    """Of moved blocks: results files have null also where none has moved, which is no loss."""
+    if objects["moved_blocks"][index] == 0:
+        return "-"
+    return with_interval(figures, "moved_block_error_blocks", index, error)
+
+
+def share(value: float | None) -> str:
+    return percent(value or 0.0)
+
+
+def one_digit(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def two_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def three_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def perception(value: str | float | list[float]) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value[-1]:.3f} at the last step" if isinstance(value, list) else f"{value:.1f}"
+
+
+def best_of(found: str | dict[str, Any]) -> str:
+    if isinstance(found, str):
+        return found
+    names = ("psnr", "ssim", "lpips", "fvd")
+    figures = (found[name] if isinstance(found[name], str) else f"{found[name]:.3f}" for name in names)
+    named = ", ".join(f"{name.upper()} {figure}" for name, figure in zip(names, figures, strict=True))
+    return f"{named}, of {found['samples']} samples of each of {found['videos']} videos"
+
+
+def main() -> None:
+    if "--write" in sys.argv:
+        PAGE.write_text(page())
+    else:
+        print(page())
+
+
+if __name__ == "__main__":
+    main()

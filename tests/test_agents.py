@@ -1,0 +1,279 @@
+"""Agents of Stable-Baselines3: what they see, what they remember, and that they learn, stop and go on."""
+
+import json
+import pickle
+import sys
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.env_util import make_vec_env
+
+from worldgym import cli
+from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
+from worldgym.agents.features import Places
+from worldgym.agents.learning import Learning, learn, load_policy
+from worldgym.agents.mbpo import Imagination, MixedReplay
+from worldgym.agents.play import play
+from worldgym.agents.sac import HalfReplay, sac
+from worldgym.dreams import DreamOptions, Dreams
+from worldgym.spaces import action_space
+from worldgym.world import WorldModel
+
+TWIN = "worldgym/TabletopMuJoCo-v0"
+LATENTS = gym.spaces.Box(-10.0, 10.0, (5,), np.float32)
+
+
+@pytest.fixture
+def latents(checkpoint):
+    """The tiny world and what its dreams' latents look like."""
+    dreams = Dreams(3, DreamOptions(str(checkpoint), obs_type="latent", device="cpu"))
+    return WorldModel.load(str(checkpoint), "cpu"), dreams
+
+
+# -- what they see ------------------------------------------------------------------------------------------
+
+
+def test_eyes_see_the_first_frame_as_a_dream_does(latents, frames):
+    world, dreams = latents
+    dreams.reset(seeds=[0, 1, 2], frames=frames[:, :1])
+    assert np.allclose(Eyes(world, 3).begin(frames[:, 0]), dreams.observe().numpy(), atol=1e-5)
+
+
+def test_eyes_change_their_context_when_a_window_is_full(make_world, frames):
+    """Window 2: frames 1 and 2 are seen relative to frame 0, frame 3 relative to frame 2."""
+    world = make_world(window=2)
+    eyes = Eyes(world, 3)
+    eyes.begin(frames[:, 0])
+    seen = [eyes.see(frames[:, when]) for when in (1, 2, 3)]
+    first, second = world.start(frames[:, :1]), world.start(frames[:, 2:3])
+    for found, when, state in zip(seen, (1, 2, 3), (first, first, second), strict=True):
+        expected = world.see(torch.from_numpy(frames[:, when]), state).flatten(1).numpy()
+        assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_one_episode_begins_anew_among_others(make_world, frames):
+    world = make_world()
+    eyes, alone = Eyes(world, 3), Eyes(world, 3)
+    alone.begin(frames[:, 0])
+    eyes.begin(frames[:, 0])
+    begun = eyes.begin(frames[:, 1], np.array([False, True, False]))
+    assert np.allclose(begun, Eyes(world, 1).begin(frames[1:2, 1]), atol=1e-5)
+    found, expected = eyes.see(frames[:, 2]), alone.see(frames[:, 2])
+    assert np.allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
+    assert not np.allclose(found[1], expected[1], atol=1e-3)
+
+
+def test_twins_show_latents_and_the_last_one_of_an_episode(make_world):
+    """The terminal observation is of the old episode, the next one of the new."""
+    world = make_world()
+    asked = {"instruction": "reach the centre", "max_episode_steps": 5}
+    envs = SeenVecEnv(make_vec_env(TWIN, 2, seed=0, env_kwargs=asked), world)
+    assert envs.reset().shape == (2, *envs.observation_space.shape)
+    first = envs.eyes.frames.copy()
+    for step in range(5):
+        observation, _, dones, infos = envs.step(np.zeros((2, 2), np.float32))
+        if step == 0:
+            assert np.array_equal(infos[1]["frame"], first[1])
+    assert dones.all() and infos[0]["TimeLimit.truncated"]
+    new = Eyes(world, 2).begin(envs.eyes.frames)
+    assert np.allclose(observation, new, atol=1e-5)
+    assert not np.allclose(infos[0]["terminal_observation"], observation[0], atol=1e-3)
+    assert not np.array_equal(envs.eyes.frames, first)
+    envs.close()
+
+
+def test_a_policy_on_latents_acts_on_frames_of_one_episode(make_world, frames):
+    world, given = make_world(), []
+
+    class Policy:
+        def predict(self, observation, deterministic):
+            given.append(observation)
+            return np.full((len(observation), 2), 0.5, np.float32), None
+
+    act, eyes = see_alone(Policy(), world), Eyes(world, 1)
+    assert act(frames[0, 0]).tolist() == [0.5, 0.5]
+    act(frames[0, 1])
+    assert np.allclose(given[0], eyes.begin(frames[:1, 0])) and np.allclose(given[1], eyes.see(frames[:1, 1]))
+
+
+def test_places_are_where_a_detector_answers():
+    extractor = Places(gym.spaces.Box(-10, 10, (16,), np.float32), grid=4, count=1)
+    extractor.detect = torch.nn.Identity()
+    maps = torch.zeros(2, 1, 4, 4)
+    maps[0, 0, 0, 3] = maps[1, 0, 3, 0] = 50.0
+    found = extractor(maps.flatten(1))[:, :2]
+    assert torch.allclose(found, torch.tensor([[-1.0, 1.0], [1.0, -1.0]]), atol=1e-4)
+
+
+# -- what they remember ---------------------------------------------------------------------------------------
+
+
+def test_a_replay_buffer_is_saved_without_its_empty_rows():
+    buffer = HalfReplay(1000, LATENTS, action_space("vector", 2, []), "cpu", n_envs=2)
+    for step in range(3):
+        buffer.add(
+            np.full((2, 5), step), np.full((2, 5), step + 1), np.zeros((2, 2)), np.ones(2), np.zeros(2), [{}, {}]
+        )
+    blob = pickle.dumps(buffer)
+    again = pickle.loads(blob)
+    assert len(blob) < 5_000
+    assert again.size() == 3 and again.observations.shape == buffer.observations.shape
+    assert np.array_equal(again.observations, buffer.observations) and np.array_equal(again.rewards, buffer.rewards)
+    again.add(np.zeros((2, 5)), np.zeros((2, 5)), np.zeros((2, 2)), np.ones(2), np.zeros(2), [{}, {}])
+    assert again.size() == 4
+
+
+def mixed(real_ratio: float, real: int = 20, imagined: int = 20) -> MixedReplay:
+    """Real rewards are 1, imagined ones -1."""
+    replay = MixedReplay(
+        50, LATENTS, action_space("vector", 2, []), "cpu", real_ratio=real_ratio, imagined_size=30,
+        frame_shape=(64, 64, 3),
+    )  # fmt: skip
+    for step in range(real):
+        info = {"frame": np.full((64, 64, 3), step, np.uint8)}
+        replay.add(np.zeros((1, 5)), np.zeros((1, 5)), np.zeros((1, 2)), np.ones(1), np.zeros(1), [info])
+    for _ in range(imagined):
+        replay.imagined.add(np.zeros(5), np.zeros(5), np.zeros(2), -np.ones(1), np.zeros(1), [{}])
+    return replay
+
+
+@pytest.mark.parametrize(("ratio", "real"), [(0.0, 0), (0.25, 16), (1.0, 64)])
+def test_a_batch_is_mixed_as_asked(ratio, real):
+    batch = mixed(ratio).sample(64)
+    assert batch.observations.shape == (64, 5)
+    assert int((batch.rewards > 0).sum()) == real
+
+
+def test_batches_are_real_until_something_is_imagined():
+    assert (mixed(0.25, imagined=0).sample(64).rewards > 0).all()
+
+
+def test_branches_begin_at_frames_that_were_seen():
+    drawn = mixed(0.5, real=4).draw_frames(100, np.random.default_rng(0))
+    assert drawn.shape == (100, 64, 64, 3)
+    assert set(drawn[:, 0, 0, 0].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_wrong_ratio_is_refused():
+    with pytest.raises(ValueError, match=r"real_ratio is 1\.5"):
+        mixed(1.5)
+
+
+@pytest.fixture
+def imagining(checkpoint, tmp_path):
+    """An MBPO agent with two twins, 6 dreams a time, and its imagination."""
+    world = WorldModel.load(str(checkpoint), "cpu")
+    envs = SeenVecEnv(make_vec_env(TWIN, 2, seed=0, env_kwargs={"instruction": "reach the centre"}), world)
+    replay = {"real_ratio": 0.5, "imagined_size": 500, "frame_shape": (64, 64, 3)}
+    agent = sac(envs, world.config.tokenizer.grid, 0, tmp_path, MixedReplay, replay, warm_up=4)
+    dreams = Dreams(6, DreamOptions(str(checkpoint), "reach the centre", obs_type="latent", device="cpu"))
+    yield agent, Imagination(dreams, every=8, horizon=(1, 3), grown=16)
+    envs.close()
+
+
+def test_imagination_branches_from_real_frames_ever_further(imagining):
+    agent, imagination = imagining
+    agent.learn(20, callback=imagination)
+    # 4, 12 and 20 real steps: 6 branches each of 1 + 2 * min(1, t / 16) steps
+    assert agent.replay_buffer.imagined.size() == 6 * (2 + 2 + 3)
+    assert agent.replay_buffer.size() == 10
+    assert (agent.replay_buffer.imagined.dones == 0).all(), "a branch that is cut has not ended"
+
+
+def test_imagined_transitions_are_what_the_world_dreams(imagining):
+    agent, imagination = imagining
+    agent.learn(4, callback=imagination)
+    replay, dreams = agent.replay_buffer, imagination.dreams
+    first = replay.imagined.observations[:6, 0].astype(np.float32)
+    random = np.random.default_rng((0, 4))
+    random.integers(2**31, size=6)
+    dreams.reset(frames=replay.draw_frames(6, random)[:, None])
+    assert np.allclose(first, dreams.observe().numpy(), atol=2e-2)
+    step = dreams.step(list(replay.imagined.actions[:6, 0]))
+    assert np.allclose(replay.imagined.rewards[:6, 0], step.reward, atol=1e-2)
+    assert np.allclose(replay.imagined.next_observations[:6, 0], dreams.observe().numpy(), atol=2e-2)
+
+
+def test_imagination_needs_latents(checkpoint):
+    with pytest.raises(ValueError, match="takes 'latent'"):
+        Imagination(Dreams(2, DreamOptions(str(checkpoint), device="cpu")))
+
+
+# -- learning ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def twinned(make_world, write_checkpoint):
+    """A tiny world that names its twin."""
+    world = make_world()
+    world.config = replace(world.config, twin=TWIN)
+    return write_checkpoint(world)
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["worldgym", *map(str, arguments)])
+    cli.main()
+
+
+@pytest.mark.parametrize(("agent", "where"), [("sac", "dream"), ("sac", "mujoco")])
+def test_learn_leaves_agent_figures_and_video(monkeypatch, twinned, tmp_path, agent, where):
+    out, file = tmp_path / "out", tmp_path / "learn.json"
+    run(
+        monkeypatch, "learn", twinned, "--agent", agent, "--in", where, "--steps", 32, "--episodes", 2,
+        "--out", out, "--json", file,
+    )  # fmt: skip
+    metrics = json.loads(file.read_text())["metrics"]
+    assert metrics["steps"] == 32
+    assert metrics["real_steps"] == (0 if where == "dream" else 32)
+    assert len(metrics["by_episode"]) == metrics["episodes"] == 2
+    low, high = metrics["success_interval"]
+    assert 0 <= low <= metrics["success_rate"] <= high <= 1
+    assert {"agent.zip", "agent_0000032.zip", "replay.pkl", "learning.json", "episodes.gif"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert list(out.glob("tensorboard/*/events*"))
+
+
+def test_a_run_goes_on_where_it_stopped(twinned, tmp_path):
+    settings = {"world": str(twinned), "agent": "mbpo", "where": "mujoco", "episodes": 1, "out": tmp_path / "out"}
+    learn(Learning(steps=8, **settings))
+    metrics = learn(Learning(steps=16, **settings))
+    assert metrics["steps"] == metrics["real_steps"] == 16
+    with pytest.raises(ValueError, match="--steps 8 is in its past"):
+        learn(Learning(steps=8, **settings))
+    model, made = load_policy(tmp_path / "out")
+    assert (model.num_timesteps, made.steps) == (16, 16)
+    with (tmp_path / "out" / "replay.pkl").open("rb") as stream:
+        assert pickle.load(stream).size() == 4  # of 4 twins each
+
+
+def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):
+    learn(Learning(str(twinned), "ppo", steps=1, episodes=1, out=tmp_path))
+    with pytest.raises(ValueError, match=r"holds another run \(agent 'ppo'\)"):
+        learn(Learning(str(twinned), "sac", steps=1, episodes=1, out=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"agent": "mbpo"}, "--in mujoco"),
+        ({"agent": "mbpo", "where": "mujoco", "sees": "pixels"}, "--sees latent"),
+        ({"instruction": "fly"}, "unknown instruction 'fly'"),
+        ({"steps": 0}, "at least one of --steps"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(twinned, tmp_path, changes, says):
+    with pytest.raises(ValueError, match=says):
+        learn(Learning(str(twinned), **{"out": tmp_path / "out", **changes}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_play_is_the_same_again_and_knows_its_return():
+    env = gym.make(TWIN, instruction="reach the centre", max_episode_steps=3)
+    one, other = (play(env, lambda frame: np.array([0.5, 0.0], np.float32), seed=3) for _ in range(2))
+    assert np.array_equal(one.frames, other.frames) and len(one.frames) == len(one.rewards) + 1
+    assert one.total == pytest.approx(one.rewards.sum()) and np.isnan(one.uncertainty)
+    env.close()

@@ -1,0 +1,182 @@
+"""The conversation: what a round's queries see, and that the frozen model stays as it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from worldgym.pan.backbone import MEAN, QUERY, SEEN, SPREAD, ConversationConfig, PanBackbone, patchify
+
+CONFIG = ConversationConfig(queries=3, rounds=4, frames=2, height=56, width=84)
+SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+
+
+def write_vlm(folder: Path) -> Path:
+    """The real classes at toy size, as `save_pretrained` leaves them."""
+    alphabet = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bpe = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    words = PreTrainedTokenizerFast(tokenizer_object=bpe, additional_special_tokens=SPECIAL)
+    words.save_pretrained(folder)
+    ids = dict(zip(SPECIAL, words.convert_tokens_to_ids(SPECIAL), strict=True))
+    torch.manual_seed(0)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(words), "hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]},
+        },
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )  # fmt: skip
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_vlm(tmp_path_factory.mktemp("vlm"))
+
+
+@pytest.fixture
+def backbone(folder) -> PanBackbone:
+    torch.manual_seed(1)
+    return PanBackbone.load(str(folder), CONFIG).eval()
+
+
+def talk(backbone: PanBackbone, rounds: int = 3):
+    """What two conversations of so many rounds saw and said."""
+    chance = torch.Generator().manual_seed(2)
+    videos = torch.randint(0, 256, (rounds, 2, 5, 56, 84, 3), generator=chance, dtype=torch.uint8)
+    actions = [["push left", "go up", "stay"][:rounds], ["a much longer thing to do", "b", "c"][:rounds]]
+    return [backbone.see(video) for video in videos], actions
+
+
+@torch.no_grad()
+def test_a_state_is_as_many_tokens_as_there_are_queries(backbone):
+    seen, actions = talk(backbone)
+    assert seen[0].shape == (2, 2 * 3, 48)
+    states = backbone(seen, actions, [None] * 3)
+    assert states.shape == (2, 3, 3, 48) and states.isfinite().all()
+
+
+@torch.no_grad()
+def test_patches_stand_as_the_librarys_processor_puts_them():
+    picture = np.random.default_rng(0).integers(0, 256, (56, 84, 3), np.uint8)
+    processor = Qwen2VLImageProcessorPil(min_pixels=1, max_pixels=10**6)
+    expected = processor(picture, return_tensors="pt")
+    images = (torch.from_numpy(picture).permute(2, 0, 1) / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(
+        SPREAD
+    )[:, None, None]
+    found = patchify(images.expand(1, 2, -1, -1, -1), 2, 14, 2)[0]
+    torch.testing.assert_close(found, expected.pixel_values, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_future_changes_no_state(backbone):
+    seen, actions = talk(backbone)
+    before = backbone(seen, actions, [None] * 3)
+    seen[2] = seen[2] + 1
+    actions = [[*said[:2], "stay put"] for said in actions]
+    after = backbone(seen, actions, [None] * 3)
+    torch.testing.assert_close(after[:, :2], before[:, :2])
+    assert not torch.allclose(after[:, 2], before[:, 2], atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("what", ["seen", "said"])
+def test_the_past_changes_states(backbone, what):
+    seen, actions = talk(backbone)
+    before = backbone(seen, actions, [None] * 3)
+    if what == "seen":
+        seen[0] = seen[0] + 1
+    else:
+        actions = [["push down!", *said[1:]] for said in actions]
+    assert not torch.allclose(backbone(seen, actions, [None] * 3)[:, 2], before[:, 2], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_conversation_is_the_same_alone_and_beside_a_longer_one(backbone):
+    seen, actions = talk(backbone)
+    together = backbone(seen, actions, [None] * 3)
+    alone = backbone([part[:1] for part in seen], actions[:1], [None] * 3)
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_past_rounds_queries_are_seen_by_nobody_else(backbone):
+    seen, actions = talk(backbone)
+    before = backbone(seen, actions, [None] * 3)
+    asked = []
+
+    def spoil(module, args, kwargs):
+        tokens = kwargs["inputs_embeds"].clone()
+        kinds = torch.tensor(backbone._write(actions[0], seen[0].shape[1], [False] * 3)[1])
+        first = torch.nonzero(kinds == QUERY).flatten()[:3]
+        tokens[0, first] += 1.0
+        asked.append(first)
+        return args, {**kwargs, "inputs_embeds": tokens}
+
+    handle = backbone.vlm.language_model.register_forward_pre_hook(spoil, with_kwargs=True)
+    after = backbone(seen, actions, [None] * 3)
+    handle.remove()
+    assert len(asked) == 1
+    assert not torch.allclose(after[0, 0], before[0, 0], atol=1e-3)
+    torch.testing.assert_close(after[0, 1:], before[0, 1:])
+
+
+@torch.no_grad()
+def test_the_enhanced_state_has_what_was_predicted_too(backbone):
+    seen, actions = talk(backbone, 2)
+    plain = backbone(seen, actions, [None, None])
+    enhanced = backbone(seen, actions, [None, plain[:, 0]])
+    torch.testing.assert_close(enhanced[:, 0], plain[:, 0])
+    assert not torch.allclose(enhanced[:, 1], plain[:, 1], atol=1e-3)
+    _, kinds, _ = backbone._write(actions[0], 6, [False, True])
+    assert kinds.count(SEEN) == 12 and kinds.count(QUERY) == 6
+
+
+def test_only_the_queries_learn(backbone):
+    seen, actions = talk(backbone)
+    backbone(seen, actions, [None] * 3).square().mean().backward()
+    assert [name for name, part in backbone.named_parameters() if part.grad is not None] == ["queries"]
+    assert backbone.queries.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_what_was_trained_is_saved_and_read(folder, backbone, tmp_path):
+    backbone.save(tmp_path)
+    again = PanBackbone.load(str(folder), CONFIG, tmp_path)
+    seen, actions = talk(backbone)
+    assert torch.equal(again.eval()(seen, actions, [None] * 3), backbone(seen, actions, [None] * 3))
+    with pytest.raises(ValueError, match="was trained as"):
+        PanBackbone.load(str(folder), ConversationConfig(queries=5, frames=2, height=56, width=84), tmp_path)
+
+
+def test_lora_adapts_the_attention_and_begins_as_nothing(folder, backbone):
+    torch.manual_seed(1)
+    config = ConversationConfig(queries=3, rounds=4, frames=2, height=56, width=84, lora_rank=2)
+    adapted = PanBackbone.load(str(folder), config).eval()
+    seen, actions = talk(backbone)
+    adapted.load_state_dict({"queries": backbone.queries.detach()}, strict=False)
+    torch.testing.assert_close(adapted(seen, actions, [None] * 3), backbone(seen, actions, [None] * 3))
+    assert len(adapted.trained()) == 1 + 2 * 4 * 2
+
+
+def test_more_rounds_than_it_remembers_are_refused(backbone):
+    seen, actions = talk(backbone)
+    with pytest.raises(ValueError, match="at most 4 rounds"):
+        backbone(seen * 2, [said * 2 for said in actions], [None] * 6)
+
+
+def test_frames_that_do_not_divide_into_patches_are_refused(folder):
+    with pytest.raises(ValueError, match="28 x 28"):
+        PanBackbone.load(str(folder), ConversationConfig(height=100))

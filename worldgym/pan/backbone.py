@@ -1,0 +1,244 @@
+"""PAN's backbone: a pretrained Qwen2.5-VL that holds a conversation with the world (PAN 3.1-3.2).
+
+One round a step: the user shows the state and says the action, the assistant's turn is 256 learned queries, and what
+comes out at them is the next state. The language model and its vision tower stay frozen; the queries are trained, and
+with them what looks at their outputs.
+
+    <|im_start|>user
+    <|vision_start|>[predicted state][what was seen]<|vision_end|>[action]<|im_end|>
+    <|im_start|>assistant
+    [256 queries]<|im_end|>
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLModel
+
+from ..checkpoint import load_tensors
+
+TEXT, SEEN, PREDICTED, QUERY, PADDING = range(5)
+"""What a token of the conversation is."""
+MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Of pixels in [0, 1], as the vision tower was trained."""
+
+
+@dataclass(frozen=True)
+class ConversationConfig:
+    """What the backbone is shown of the past. The paper gives queries and rounds; the rest is not reported."""
+
+    queries: int = 256
+    """Continuous tokens that a state is predicted as."""
+    rounds: int = 10
+    """Steps remembered."""
+    frames: int = 4
+    """Frames shown of each chunk, evenly spread."""
+    height: int = 252
+    """Of a frame as the vision tower sees it; a multiple of its merged patches, 28."""
+    width: int = 448
+    lora_rank: int = 0
+    """Of adapters in the language model's attention; 0 leaves it as it was, as PAN does."""
+
+
+class PanBackbone(nn.Module):
+    """`Qwen2_5_VLModel` that predicts states. Make one with `load`."""
+
+    def __init__(self, vlm: Qwen2_5_VLModel, text: PreTrainedTokenizerBase, config: ConversationConfig):
+        super().__init__()
+        vision = vlm.config.vision_config
+        cell = vision.patch_size * vision.spatial_merge_size
+        if config.height % cell or config.width % cell or config.frames % vision.temporal_patch_size:
+            raise ValueError(
+                f"{config.frames} frames of {config.height} x {config.width} pixels do not divide into patches of "
+                f"{vision.temporal_patch_size} frames and {cell} x {cell} pixels"
+            )
+        self.config, self.text = config, text
+        self.vlm = vlm.requires_grad_(False)
+        self.queries = nn.Parameter(torch.randn(config.queries, self.width) * 0.02)
+        if config.lora_rank:
+            _add_lora(vlm, config.lora_rank)
+
+    @classmethod
+    def load(
+        cls, name: str, config: ConversationConfig, trained: Path | None = None, dtype: torch.dtype = torch.float32
+    ) -> "PanBackbone":
+        """On a Qwen2.5-VL by hub name or folder.
+
+        Args:
+            trained: folder that `save` wrote; fresh queries otherwise.
+        """
+        vlm = Qwen2_5_VLModel.from_pretrained(name, dtype=dtype)
+        backbone = cls(vlm, AutoTokenizer.from_pretrained(name), config)
+        if trained is not None:
+            found = json.loads((trained / "backbone.json").read_text())
+            if found != asdict(config):
+                raise ValueError(f"{trained} was trained as {found}; this is {asdict(config)}")
+            weights, wanted = load_tensors(trained / "backbone.safetensors"), backbone.trained()
+            if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in wanted.items()}:
+                raise ValueError(f"the weights in {trained} do not fit {name}")
+            backbone.load_state_dict(weights, strict=False)
+        return backbone
+
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """What was trained, without the frozen model.
+
+        Args:
+            weights: taken instead of its own, which may be shards.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        mine = self.trained()
+        save_file(mine if weights is None else {name: weights[name] for name in mine}, folder / "backbone.safetensors")
+        (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that training moves: queries and, if there are any, adapters."""
+        return {name: part.detach() for name, part in self.named_parameters() if part.requires_grad}
+
+    @property
+    def width(self) -> int:
+        """Of a state's tokens."""
+        return self.vlm.config.text_config.hidden_size
+
+    @torch.no_grad()
+    def see(self, videos: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b m d"]:
+        """What the vision tower makes of videos: the state as it was seen."""
+        vision, config = self.vlm.config.vision_config, self.config
+        when = torch.linspace(0, videos.shape[1] - 1, config.frames).round().long()
+        images = videos[:, when].flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        size = (config.height, config.width)
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        shape = (1, 3, 1, 1)
+        images = (images - images.new_tensor(MEAN).view(shape)) / images.new_tensor(SPREAD).view(shape)
+        patches = patchify(
+            images.unflatten(0, (len(videos), config.frames)),
+            vision.temporal_patch_size, vision.patch_size, vision.spatial_merge_size,
+        )  # fmt: skip
+        grid = self._grid().to(videos.device).expand(len(videos), -1)
+        seen = self.vlm.get_video_features(patches.flatten(0, 1).to(self.queries.dtype), grid).pooler_output
+        return torch.stack(list(seen))
+
+    def forward(
+        self,
+        seen: Sequence[Float[Tensor, "b m d"]],
+        actions: Sequence[Sequence[str]],
+        predicted: Sequence[Float[Tensor, "b q d"] | None],
+    ) -> Float[Tensor, "b r q d"]:
+        """The state after each round.
+
+        Args:
+            seen: of each round, what `see` says of the newest chunk.
+            actions: [b][r].
+            predicted: of each round, what this model said of that chunk: the enhanced state has both. None where
+                nothing was predicted: at the first frame, and throughout training (PAN is taught on true states).
+        """
+        rounds = len(seen)
+        if rounds > self.config.rounds or any(len(said) != rounds for said in actions) or len(predicted) != rounds:
+            raise ValueError(
+                f"got {rounds} states and {sorted({len(said) for said in actions})} actions; a conversation has one "
+                f"action a state and at most {self.config.rounds} rounds"
+            )
+        device = self.queries.device
+        rows = [self._write(said, seen[0].shape[1], [part is not None for part in predicted]) for said in actions]
+        longest = max(len(row[0]) for row in rows)
+        ids, kinds, turns = (
+            torch.tensor([row[i] + [fill] * (longest - len(row[i])) for row in rows], device=device)
+            for i, fill in ((0, 0), (1, PADDING), (2, -1))
+        )
+        tokens = self.vlm.get_input_embeddings()(ids)
+        tokens = tokens.masked_scatter((kinds == SEEN)[..., None], torch.cat(list(seen), 1).to(tokens))
+        enhanced = [part for part in predicted if part is not None]
+        if enhanced:
+            tokens = tokens.masked_scatter((kinds == PREDICTED)[..., None], torch.cat(enhanced, 1).to(tokens))
+        asked = self.queries.to(tokens).repeat(len(ids) * rounds, 1)
+        tokens = tokens.masked_scatter((kinds == QUERY)[..., None], asked)
+        positions, _ = self.vlm.get_rope_index(
+            ids,
+            (kinds == SEEN).int() * 2,  # 2 says that it is a video
+            video_grid_thw=self._grid().to(device).expand(len(ids) * rounds, -1),
+            attention_mask=(kinds != PADDING).long(),
+        )
+        hidden = self.vlm.language_model(
+            inputs_embeds=tokens,
+            attention_mask={"full_attention": _additive(conversation_mask(kinds, turns), tokens.dtype)},
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state
+        return hidden[kinds == QUERY].view(len(ids), rounds, self.config.queries, -1)
+
+    def _write(
+        self, actions: Sequence[str], seen: int, enhanced: Sequence[bool]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """A conversation's token ids, kinds and rounds."""
+        ids: list[int] = []
+        kinds: list[int] = []
+        turns: list[int] = []
+
+        def add(new: list[int], kind: int, turn: int) -> None:
+            ids.extend(new)
+            kinds.extend([kind] * len(new))
+            turns.extend([turn] * len(new))
+
+        def say(text: str, turn: int) -> None:
+            add(self.text.encode(text, add_special_tokens=False), TEXT, turn)
+
+        video, queries = self.vlm.config.video_token_id, self.config.queries
+        for turn, action in enumerate(actions):
+            say("<|im_start|>user\n<|vision_start|>", turn)
+            add([0] * queries * enhanced[turn], PREDICTED, turn)
+            add([video] * seen, SEEN, turn)
+            say(f"<|vision_end|>{action}<|im_end|>\n<|im_start|>assistant\n", turn)
+            add([0] * queries, QUERY, turn)
+            say("<|im_end|>\n", turn)
+        return ids, kinds, turns
+
+    def _grid(self) -> Int[Tensor, "1 3"]:
+        """Patches of a chunk as it is shown: times, rows, columns."""
+        vision, config = self.vlm.config.vision_config, self.config
+        return torch.tensor(
+            [[
+                config.frames // vision.temporal_patch_size,
+                config.height // vision.patch_size,
+                config.width // vision.patch_size,
+            ]]
+        )  # fmt: skip
+
+
+def conversation_mask(kinds: Int[Tensor, "b n"], turns: Int[Tensor, "b n"]) -> Tensor:
+    """Who sees whom, bool [b, 1, n, n]: causal, as the language model was trained; but a round's queries are seen by
+    themselves alone. So what a later round sees of the past is states and actions, and queries never pile up."""
+    count = kinds.shape[1]
+    causal = torch.ones(count, count, dtype=torch.bool, device=kinds.device).tril()
+    query = kinds == QUERY
+    own = query[:, :, None] & query[:, None] & (turns[:, :, None] == turns[:, None])
+    shown = (kinds != PADDING)[:, None] | torch.eye(count, dtype=torch.bool, device=kinds.device)
+    return (causal & shown & (~query[:, None] | own))[:, None]
+
+
+def patchify(images: Float[Tensor, "b t c h w"], time: int, patch: int, merge: int) -> Float[Tensor, "b n k"]:
+    """Patches in the order of the vision tower: those that it merges into one token stand together."""
+    batch, frames, channels, height, width = images.shape
+    rows, columns = height // (merge * patch), width // (merge * patch)
+    parts = images.reshape(batch, frames // time, time, channels, rows, merge, patch, columns, merge, patch)
+    parts = parts.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9)
+    return parts.reshape(batch, -1, channels * time * patch * patch)
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def _add_lora(vlm: Qwen2_5_VLModel, rank: int) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise ImportError('lora_rank needs peft: pip install "worldgym[lora]"') from None
+    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=attention), vlm.language_model)

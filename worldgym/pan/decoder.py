@@ -1,0 +1,195 @@
+"""The diffusion decoder of a small world: dreams shown by Causal Swin-DPM instead of in one pass.
+
+The same Wan classes at toy size, in pixels: a latent frame is a picture cut into 8x8 patches, one for each cell of the
+fused map, and a chunk is one frame, so that an environment can show every step. A cell's input is its noisy patch, its
+fused features and the fast decoder's picture of it; what the network adds to that picture is its guess of the truth.
+Its last layer begins at zero, so it begins as the fast decoder and learns only what that one blurs.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import WanTransformer3DModel
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from ..chance import uniforms
+from ..config import TokenizerConfig
+from ..pixels import to_float, to_uint8
+from ..tokenizer import Tokenizer
+from .diffusion import Schedule
+from .swin import Asked, CausalSwin, Stream, SwinConfig
+from .wan import Condition, ConditionedWan, Keys
+
+FORMAT_VERSION = 1
+LEAST_LEVEL = 0.05
+"""Below this noise level a guess of the truth is not asked to be more exact than at it."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a toy decoder, and how it samples."""
+
+    layers: int = 6
+    heads: int = 5
+    head_width: int = 32
+    mlp_width: int = 640
+    swin: SwinConfig = field(
+        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(8, 1.0), guidance=1.0, drop=0.0)
+    )
+
+    def __post_init__(self):
+        if self.swin.guidance != 1.0:
+            raise ValueError("nothing is said to this decoder that guidance could leave out; its guidance is 1")
+
+
+class Refiner(nn.Module):
+    """Velocity by way of the clean frame: the fast decoder's picture plus what the transformer adds to it."""
+
+    def __init__(self, tokenizer: TokenizerConfig, config: DecoderConfig):
+        super().__init__()
+        self.patch = tokenizer.resolution // tokenizer.grid
+        pixels = 3 * self.patch**2
+        wan = WanTransformer3DModel(
+            patch_size=(1, 1, 1),
+            num_attention_heads=config.heads,
+            attention_head_dim=config.head_width,
+            in_channels=2 * pixels + tokenizer.width,
+            out_channels=pixels,
+            text_dim=1,
+            freq_dim=64,
+            ffn_dim=config.mlp_width,
+            num_layers=config.layers,
+            rope_max_seq_len=64,
+        )
+        nn.init.zeros_(wan.proj_out.weight)
+        nn.init.zeros_(wan.proj_out.bias)
+        self.wan = ConditionedWan(wan, None)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c f g g"],
+        levels: Float[Tensor, "b f"],
+        condition: Condition,
+        chunks: tuple[int, ...],
+        past: Keys | None = None,
+    ) -> tuple[Float[Tensor, "b c f g g"], Keys]:
+        assert condition.aligned is not None
+        correction, keys = self.wan(latents, levels, condition, chunks, past)
+        clean = condition.aligned[:, : latents.shape[1]] + correction.float()
+        return (latents - clean) / levels.clamp(min=LEAST_LEVEL)[:, None, :, None, None], keys
+
+    def to_latents(self, images: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b k f g g"]:
+        """Pictures as cells of pixels."""
+        return F.pixel_unshuffle(images, self.patch).transpose(1, 2)
+
+    def to_images(self, latents: Float[Tensor, "b k f g g"]) -> Float[Tensor, "b f c h w"]:
+        return F.pixel_shuffle(latents.transpose(1, 2), self.patch)
+
+    def condition(self, tokenizer: Tokenizer, fused: Float[Tensor, "b f d g g"]) -> Condition:
+        """What frames with these fused maps are to show. Nothing is said: the maps know what the action did."""
+        picture = tokenizer.decode(fused.flatten(0, 1)).float().clamp(-1, 1).unflatten(0, fused.shape[:2])
+        aligned = torch.cat([self.to_latents(picture), fused.float().transpose(1, 2)], 1)
+        return Condition(fused.new_zeros(len(fused), 2, 1, 1), aligned=aligned)
+
+
+class DiffusionDecoder(nn.Module):
+    """Shows dreams of one world, frame after frame. Make one with `load`."""
+
+    def __init__(self, tokenizer: TokenizerConfig, config: DecoderConfig):
+        super().__init__()
+        self.tokenizer, self.config = tokenizer, config
+        self.refiner = Refiner(tokenizer, config)
+
+    @classmethod
+    def load(cls, folder: Path, tokenizer: TokenizerConfig, device: str | torch.device = "cpu") -> "DiffusionDecoder":
+        """The decoder in a folder that training wrote.
+
+        Args:
+            tokenizer: of the world whose dreams it is to show.
+
+        Raises:
+            FileNotFoundError: no decoder there.
+            ValueError: it was trained for a world of another shape, or by another release.
+        """
+        path = folder / "decoder.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{folder} holds no diffusion decoder: it has no decoder.json")
+        found = json.loads(path.read_text())
+        if found.pop("version") != FORMAT_VERSION:
+            raise ValueError(f"{path} is of another format; this release reads {FORMAT_VERSION}")
+        trained = TokenizerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in found["tokenizer"].items()})
+        if trained != tokenizer:
+            raise ValueError(f"{folder} shows worlds with the tokenizer {trained}; this world's is {tokenizer}")
+        swin = SwinConfig(**{**found["config"].pop("swin"), "schedule": Schedule(**found.pop("schedule"))})
+        decoder = cls(tokenizer, DecoderConfig(**found["config"], swin=swin))
+        decoder.refiner.wan = ConditionedWan.load(str(folder), None)
+        return decoder.to(device).eval().requires_grad_(False)
+
+    def save(self, folder: Path) -> None:
+        """Weights in diffusers' format, and beside them how to sample and for which worlds."""
+        self.refiner.wan.save(folder)
+        config = asdict(self.config)
+        schedule = config["swin"].pop("schedule")
+        described = {
+            "version": FORMAT_VERSION, "tokenizer": asdict(self.tokenizer), "config": config, "schedule": schedule,
+        }  # fmt: skip
+        (folder / "decoder.json").write_text(json.dumps(described, indent=1))
+
+    def start(self, frames: UInt8[Tensor, "b h w c"]) -> Stream:
+        """Go on from observed frames."""
+        return CausalSwin(self.refiner, self.config.swin).start(
+            self.refiner.to_latents(to_float(frames)[:, None])[:, :, 0]
+        )
+
+    @torch.no_grad()
+    def show(
+        self,
+        stream: Stream,
+        tokenizer: Tokenizer,
+        fused: Float[Tensor, "b f d g g"],
+        seeds: Int[Tensor, " b"],
+        counters: Int[Tensor, " b"],
+    ) -> tuple[Stream, UInt8[Tensor, "b f h w c"]]:
+        """The next chunk of pictures.
+
+        Args:
+            fused: what they show; as many frames as a chunk has.
+            seeds, counters: all the randomness there is, so that a dream looks the same alone and in a batch.
+        """
+        frames = self.config.swin.frames
+        if fused.shape[1] != frames:
+            raise ValueError(f"got fused maps of {fused.shape[1]} frames; this decoder shows {frames} at a time")
+        condition = self.refiner.condition(tokenizer, fused)
+        condition = condition._replace(text=condition.text[:, :1])
+        shape = (len(fused), stream.condition.shape[1], frames + 1, *fused.shape[3:])
+        noise = normals(seeds, counters, math.prod(shape[1:])).view(shape)
+        swin = CausalSwin(self.refiner, self.config.swin)
+        stream, chunk = swin.next(stream, Asked(condition, condition), noise[:, :, 1:], noise[:, :, :1])
+        pictures = self.refiner.to_images(chunk)
+        return stream, to_uint8(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+
+    def rerender(
+        self,
+        tokenizer: Tokenizer,
+        frames: UInt8[Tensor, "b h w c"],
+        fused: Float[Tensor, "b t d g g"],
+        seeds: Int[Tensor, " b"],
+    ) -> UInt8[Tensor, "b t h w c"]:
+        """Pictures of whole dreams, from the frames they began with and the fused maps of all their steps."""
+        stream, shown = self.start(frames), []
+        for index, chunk in enumerate(fused.split(self.config.swin.frames, 1)):
+            stream, pictures = self.show(stream, tokenizer, chunk, seeds, torch.full_like(seeds, index))
+            shown.append(pictures)
+        return torch.cat(shown, 1)
+
+
+def normals(seeds: Int[Tensor, " b"], counters: Int[Tensor, " b"], count: int) -> Float[Tensor, "b {count}"]:
+    """Standard normal numbers for each dream, from its seed and its counter (Box-Muller)."""
+    # Far from the counters that tokens are drawn with: pictures must not follow the dream's own chances.
+    radius, angle = uniforms(seeds, counters + (1 << 40), 2 * count).chunk(2, 1)
+    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()

@@ -1,0 +1,145 @@
+"""Train the diffusion decoder of a world on that world's own dreams of recorded episodes.
+
+python -m worldgym.pan.train_decoder
+accelerate launch --cpu --num_processes 2 -m worldgym.pan.train_decoder
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, nn
+
+from ..data import Episodes, load_episodes, sample_segments
+from ..metrics import psnr
+from ..pixels import to_float, to_uint8
+from ..world import WorldModel
+from .decoder import DecoderConfig, DiffusionDecoder, Refiner
+from .fit import Fit, fit, make_accelerator
+from .swin import SwinConfig, window_loss
+from .wan import Condition
+
+
+@dataclass(frozen=True)
+class DecoderTraining:
+    """Train the diffusion decoder of a world; a killed run goes on from its last checkpoint."""
+
+    world: str = "tabletop"
+    """A bundled world or a checkpoint folder; it stays as it is."""
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of recorded episodes."""
+    out: Path = Path("runs/tabletop/decoder")
+    """Folder of the run; the decoder itself is in its subfolder `decoder`."""
+    windows: int = 4
+    """Windows cut out of each dreamed segment; `fit.batch` counts windows."""
+    fit: Fit = field(
+        default_factory=lambda: Fit(steps=3000, batch=32, learning_rate=1e-3, clip=1.0, checkpoint_every=250)
+    )
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self):
+        if self.fit.batch % self.windows:
+            raise ValueError(f"a batch of {self.fit.batch} windows is no multiple of {self.windows} windows a segment")
+
+
+class WindowLoss(nn.Module):
+    """The loss of windows, as one module: what Accelerate wraps."""
+
+    def __init__(self, refiner: Refiner, config: SwinConfig):
+        super().__init__()
+        self.refiner, self.config = refiner, config
+
+    def forward(self, latents: Tensor, text: Tensor, aligned: Tensor, noise: Tensor, chances: Tensor) -> Tensor:
+        condition = Condition(text, aligned=aligned)
+        return window_loss(self.refiner, self.config, latents, condition, condition, noise, chances)
+
+
+class Windows:
+    """Training windows: what the world dreams of a recorded segment, and what really was there."""
+
+    def __init__(self, config: DecoderTraining, world: WorldModel, data: Episodes, refiner: Refiner):
+        self.config, self.world, self.data, self.refiner = config, world, data, refiner
+        self.episodes = data.split("train")
+
+    @torch.no_grad()
+    def draw(self, step: int, rank: int, processes: int) -> tuple[Tensor, ...]:
+        """Latents, condition, noise and chances of this process's windows of batch number `step`."""
+        config, world = self.config, self.world
+        rng = np.random.default_rng([config.fit.seed, step])
+        segments, length = config.fit.batch // config.windows, world.config.dynamics.window
+        segment = sample_segments(self.data, self.episodes, segments, length, rng)
+        span = 2 * config.decoder.swin.frames
+        starts = rng.integers(length - span + 1, size=(segments, config.windows))
+        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        mine = np.arange(rank, segments, processes)
+
+        frames = to_float(torch.from_numpy(segment.frames[mine].reshape(-1, *segment.frames.shape[2:])))
+        frames = frames.to(world.device).unflatten(0, (len(mine), length + 1))
+        fused = dream(world, frames[:, 0], torch.from_numpy(segment.actions[mine]).to(world.device))
+        row = torch.arange(len(mine)).repeat_interleave(config.windows)[:, None]
+        start = torch.from_numpy(starts[mine]).flatten()[:, None]
+        latents = self.refiner.to_latents(frames[row, start + torch.arange(span + 1)])
+        # Map number i shows frame number i + 1.
+        condition = self.refiner.condition(world.tokenizer, fused[row, start + torch.arange(span)])
+        shape = (segments, config.windows, *latents.shape[1:])
+        noise = torch.randn(shape, generator=chance)[mine].flatten(0, 1).to(latents)
+        chances = torch.rand((segments, config.windows, 3), generator=chance)[mine].flatten(0, 1).to(latents)
+        assert condition.aligned is not None
+        return latents, condition.text, condition.aligned, noise, chances
+
+
+@torch.no_grad()
+def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
+    """Fused maps of the frames after the given ones, [b, t, d, g, g], in the likeliest dream of the actions."""
+    tokenizer = world.tokenizer
+    context = tokenizer.encode_context(images)
+    latent = tokenizer.quantizer.embed(tokenizer.encode(images, context))
+    with torch.autocast(images.device.type, torch.bfloat16):
+        maps = world.dynamics.imagine(tokenizer, context, latent, tokenizer.fuse(latent, context), actions)[1]
+    return maps.float()
+
+
+def train_decoder(config: DecoderTraining) -> Path:
+    """Train until `config.fit.steps`; returns the decoder's folder."""
+    accelerator = make_accelerator(config.fit)
+    torch.manual_seed(config.fit.seed)
+    world = WorldModel.load(config.world, str(accelerator.device))
+    data = load_episodes(config.dataset)
+    decoder = DiffusionDecoder(world.config.tokenizer, config.decoder)
+    windows = Windows(config, world, data, decoder.refiner)
+    model = WindowLoss(decoder.refiner, config.decoder.swin)
+    described = {"world": config.world, "dataset": config.dataset, "windows": config.windows}
+    described |= {"decoder": asdict(config.decoder)}
+    weights = fit(accelerator, model, windows.draw, config.fit, config.out, described)
+    folder = config.out / "decoder"
+    if accelerator.is_main_process:
+        prefix = "refiner.wan."
+        trained = {name.removeprefix(prefix): part.cpu() for name, part in weights.items() if name.startswith(prefix)}
+        decoder.refiner.wan = decoder.refiner.wan.holding(trained)
+        decoder.save(folder)
+        decoder = DiffusionDecoder.load(folder, world.config.tokenizer, world.device)
+        fast, shown = compare(world, decoder, data)
+        print(f"PSNR of 16 held-out dreams: fast decoder {fast:.2f} dB, diffusion {shown:.2f} dB")
+    accelerator.wait_for_everyone()
+    return folder
+
+
+def compare(world: WorldModel, decoder: DiffusionDecoder, data: Episodes) -> tuple[float, float]:
+    """PSNR in dB of the fast decoder's and of the diffusion decoder's pictures of 16 held-out dreams."""
+    rng, length = np.random.default_rng(0), world.config.dynamics.window
+    segment = sample_segments(data, data.split("validation"), 16, length, rng)
+    frames = torch.from_numpy(segment.frames[:, 0]).to(world.device)
+    fused = dream(world, to_float(frames), torch.from_numpy(segment.actions).to(world.device))
+    with torch.no_grad():
+        fast = to_uint8(world.tokenizer.decode(fused.flatten(0, 1))).unflatten(0, fused.shape[:2])
+    decoder.eval()
+    shown = decoder.rerender(world.tokenizer, frames, fused, torch.arange(16, device=world.device))
+    real = segment.frames[:, 1:]
+    return float(psnr(fast.cpu().numpy(), real).mean()), float(psnr(shown.cpu().numpy(), real).mean())
+
+
+if __name__ == "__main__":
+    config = tyro.cli(DecoderTraining)
+    print(f"trained {train_decoder(config)}")

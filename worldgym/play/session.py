@@ -1,0 +1,312 @@
+"""What a player does to a dream: act, talk, pause, rewind, fork, compare with the twin, record. Knows no page.
+
+session = Session(world, starts)
+session.hold([0.0, 1.0])         # an arrow key goes down
+session.tick()                   # a step of time
+session.say("push the red block left")
+session.goto(0)                  # back to the beginning
+session.fork()                   # a second future, B
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..starts import Starts
+from ..world import WorldModel, WorldState
+
+View = Literal["dream", "twin", "both"]
+KEPT = 256
+"""Moments of a future that can be gone back to, 0.4 MB each; of older ones only the pictures are kept."""
+PANEL, STRIP = 256, 32
+"""Pixels of a picture in a recording and of the lines of text around it: multiples of 16, as video codecs want."""
+
+
+@runtime_checkable
+class Twin(Protocol):
+    """A true environment that can be wound back, with vector actions."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]: ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]: ...
+
+    def snapshot(self) -> bytes: ...
+
+    def restore(self, blob: bytes) -> None: ...
+
+
+Controller = Callable[[str], np.ndarray]
+"""How the twin carries out a sentence: its next vector from where it stands, float32 [a]."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a future stands after a step; the twin's part is None if there is no twin."""
+
+    dream: np.ndarray
+    """uint8 [h, w, 3]."""
+    twin: np.ndarray | None
+    action: str = ""
+    """What led here, in words."""
+    reward: float = 0.0
+    twin_reward: float | None = None
+    success: bool = False
+    twin_success: bool = False
+    ended: bool = False
+    """Whether the dream says that the episode is over; a player may go on all the same."""
+    uncertainty: float = 0.0
+    """Nats."""
+    state: WorldState | None = None
+    """Where the dream goes on from; None once it is too long ago."""
+    blob: bytes | None = None
+    """Where the twin goes on from."""
+
+
+@dataclass
+class Future:
+    """A line of moments and the place in it that is looked at."""
+
+    moments: list[Moment]
+    at: int = 0
+
+    @property
+    def now(self) -> Moment:
+        return self.moments[self.at]
+
+
+class Session:
+    """One player, one world, one or two futures that share their beginning.
+
+    Args:
+        world: whose dream is played with.
+        starts: real frames to begin from where there is no twin to show one.
+        twin: the true environment, stepped along with the same actions.
+        controller: how the twin carries out sentences; needed if there is a twin and the world knows sentences.
+        instruction: what rewards are for; the world's first by default.
+    """
+
+    def __init__(
+        self,
+        world: WorldModel,
+        starts: Starts | None,
+        twin: Twin | None = None,
+        controller: Controller | None = None,
+        seed: int = 0,
+        instruction: str | None = None,
+    ):
+        if twin is None and starts is None:
+            raise ValueError(f"the world {world.config.name!r} has no starting frames; play it beside its twin")
+        if twin is not None and world.config.phrases and controller is None:
+            raise ValueError("a world that knows sentences needs a controller to carry them out in its twin")
+        if not world.config.instructions:
+            raise ValueError(f"the world {world.config.name!r} was trained on no instruction: it has no reward to show")
+        self.world, self.starts, self.twin, self.controller = world, starts, twin, controller
+        self.seed, self.instruction = seed, instruction or world.config.instructions[0]
+        self.futures: dict[str, Future] = {}
+        self.active = "A"
+        self.paused = False
+        self.reset()
+
+    # -- what a player does -----------------------------------------------------------------------------------------
+
+    def reset(self, seed: int | None = None, instruction: str | None = None) -> None:
+        """Begin anew, with one future; from the same start if no `seed` is given."""
+        seed, instruction = self.seed if seed is None else seed, instruction or self.instruction
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; it must be 0 or more")
+        self.world.check_instructions([instruction])
+        blob = None
+        if self.twin is not None:
+            frame, _ = self.twin.reset(seed=seed, options={"instruction": instruction})
+            blob = self.twin.snapshot()
+        else:
+            assert self.starts is not None
+            frame = self.starts.draw(instruction, np.random.default_rng(seed))
+        self.seed, self.instruction = seed, instruction
+        state = self._start(frame)
+        seen = None if self.twin is None else frame
+        self.futures = {"A": Future([Moment(self._picture(state), seen, state=state, blob=blob)])}
+        self.active = "A"
+        self._let_go()
+
+    def hold(self, vector: Sequence[float] | None) -> None:
+        """Act by this vector, [a] in [-1, 1], at every tick until another comes; None lets go.
+
+        A key that is let go before the next tick still counts once. Acting breaks off a sentence.
+        """
+        if vector is None:
+            self._held = None
+            return
+        size = self.world.config.action_size
+        action = np.asarray(vector, np.float32)
+        if action.shape != (size,) or not np.isfinite(action).all():
+            raise ValueError(f"action {vector} must be {size} finite numbers in [-1, 1]")
+        self._held = self._tapped = np.clip(action, -1.0, 1.0)
+        self._sentence, self._left = "", 0
+
+    def say(self, sentence: str) -> None:
+        """Have a sentence carried out, one frame a tick."""
+        if not self.world.config.phrases:
+            raise ValueError(f"the world {self.world.config.name!r} was trained on no sentences; use the vector")
+        if not sentence.strip():
+            raise ValueError("the sentence is empty")
+        self._let_go()
+        self._sentence, self._left = sentence.strip(), self.world.config.frames_per_action
+
+    def tick(self) -> bool:
+        """Let a step of time pass if there is something to do; says whether anything happened."""
+        if self.paused:
+            return False
+        if self._left:
+            self._left -= 1
+            self.step(self._sentence)
+            if self.now.ended:  # as in the environments: a sentence ends where the episode does
+                self._left = 0
+            return True
+        action = self._tapped if self._held is None else self._held
+        self._tapped = None
+        if action is None:
+            return False
+        self.step(action)
+        return True
+
+    def step(self, action: np.ndarray | str) -> None:
+        """Dream one frame on, and the twin with it. What came after the moment looked at is forgotten."""
+        future = self.futures[self.active]
+        now = future.now
+        assert now.state is not None
+        spoken = isinstance(action, str)
+        before = now.state.fork(1)  # a step spends the state it comes from, and this moment may be gone back to
+        state, outcome = self.world.step(before, [action] if isinstance(action, str) else action[None])
+        moment = Moment(
+            self._picture(state),
+            None,
+            action if isinstance(action, str) else "(" + ", ".join(f"{number:+.2g}" for number in action) + ")",
+            float(outcome.reward[0]),
+            success=bool(outcome.success[0] > 0.5),
+            ended=bool(outcome.terminated[0] > 0.5),
+            uncertainty=float(outcome.uncertainty[0]),
+            state=state,
+        )
+        if self.twin is not None:
+            assert now.blob is not None
+            self.twin.restore(now.blob)
+            if spoken:
+                assert self.controller is not None
+                action = self.controller(str(action))
+            frame, reward, _, _, info = self.twin.step(np.asarray(action, np.float32))
+            moment = replace(
+                moment, twin=frame, twin_reward=float(reward), twin_success=bool(info["success"]),
+                blob=self.twin.snapshot(),
+            )  # fmt: skip
+        future.moments = [*future.moments[: future.at + 1], moment]
+        future.at += 1
+        if (old := future.at - KEPT) >= 0:
+            future.moments[old] = replace(future.moments[old], state=None, blob=None)
+
+    def goto(self, index: int) -> None:
+        """Look at another moment of the active future; acting goes on from there."""
+        future = self.futures[self.active]
+        if not 0 <= index < len(future.moments):
+            raise ValueError(f"moment {index} is not among the {len(future.moments)} of this future")
+        if future.moments[index].state is None:
+            raise ValueError(f"moment {index} is too long ago: the newest {KEPT} can be gone back to")
+        future.at = index
+        self._let_go()
+
+    def fork(self) -> None:
+        """A second future that has the active one's past; it takes the place of the other, and is then active."""
+        here = self.futures[self.active]
+        self.active = "B" if self.active == "A" else "A"
+        self.futures[self.active] = Future(here.moments[: here.at + 1], here.at)
+        self._let_go()
+
+    def choose(self, name: str) -> None:
+        """Act in this future from now on."""
+        if name not in self.futures:
+            raise ValueError(f"there is no future {name!r}; there is {' and '.join(sorted(self.futures))}")
+        self.active = name
+        self._let_go()
+
+    def wake(self) -> None:
+        """Dream on from what the twin shows: the dream's errors so far are gone."""
+        if self.twin is None:
+            raise ValueError("there is no twin whose picture the dream could go on from")
+        future = self.futures[self.active]
+        assert future.now.twin is not None
+        state = self._start(future.now.twin)
+        future.moments = [*future.moments[: future.at], replace(future.now, dream=self._picture(state), state=state)]
+
+    # -- what a player sees -----------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> Moment:
+        """What the active future looks at."""
+        return self.futures[self.active].now
+
+    @property
+    def sentence(self) -> str:
+        """What is being carried out; empty if nothing is."""
+        return self._sentence if self._left else ""
+
+    def returns(self, name: str) -> float:
+        """Sum of the dreamed rewards of a future, up to the moment looked at."""
+        future = self.futures[name]
+        return sum(moment.reward for moment in future.moments[: future.at + 1])
+
+    def video(self, view: View) -> np.ndarray:
+        """The futures up to the moments looked at, with captions, uint8 [t, h, w, 3]; the shorter waits at its end."""
+        names = sorted(self.futures)
+        longest = max(self.futures[name].at for name in names)
+        return np.stack([self._compose(names, when, view) for when in range(longest + 1)])
+
+    def save(self, path: Path, view: View, frames_per_second: int = 5) -> None:
+        """Write `video` as .gif or .mp4."""
+        from ..evaluate import write_video  # brings matplotlib
+
+        if path.suffix not in (".gif", ".mp4"):
+            raise ValueError(f"cannot record {path.name!r}; the name must end in .gif or .mp4")
+        write_video(path, self.video(view), frames_per_second)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        self._held: np.ndarray | None = None
+        self._tapped: np.ndarray | None = None
+        self._sentence, self._left = "", 0
+
+    def _start(self, frame: np.ndarray) -> WorldState:
+        return self.world.start(frame[None, None], seeds=[self.seed], instruction=self.instruction)
+
+    def _picture(self, state: WorldState) -> np.ndarray:
+        return self.world.render(state)[0].cpu().numpy()
+
+    def _compose(self, names: list[str], when: int, view: View) -> np.ndarray:
+        columns = [column for column in ("dream", "twin") if view in (column, "both")]
+        if self.twin is None and "twin" in columns:
+            raise ValueError("there is no twin to show")
+        width = len(columns) * PANEL + (len(columns) - 1) * (STRIP // 2)
+        canvas = Image.new("RGB", (width, len(names) * (PANEL + 2 * STRIP)), "white")
+        draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+        for row, name in enumerate(names):
+            future, top = self.futures[name], row * (PANEL + 2 * STRIP)
+            moment = future.moments[min(when, future.at)]
+            for place, column in enumerate(columns):
+                left, (picture, title) = place * (PANEL + STRIP // 2), self._panel(moment, column)
+                large = Image.fromarray(picture).resize((PANEL, PANEL), Image.Resampling.NEAREST)
+                canvas.paste(large, (left, top + STRIP))
+                draw.text((left + 4, top + 8), f"{name}  {title}" if len(names) > 1 else title, "black", font)
+            said = f"step {min(when, future.at)}   {moment.action}"
+            draw.text((4, top + STRIP + PANEL + 6), said, "black", font)
+        return np.asarray(canvas)
+
+    def _panel(self, moment: Moment, column: str) -> tuple[np.ndarray, str]:
+        if column == "dream":
+            return moment.dream, f"dream   reward {moment.reward:+.2f}" + ("   success" if moment.success else "")
+        assert moment.twin is not None
+        said = "" if moment.twin_reward is None else f"   reward {moment.twin_reward:+.2f}"
+        return moment.twin, f"twin{said}" + ("   success" if moment.twin_success else "")
