@@ -10,6 +10,7 @@ is not in the data set.
 
 import io
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -245,19 +246,22 @@ def lerobot_to_minari(
             raise ValueError(f"episode {row['episode_index']} has {row['length']} rows and {len(pictures)} frames")
         outcomes = _outcomes(part, ours, reward)
         buffers.append(_buffer(len(buffers), pictures, actions[here][:-1], outcomes))
-    minari.create_dataset_from_buffers(
-        dataset_id,
-        buffers,
-        observation_space=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
-        action_space=gym.spaces.Box(-1.0, 1.0, (actions.shape[1],), np.float32),
-        algorithm_name="lerobot",
-        description=f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",
-        author="WorldGym contributors",
-        author_email="",
-        code_permalink="",
-        jpeg_encoding=False,
-        data_format="hdf5",
-    ).storage.update_metadata(
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "env_spec is None", UserWarning)  # nobody can make the robot again
+        dataset = minari.create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            observation_space=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
+            action_space=gym.spaces.Box(-1.0, 1.0, (actions.shape[1],), np.float32),
+            algorithm_name="lerobot",
+            description=f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",
+            author="WorldGym contributors",
+            author_email="",
+            code_permalink="",
+            jpeg_encoding=False,
+            data_format="hdf5",
+        )
+    dataset.storage.update_metadata(
         {
             "worldgym_instructions": instructions,
             "worldgym_phrases": info.get("worldgym", {}).get("phrases", []),

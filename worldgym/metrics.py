@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 
 
@@ -31,16 +30,24 @@ def ssim(predicted: UInt8[np.ndarray, "*b h w c"], real: UInt8[np.ndarray, "*b h
 
 def _ssim(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     x, y = (torch.from_numpy(np.require(p, requirements="W")).movedim(-1, 1).float() / 255 for p in (predicted, real))
-    weights = torch.exp(-((torch.arange(11) - 5) ** 2) / (2 * 1.5**2))
-    weights = weights / weights.sum()
-    moments = torch.stack([x, y, x * x, y * y, x * y], 1).flatten(0, 2)[:, None]
-    moments = F.conv2d(F.conv2d(moments, weights.view(1, 1, 11, 1)), weights.view(1, 1, 1, 11))
-    mean_x, mean_y, xx, yy, xy = moments.unflatten(0, (len(x), 5, -1)).unbind(1)
+    moments = torch.stack([x, y, x * x, y * y, x * y], 1)
+    # As products with banded matrices, many times faster on a CPU than a convolution of one channel.
+    moments = _blur(moments.shape[-2]) @ moments @ _blur(moments.shape[-1]).T
+    mean_x, mean_y, xx, yy, xy = moments.unbind(1)
     varies_x, varies_y, together = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     light, contrast = 0.01**2, 0.03**2
     similar = (2 * mean_x * mean_y + light) * (2 * together + contrast)
     similar = similar / ((mean_x**2 + mean_y**2 + light) * (varies_x + varies_y + contrast))
     return similar.flatten(1).mean(1).numpy()
+
+
+def _blur(size: int) -> Float[torch.Tensor, "inside size"]:
+    """Rows that each weigh the 11 pixels of a window."""
+    weights = torch.exp(-((torch.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    matrix = torch.zeros(size - 10, size)
+    for first, row in enumerate(matrix):
+        row[first : first + 11] = weights / weights.sum()
+    return matrix
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
