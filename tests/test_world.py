@@ -196,9 +196,8 @@ def _float(images):
 
 def _fused(world, context, frame):
     """The fused map of `frame` relative to `context`, uint8 [b, h, w, c] both."""
-    tokenizer = world.tokenizer
-    dense = tokenizer.encode_context(_float(context))
-    return tokenizer.fuse(tokenizer.quantizer.embed(tokenizer.encode(_float(frame), dense)), dense)
+    dense = world.tokenizer.encode_context(_float(context))
+    return world.tokenizer.fuse(world._latent(_float(frame), dense), dense)
 
 
 def _embed(world, action):
