@@ -77,10 +77,10 @@ class SeenVecEnv(VecEnvWrapper):
         for index, info in enumerate(infos):
             info["frame"] = self.eyes.frames[index].copy()
         last = frames.copy()
-        for index in np.flatnonzero(dones):
+        for index in np.flatnonzero(dones).tolist():
             last[index] = infos[index]["terminal_observation"]
         latents = self.eyes.see(last)
-        for index in np.flatnonzero(dones):
+        for index in np.flatnonzero(dones).tolist():
             infos[index]["terminal_observation"] = latents[index].copy()
         if dones.any():
             latents[dones] = self.eyes.begin(frames, dones)

@@ -131,17 +131,24 @@ class Imagination(BaseCallback):
             frames=replay.draw_frames(len(dreams), random)[:, None],
         )
         rewards = []
-        before = dreams.observe().cpu().numpy()
+        before = _seen(dreams)
         for _ in range(steps):
             going = ~dreams.over
             if not going.any():
                 break
             actions, _ = self.model.predict(before, deterministic=False)
             step = dreams.step(list(actions), going)
-            after = dreams.observe().cpu().numpy()
+            after = _seen(dreams)
             scaled = self.model.policy.scale_action(actions)
             for row in np.flatnonzero(going):  # a branch that is cut has not ended: what follows is bootstrapped
                 replay.imagined.add(before[row], after[row], scaled[row], step.reward[row], step.terminated[row], [{}])
             rewards.append(step.reward[going])
             before = after
         return float(np.concatenate(rewards).mean())
+
+
+def _seen(dreams: Dreams) -> np.ndarray:
+    """What an agent sees of the newest frames, [b, ...]."""
+    observation = dreams.observe()
+    assert isinstance(observation, torch.Tensor), "MBPO takes pixels or latents, not both"
+    return observation.cpu().numpy()

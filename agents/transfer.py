@@ -49,7 +49,7 @@ class Ranking(NamedTuple):
 def draw_starts(instructions: Sequence[str], episodes: int, seed: int) -> list[Start]:
     """Episode i has the seed `seed + i`, and an instruction that is drawn."""
     random = np.random.default_rng(seed)
-    return [Start(instructions[random.integers(len(instructions))], seed + index) for index in range(episodes)]
+    return [Start(instructions[int(random.integers(len(instructions)))], seed + index) for index in range(episodes)]
 
 
 def rank_policies(

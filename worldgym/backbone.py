@@ -292,7 +292,7 @@ class Backbone(nn.Module):
                     "rope_theta": 10000.0,
                     "mrope_section": [half - 2 * space, space, space],
                 },
-                attn_implementation="worldgym",
+                attn_implementation="worldgym",  # type: ignore[call-arg]  # its base class takes it
                 bos_token_id=None,
                 eos_token_id=None,
             )

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,8 @@ def bench_fork(world: WorldModel, frame: np.ndarray, rounds: int, copies: int = 
 def bench_simulators(twin: str, steps: int) -> dict[str, Any]:
     """Frames a second of the twin, and of Gymnasium's Pusher as it comes, each rendered at every step."""
     found: dict[str, Any] = {}
-    for id, kwargs in ((twin, {}), ("Pusher-v5", {"render_mode": "rgb_array", "width": 64, "height": 64})):
+    pusher: dict[str, Any] = {"render_mode": "rgb_array", "width": 64, "height": 64}
+    for id, kwargs in ((twin, {}), ("Pusher-v5", pusher)):
         if not id:
             continue
         env = gym.make(id, **kwargs)
@@ -321,7 +323,7 @@ def matmul_ceiling(world: WorldModel) -> float:
     best = 0.0
     for size in (512, 1024, 2048):
         x = torch.randn(size, size, device=world.device, dtype=world.dtype)
-        seconds = min(by_turns({"product": lambda x=x: x @ x}, 8, world)["product"])
+        seconds = min(by_turns({"product": partial(torch.mm, x, x)}, 8, world)["product"])
         best = max(best, 2 * size**3 / seconds / 1e9)
     return best
 

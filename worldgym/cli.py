@@ -653,7 +653,7 @@ def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     from .agents.learning import load_policy, policy_of
     from .envs_real.tabletop_transfer import SCRIPTED, SeenSkill, other_goal
 
-    def scripted(arguments: dict[str, float]):
+    def scripted(arguments: dict[str, Any]):
         return lambda instruction, seed: SeenSkill(instruction, seed=seed, **arguments)
 
     policies: dict[str, Any] = {name: scripted(arguments) for name, arguments in SCRIPTED.items()}

@@ -91,7 +91,8 @@ def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0)
     chunks = [
         _dream(world, real, asked, seeds, temperature, slice(begin, begin + CHUNK)) for begin in range(0, count, CHUNK)
     ]
-    return Dreamed(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)), asked)
+    frames, rewards, success, terminated, uncertainty = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    return Dreamed(frames, rewards, success, terminated, uncertainty, asked)
 
 
 def _dream(
@@ -163,7 +164,7 @@ def evaluate_objects(frames: np.ndarray, positions: np.ndarray, locate: Locate, 
         unit: a block's width, in the unit of `positions`.
     """
     found = locate(frames)
-    kept = ~np.isnan(found).any(-1)
+    kept = np.asarray(~np.isnan(found).any(-1))
     error = np.linalg.norm(found - positions[:, 1:], axis=-1) / unit
     error = np.where(np.isnan(error), np.inf, error)  # an object that vanished is as wrong as can be
     still = np.linalg.norm(positions[:, 1:] - positions[:, :1], axis=-1)
@@ -206,13 +207,12 @@ def evaluate_perception(
     features = None if fvd is None else VideoFeatures(fvd, world.device)
     truth = real.frames[:, 1:]
     metrics: dict[str, Any] = {"lpips": NO_WEIGHTS, "fvd": NO_WEIGHTS}
-    true_features = None if features is None else features(real.frames)
     if distance is not None:
         far = distance(dreamed.frames, truth)
         metrics["lpips"] = far.mean(0).tolist()
         metrics["lpips_interval"] = [bootstrap(np.mean, one) for one in far.T]
     if features is not None:
-        metrics["fvd"] = frechet_distance(features(_with_first(real, dreamed.frames)), true_features)
+        metrics["fvd"] = frechet_distance(features(_with_first(real, dreamed.frames)), features(real.frames))
     if samples == 1:
         return metrics | {"best_of": "not measured: one sample"}
 
@@ -232,7 +232,7 @@ def evaluate_perception(
         "videos": len(truth),
         "frames": truth.shape[1],
         "lpips": NO_WEIGHTS,
-        "fvd": NO_WEIGHTS if features is None else frechet_distance(np.concatenate(seen), true_features),
+        "fvd": NO_WEIGHTS if features is None else frechet_distance(np.concatenate(seen), features(real.frames)),
         **{name: float(values.mean()) for name, values in best.items()},
         **{f"{name}_interval": bootstrap(np.mean, values) for name, values in best.items()},
     }

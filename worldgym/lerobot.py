@@ -217,7 +217,7 @@ def lerobot_to_minari(
     cameras = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
     if camera is None and len(cameras) == 1:
         camera = cameras[0]
-    if camera not in cameras:
+    if camera is None or camera not in cameras:
         raise ValueError(f"camera is {camera!r}; {folder} has {', '.join(cameras) or 'none'}")
     ours = set(OUTCOMES) <= set(features) and reward == "recorded"
     instructions = list(features["next.rewards"]["names"]) if ours else _single_task(folder)
@@ -230,7 +230,7 @@ def lerobot_to_minari(
     table = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "data").glob("*/*.parquet"))])
     actions = np.stack(table["action"].to_numpy()).astype(np.float32)
     actions /= np.maximum(np.abs(actions).max(0), 1e-6)
-    buffers = []
+    buffers: list[Any] = []
     for row in _read_episodes(folder):
         here = slice(row["dataset_from_index"], row["dataset_to_index"])
         if row["length"] < 2:

@@ -133,7 +133,9 @@ def frechet_distance(one: Float[np.ndarray, "n d"], other: Float[np.ndarray, "m 
     if min(len(one), len(other)) < 2:
         raise ValueError(f"got {len(one)} and {len(other)} rows; a covariance takes at least two")
     centred = [(rows - rows.mean(0)) / np.sqrt(len(rows) - 1) for rows in (one.astype(float), other.astype(float))]
-    triangles = [np.linalg.qr(rows, mode="r") for rows in centred]  # at most d rows: n may be tens of thousands
+    triangles = [
+        np.asarray(np.linalg.qr(rows, mode="r")) for rows in centred
+    ]  # at most d rows: n may be tens of thousands
     shared = np.linalg.svd(triangles[0] @ triangles[1].T, compute_uv=False).sum()
     spread = sum((rows**2).sum() for rows in centred)
     return float(((one.mean(0) - other.mean(0)) ** 2).sum() + spread - 2 * shared)

@@ -333,8 +333,9 @@ def bad_actions_are_refused(case: _Case) -> None:
 
 def a_snapshot_continues_exactly(case: _Case) -> None:
     """In the same environment and in a new one, within an episode and at its end."""
-    with case.player() as player, case.env() as fresh:
+    with case.player() as player, case.env() as new:
         env: Any = player.env
+        fresh: Any = new
         if not hasattr(env, "snapshot"):
             raise DoesNotApply("it has no snapshot()")
         for steps in (1, HORIZON - 1):

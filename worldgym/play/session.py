@@ -131,6 +131,8 @@ class Session:
         seen = None if self.twin is None else frame
         self.futures = {"A": Future([Moment(self._picture(state), seen, state=state, blob=blob)])}
         self.active = "A"
+        self._held: np.ndarray | None = None
+        self._tapped: np.ndarray | None = None
         self._let_go()
 
     def hold(self, vector: Sequence[float] | None) -> None:
@@ -275,8 +277,7 @@ class Session:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
-        self._held: np.ndarray | None = None
-        self._tapped: np.ndarray | None = None
+        self._held = self._tapped = None
         self._sentence, self._left = "", 0
 
     def _start(self, frame: np.ndarray) -> WorldState:
