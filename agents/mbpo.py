@@ -10,6 +10,7 @@ it refitted on the way adds a callback of his own that trains on `MixedReplay.fr
     agent.learn(5_000, callback=Imagination(Dreams(64, DreamOptions("tabletop", instruction, obs_type="latent"))))
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class MixedReplay(HalfReplay):
         *,
         real_ratio: float,
         imagined_size: int,
-        frame_shape: tuple[int, int, int],
+        frame_shape: Sequence[int],
     ):
         if not 0.0 <= real_ratio <= 1.0:
             raise ValueError(f"real_ratio is {real_ratio}; it is a share, between 0 and 1")

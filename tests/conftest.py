@@ -1,6 +1,7 @@
 """A tiny world for tests: the real classes at toy size, random weights, a second of CPU."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ def tiny_world(predict: str = "in_place", window: int = 4) -> WorldModel:
     config = tiny_config(predict, window)
     text = PhraseTokenizer.train((*config.phrases, *config.instructions), config.dynamics.vocabulary)
     return WorldModel(config, text).eval().requires_grad_(False)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate keeps the first precision of a process for good; each test begins without one."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

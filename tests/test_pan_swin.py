@@ -162,5 +162,5 @@ def test_the_loss_of_a_perfect_prediction_is_zero_and_leaves_out_the_condition_f
 
 
 def test_an_offset_that_is_no_whole_number_of_steps_is_refused():
-    with pytest.raises(ValueError, match="no whole number"):
+    with pytest.raises(ValueError, match="not a whole number"):
         SwinConfig(schedule=Schedule(5))

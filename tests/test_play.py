@@ -106,7 +106,8 @@ def test_it_dreams_what_the_environment_dreams(checkpoint):
     act(session, 2)
     for moment in session.futures["A"].moments[1:]:
         frame, reward, *_ = env.step(np.asarray(RIGHT, np.float32))
-        np.testing.assert_array_equal(moment.dream, frame)
+        # Both futures of a session are one batch; in another batch a pixel may round the other way.
+        np.testing.assert_allclose(moment.dream.astype(int), frame.astype(int), atol=1)
         assert moment.reward == pytest.approx(reward, abs=1e-5)
     assert start.action == "" and first.shape == frame.shape
 

@@ -138,13 +138,21 @@ def logits_of(head, aligned, action, latent, ids) -> list[torch.Tensor]:
 
 def test_without_temperature_the_likeliest_is_drawn(head):
     inputs = head[2](4)
-    ids, latent, entropy = draw(head, *inputs, temperature=0.0)
+    ids, _, entropy = draw(head, *inputs, temperature=0.0)
     other, _, _ = draw(head, *inputs, temperature=0.0, seeds=torch.arange(4) + 100)
     assert torch.equal(ids, other)
     likeliest = torch.cat([logits.argmax(-1) for logits in logits_of(head, *inputs, ids)], 1)
     assert torch.equal(ids, likeliest)
-    torch.testing.assert_close(latent, head[1].embed(ids))
     assert ids.shape == (4, 85) and (entropy > 0).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_what_tokens_leave_out_of_the_guess_is_kept(head, share):
+    head[0].residual = share
+    aligned, action, before = head[2](4)
+    ids, latent, _ = draw(head, aligned, action, before, temperature=0.0)
+    guess, tokens = before + head[0].guess(aligned), head[1].embed(ids)
+    torch.testing.assert_close(latent, (1 - share) * tokens + share * guess)
 
 
 def test_a_little_temperature_is_nearly_none(head):

@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -195,7 +196,7 @@ def _number(value: float | str) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "undefined" if math.isnan(value) else "lost"
 
 
-def _range(interval: list[float] | None) -> str:
+def _range(interval: Sequence[float] | None) -> str:
     if interval is None or any(math.isnan(end) for end in interval):
         return ""
     return " to ".join(_number(end) for end in interval)
