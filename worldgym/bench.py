@@ -236,7 +236,7 @@ class AllScales:
 # -- what does not depend on the batch ---------------------------------------------------------------------------------
 
 
-def bench_age(world: WorldModel, frame: np.ndarray, old: int, batch: int = 8) -> dict[str, float]:
+def bench_age(world: WorldModel, frame: np.ndarray, old: int, batch: int = 8) -> dict[str, Any]:
     """A step of old dreams over a step of young ones, in turns over two whole windows, new contexts included."""
     window = world.config.dynamics.window
     random = np.random.default_rng(0)
