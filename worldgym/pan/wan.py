@@ -149,6 +149,8 @@ class ConditionedWan(nn.Module):
         subfolder = "" if (folder / "config.json").exists() else "transformer"
         wan = WanTransformer3DModel.from_pretrained(name, subfolder=subfolder, torch_dtype=dtype)
         model = cls(wan, state_width)
+        if state_width is not None:
+            _StateOnly(model).to(dtype)
         if state_width is not None and (folder / STATE_FILE).exists():
             found = load_tensors(folder / STATE_FILE)
             load_weights(_StateOnly(model), found, folder / STATE_FILE)
