@@ -266,7 +266,7 @@ def bench_age(world: WorldModel, frame: np.ndarray, old: int, batch: int = 8) ->
     }  # fmt: skip
 
 
-def bench_fork(world: WorldModel, frame: np.ndarray, rounds: int, copies: int = 256) -> dict[str, float]:
+def bench_fork(world: WorldModel, frame: np.ndarray, rounds: int, copies: int = 256) -> dict[str, Any]:
     """Forking one dream, against evaluating as many candidates."""
     dreaming = Dreaming(world, frame, 1)
     tries = np.zeros((1, copies, HORIZON, world.config.action_size), np.float32)
@@ -302,7 +302,7 @@ def bench_simulators(twin: str, steps: int) -> dict[str, Any]:
     return found
 
 
-def start_up(name: str) -> dict[str, float]:
+def start_up(name: str) -> dict[str, Any]:
     """Wall and processor seconds of fresh processes: importing the library, and making the bundled environment."""
     code = {
         "import_worldgym": "import worldgym",
@@ -352,7 +352,7 @@ def flops(run: Contender) -> int:
     return counter.get_total_flops()
 
 
-def _figures(seconds: list[float]) -> dict[str, float]:
+def _figures(seconds: list[float]) -> dict[str, Any]:
     return {"p50": _middle(seconds), "p95": float(np.percentile(seconds, 95)), "rounds": len(seconds)}
 
 
