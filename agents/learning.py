@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from worldgym.checkpoint import find_world
 from worldgym.dreams import DreamOptions, Dreams, load_shared
-from worldgym.evaluate import write_video
 from worldgym.metrics import bootstrap, wilson
 from worldgym.sb3 import DreamVecEnv
+from worldgym.video import enlarged, side_by_side, write_video
 from worldgym.world import WorldModel
 
 from .eyes import SeenVecEnv, see_alone
@@ -69,7 +69,7 @@ def learn(config: Learning) -> dict[str, Any]:
         save(model, config.out)
     envs.close()
     judged = judge(model, world, config.instruction, config.episodes, config.seed, config.sees)
-    write_video(config.out / "episodes.gif", side_by_side([episode.frames for episode in judged[:6]]))
+    write_video(config.out / "episodes.gif", enlarged(side_by_side([episode.frames for episode in judged[:6]])))
     return {
         "world": world.config.name,
         "agent": config.agent,
@@ -138,13 +138,6 @@ def figures(judged: list[Episode]) -> dict[str, Any]:
             for s, r, e in zip(successes, returns, judged, strict=True)
         ],
     }
-
-
-def side_by_side(videos: list[np.ndarray], scale: int = 2) -> np.ndarray:
-    """Episodes of differing length in one picture; the short ones stand still at their end."""
-    longest = max(len(video) for video in videos)
-    padded = [np.concatenate([video, np.repeat(video[-1:], longest - len(video), 0)]) for video in videos]
-    return np.concatenate(padded, 2).repeat(scale, 1).repeat(scale, 2)
 
 
 class Progress(BaseCallback):

@@ -6,9 +6,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import matplotlib
 import numpy as np
+
+from worldgym.video import enlarged, gif, side_by_side, stacked
 
 from .transfer import Ranking
 
@@ -39,7 +40,8 @@ def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: l
     for name, content in pictures.items():
         (folder / f"{name}.png").write_bytes(content)
     names = list(ranking.shown)[:: max(1, len(ranking.shown) // SHOWN)][:SHOWN]
-    gif = film([ranking.shown[name] for name in names])
+    columns = [stacked([episode.frames for episode in ranking.shown[name]], gap=2) for name in names]
+    film = gif(enlarged(side_by_side(columns, gap=2)))
     agree = [
         f"Pearson {_figure(metrics, 'return_pearson')} of mean returns",
         f"Spearman {_figure(metrics, 'return_spearman')} of mean returns",
@@ -57,7 +59,7 @@ def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: l
         _table(POLICY_HEAD, [_policy_row(one) for one in metrics["policies"]]),
         "<p class=small>Intervals are 95%. Diverged: an object is further off than half a block, or lost; the step is "
         "the median, a dash if more than half of the episodes never diverge.</p>",
-        f"<h2>Side by side</h2>{_picture(gif, 'gif', 'episodes in both worlds')}",
+        f"<h2>Side by side</h2>{_picture(film, 'gif', 'episodes in both worlds')}",
         f"<p class=small>MuJoCo above, dream below; {escape(', '.join(names))}.</p>",
         "<h2>On which other tables do plans made in the dream succeed?</h2>",
         _picture(pictures["zero_shot"], "png", "success on varied tables"),
@@ -108,20 +110,6 @@ def plot_grid(grid: list[dict[str, Any]]) -> bytes:
     axis.legend(handles, COLOURS, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     axis.spines[["top", "right"]].set_visible(False)
     return _png(figure)
-
-
-def film(pairs: list[tuple[Any, Any]], scale: int = 2) -> bytes:
-    """A GIF of episodes side by side, reality above and dream below; what has ended stands still."""
-    longest = max(len(episode.frames) for pair in pairs for episode in pair)
-    gap = np.full((longest, pairs[0][0].frames.shape[1] * 2 + 2, 2, 3), 255, np.uint8)
-    columns = []
-    for pair in pairs:
-        real, dreamed = (np.concatenate([e.frames, np.repeat(e.frames[-1:], longest - len(e.frames), 0)]) for e in pair)
-        columns += [np.concatenate([real, np.full_like(real[:, :2], 255), dreamed], 1), gap]
-    video = np.concatenate(columns[:-1], 2).repeat(scale, 1).repeat(scale, 2)
-    buffer = BytesIO()
-    iio.imwrite(buffer, video, extension=".gif", duration=200, loop=0)
-    return buffer.getvalue()
 
 
 POLICY_HEAD = ["policy", "return, dream", "return, MuJoCo", "success, dream", "success, MuJoCo", "diverged", "at step"]

@@ -27,10 +27,10 @@ from tqdm import tqdm
 
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.envs_real.tabletop_tasks import find_task
-from worldgym.evaluate import write_video
 from worldgym.metrics import wilson
 from worldgym.planners import BeamSearch, DreamFutures, Phrases, Speaker, TwinFutures
 from worldgym.results import current_commit, write_results
+from worldgym.video import side_by_side, write_video
 from worldgym.world import WorldModel
 
 COLORS = ("red", "blue")
@@ -155,9 +155,8 @@ def main(config: Config) -> None:
                 f"{high:.0%}), {np.mean(seconds):.2f} s a decision"
             )
             if config.video:
-                longest = max(len(frames) for frames in videos[:8])
-                padded = [np.stack(f + [f[-1]] * (longest - len(f))) for f in videos[:8]]
-                write_video(config.video / f"{task.replace(' ', '_')}_{way}.gif", np.concatenate(padded, 2), 1)
+                shown = side_by_side([np.stack(frames) for frames in videos[:8]])
+                write_video(config.video / f"{task.replace(' ', '_')}_{way}.gif", shown, 1)
     twin.close()
     if config.json:
         budget = {"sentences": config.sentences, "depth": config.depth, "breadth": config.breadth}

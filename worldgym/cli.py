@@ -306,9 +306,9 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
 
 def plan(config: PlanCommand) -> dict[str, Any]:
-    from .evaluate import write_video
     from .metrics import wilson
     from .results import current_commit, write_results
+    from .video import enlarged, side_by_side, write_video
     from .world import WorldModel
 
     commit = current_commit()
@@ -356,7 +356,7 @@ def plan(config: PlanCommand) -> dict[str, Any]:
         f"mean return {metrics['mean_return']:.2f}"
     )
     if config.video:
-        write_video(config.video, _side_by_side(videos))
+        write_video(config.video, enlarged(side_by_side(videos)))
     if config.json:
         write_results(config.json, config.seed, metrics, commit)
     return metrics
@@ -442,7 +442,8 @@ def transfer(config: Transfer) -> dict[str, Any]:
 
 def demo(config: Demo) -> None:
     from .envs_real.tabletop_cases import held_out_episodes
-    from .evaluate import write_comparison, write_video
+    from .evaluate import write_comparison
+    from .video import enlarged, write_video
     from .world import WorldModel
 
     began = time.monotonic()
@@ -463,7 +464,7 @@ def demo(config: Demo) -> None:
     env = gym.make("worldgym/Dream-v0", world=config.world, action_mode="text", render_mode="rgb_array")
     before, _ = env.reset(seed=config.seed)
     after, *_ = env.step(sentence)
-    write_video(config.out / "sentence.gif", _enlarge(np.stack([before, after])), 1)
+    write_video(config.out / "sentence.gif", enlarged(np.stack([before, after])), 1)
     print(f'3. A sentence as an action, "{sentence}", before and after: {config.out / "sentence.gif"}')
 
     print("4. Planning in the dream, acting in MuJoCo:")
@@ -737,17 +738,6 @@ def _matching(world: WorldConfig, patterns: tuple[str, ...]) -> list[str]:
     if not wanted:
         raise ValueError(f"no instruction of {world.name!r} matches {patterns}")
     return wanted
-
-
-def _side_by_side(videos: list[np.ndarray]) -> np.ndarray:
-    """Episodes of differing length in one picture; the short ones stand still at their end."""
-    longest = max(len(video) for video in videos)
-    padded = [np.concatenate([video, np.repeat(video[-1:], longest - len(video), 0)]) for video in videos]
-    return _enlarge(np.concatenate(padded, 2))
-
-
-def _enlarge(video: np.ndarray, scale: int = 2) -> np.ndarray:
-    return video.repeat(scale, 1).repeat(scale, 2)
 
 
 def _need_tabletop(twin: str) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -32,6 +31,7 @@ from .metrics import (
 )
 from .perceptual import Lpips, VideoFeatures
 from .pixels import to_float, to_uint8
+from .video import enlarged, side_by_side, stacked, write_video
 from .world import WorldModel
 
 Locate = Callable[[np.ndarray], np.ndarray]
@@ -300,17 +300,5 @@ def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray, columns:
     Args:
         real, dreamed: uint8 [b, t, h, w, 3], b >= columns.
     """
-    gap = np.full((*real.shape[1:3], 2, 3), 255, np.uint8)
-    pairs = [np.concatenate([real[i], dreamed[i]], 1) for i in range(columns)]
-    gap = np.concatenate([gap, gap], 1)
-    video = np.concatenate([part for pair in pairs for part in (pair, gap)][:-1], 2)
-    write_video(path, video.repeat(scale, 1).repeat(scale, 2))
-
-
-def write_video(path: Path, video: np.ndarray, frames_per_second: int = 5) -> None:
-    """uint8 [t, h, w, 3] as a GIF that loops, or as whatever the suffix says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif":
-        iio.imwrite(path, video, duration=1000 // frames_per_second, loop=0)
-    else:
-        iio.imwrite(path, video, fps=frames_per_second)
+    pairs = [stacked([real[i], dreamed[i]]) for i in range(columns)]
+    write_video(path, enlarged(side_by_side(pairs, gap=2), scale))

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..starts import Starts
+from ..video import write_video
 from ..world import WorldModel, WorldState
 
 View = Literal["dream", "twin", "both"]
@@ -268,8 +269,6 @@ class Session:
 
     def save(self, path: Path, view: View, frames_per_second: int = 5) -> None:
         """Write `video` as .gif or .mp4."""
-        from ..evaluate import write_video  # brings matplotlib
-
         if path.suffix not in (".gif", ".mp4"):
             raise ValueError(f"cannot record {path.name!r}; the name must end in .gif or .mp4")
         write_video(path, self.video(view), frames_per_second)

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -28,6 +27,7 @@ from ..dynamics import Batch, DynamicsLoss
 from ..metrics import psnr
 from ..pixels import to_float
 from ..text import PhraseTokenizer
+from ..video import gif, side_by_side, stacked
 from ..world import WorldModel
 from .together import average_gradients, run_together
 from .tokenizer import schedule
@@ -257,16 +257,13 @@ def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: 
         if when < len(quality):
             writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
             writer.add_scalar(f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step)
-    pairs = [np.concatenate([real[i], frames[i]], axis=1) for i in range(6)]
-    video = np.concatenate([np.concatenate(pairs[:3], 1), np.concatenate(pairs[3:], 1)], axis=2)
-    _add_gif(writer, "validation/real_above_dream", video, step)
+    pairs = [stacked([real[i], frames[i]]) for i in range(6)]
+    _add_gif(writer, "validation/real_above_dream", side_by_side([stacked(pairs[:3]), stacked(pairs[3:])]), step)
     return quality - repeat
 
 
 def _add_gif(writer: SummaryWriter, tag: str, video: np.ndarray, step: int) -> None:
     """What `SummaryWriter.add_video` does, without its need for moviepy. `video` is uint8 [t, h, w, 3]."""
-    buffer = io.BytesIO()
-    iio.imwrite(buffer, video, extension=".gif", duration=200, loop=0)
     height, width = video.shape[1:3]
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(video))
     writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
