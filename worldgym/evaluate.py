@@ -212,7 +212,8 @@ def evaluate_perception(
         metrics["lpips"] = far.mean(0).tolist()
         metrics["lpips_interval"] = [bootstrap(np.mean, one) for one in far.T]
     if features is not None:
-        metrics["fvd"] = frechet_distance(features(_with_first(real, dreamed.frames)), features(real.frames))
+        happened = features(real.frames)
+        metrics["fvd"] = frechet_distance(features(_with_first(real, dreamed.frames)), happened)
     if samples == 1:
         return metrics | {"best_of": "not measured: one sample"}
 
@@ -232,7 +233,7 @@ def evaluate_perception(
         "videos": len(truth),
         "frames": truth.shape[1],
         "lpips": NO_WEIGHTS,
-        "fvd": NO_WEIGHTS if features is None else frechet_distance(np.concatenate(seen), features(real.frames)),
+        "fvd": NO_WEIGHTS if features is None else frechet_distance(np.concatenate(seen), happened),
         **{name: float(values.mean()) for name, values in best.items()},
         **{f"{name}_interval": bootstrap(np.mean, values) for name, values in best.items()},
     }
