@@ -20,6 +20,7 @@ import mujoco
 
 from worldgym.spaces import ActionMode, action_space, read_action
 
+from .rendering import open_renderer
 from .tabletop_skills import SPEED, phrases, skill_action
 from .tabletop_tasks import BLOCK_HALF, PUSHER_RADIUS, evaluate_task, find_task, tasks
 
@@ -300,15 +301,7 @@ class TabletopEnv(gym.Env):
 
     def _frame(self) -> np.ndarray:
         if self._renderer is None:
-            try:
-                self._renderer = mujoco.Renderer(self.model, self.resolution, self.resolution)
-            except Exception as error:
-                raise RuntimeError(
-                    f"MuJoCo cannot open a renderer (MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')}): {error}. "
-                    "Without a screen it takes EGL; on Debian and Ubuntu: apt-get install libegl1 libgl1"
-                ) from error
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+            self._renderer = open_renderer(self.model, self.resolution)
         # A physics step leaves the geometry one substep behind its positions.
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)

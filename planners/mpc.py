@@ -1,5 +1,6 @@
 """Model-predictive control: observation in, action out; re-grounded on each real frame."""
 
+from collections import deque
 from typing import Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -14,21 +15,25 @@ from .search import Plan, Search
 class Returns(Protocol):
     """Judges action sequences from where reality stands now."""
 
-    def ground(self, observation: np.ndarray) -> None: ...
+    def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
+        """Args:
+        frames: uint8 [t, h, w, 3], the last ones seen, oldest first.
+        actions: float32 [t - 1, a], taken in between; may be left out for a single frame.
+        """
 
     def __call__(self, sequences: np.ndarray) -> np.ndarray: ...
 
 
 class DreamReturns:
-    """Tries action sequences in the dream, from the last frame really seen."""
+    """Tries action sequences in the dream, from the last frames really seen."""
 
     def __init__(self, world: WorldModel, instruction: str):
         self.world, self.instruction = world, instruction
         self._state: WorldState | None = None
 
-    def ground(self, observation: np.ndarray) -> None:
-        """`observation` is uint8 [h, w, 3]."""
-        self._state = self.world.start(observation[None, None], instruction=self.instruction)
+    def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
+        done = None if actions is None else actions[None]
+        self._state = self.world.start(frames[None], done, instruction=self.instruction)
 
     @property
     def state(self) -> WorldState:
@@ -47,7 +52,7 @@ class TwinReturns:
     def __init__(self, env: gym.Env):
         self.env = env
 
-    def ground(self, observation: np.ndarray) -> None:
+    def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
         """The simulator knows where it stands."""
 
     def __call__(self, sequences: np.ndarray) -> np.ndarray:
@@ -61,25 +66,35 @@ class MPC:
         returns: judges action sequences; the planner's `evaluate` must be the same object.
         planner: how to search.
         replan_every: actions taken of each plan.
+        memory: frames that each decision is grounded on. One is enough where a frame shows all there is to know;
+            where things go on moving by themselves, several tell how fast.
     """
 
-    def __init__(self, returns: Returns, planner: Search, replan_every: int = 2):
+    def __init__(self, returns: Returns, planner: Search, replan_every: int = 2, memory: int = 1):
         if not 0 < replan_every <= planner.horizon:
             raise ValueError(f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead")
+        if memory < 1:
+            raise ValueError(f"memory is {memory}; a decision needs at least the newest frame")
         self.returns, self.planner, self.replan_every = returns, planner, replan_every
         self.plan: Plan | None = None
         self._taken = 0
+        self._frames: deque[np.ndarray] = deque(maxlen=memory)
+        self._actions: deque[np.ndarray] = deque(maxlen=memory - 1)
 
     def reset(self) -> None:
         """Forget the last episode."""
         self.plan = None
+        self._frames.clear()
+        self._actions.clear()
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """The next action, float32 [a]."""
+        self._frames.append(observation)
         if self.plan is None or self._taken == self.replan_every:
             warm_start = None if self.plan is None else self.plan.shifted(self.replan_every)
-            self.returns.ground(observation)
+            self.returns.ground(np.stack(self._frames), np.stack(self._actions) if self._actions else None)
             self.plan, self._taken = self.planner.plan(warm_start), 0
         action = self.plan.actions[self._taken]
         self._taken += 1
+        self._actions.append(action)
         return action

@@ -101,7 +101,7 @@ def test_the_returns_are_the_dreams_own(world, frames, sequences):
     dream = DreamSlope(endless(world), INSTRUCTION)
     with pytest.raises(RuntimeError, match=r"ground\(\)"):
         dream.slope(sequences)
-    dream.ground(frames[0, 0])
+    dream.ground(frames[0, :1])
     value, gradient = dream.slope(sequences)
     np.testing.assert_allclose(value, dream(sequences), rtol=1e-4, atol=1e-5)
     assert gradient.shape == sequences.shape and np.isfinite(gradient).all()
@@ -118,7 +118,7 @@ def test_without_draws_the_gradient_is_the_true_one(make_world, frames, sequence
 
     monkeypatch.setattr(world.dynamics.scale_head, "draw", guess)
     dream = DreamSlope(world, INSTRUCTION)
-    dream.ground(frames[0, 0])
+    dream.ground(frames[0, :1])
     middle = sequences[:1] / 2
     _, gradient = dream.slope(middle)
     steepness = np.linalg.norm(gradient)
@@ -128,7 +128,7 @@ def test_without_draws_the_gradient_is_the_true_one(make_world, frames, sequence
 
 def test_gradients_end_with_the_window(make_world, frames):
     dream = DreamSlope(make_world(), INSTRUCTION)
-    dream.ground(frames[0, 0])
+    dream.ground(frames[0, :1])
     with pytest.raises(ValueError, match="the horizon is 5; gradients reach 4 steps"):
         dream.slope(np.zeros((1, 5, 2), np.float32))
 

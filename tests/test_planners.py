@@ -238,9 +238,11 @@ class PointMass:
 
     def __init__(self):
         self.seen: list[np.ndarray] = []
+        self.grounds: list[tuple[np.ndarray, np.ndarray | None]] = []
 
-    def ground(self, observation):
-        self.seen.append(observation)
+    def ground(self, frames, actions=None):
+        self.seen.append(frames[-1])
+        self.grounds.append((frames, actions))
 
     def __call__(self, sequences):
         places = self.seen[-1] + np.cumsum(0.2 * sequences, axis=1)
@@ -259,6 +261,20 @@ def test_it_looks_again_every_few_steps(every):
         place = place + 0.2 * action
     assert np.array_equal(world.seen, visited[::every])
     assert np.linalg.norm(place - GOAL) < 0.2
+
+
+def test_it_remembers_as_many_frames_as_asked():
+    world = PointMass()
+    control = MPC(world, cem(world), replan_every=1, memory=3)
+    taken = [control(np.full(2, float(when))) for when in range(5)]
+    frames, actions = world.grounds[0]
+    assert np.array_equal(frames, [[0.0, 0.0]]) and actions is None  # nothing was done yet
+    frames, actions = world.grounds[-1]
+    assert np.array_equal(frames[:, 0], [2.0, 3.0, 4.0]) and np.array_equal(actions, taken[2:4])
+    control.reset()
+    control(np.full(2, 9.0))
+    frames, actions = world.grounds[-1]
+    assert np.array_equal(frames, [[9.0, 9.0]]) and actions is None
 
 
 def test_between_looks_it_follows_its_plan():
@@ -319,7 +335,7 @@ def test_the_dream_judges_from_the_last_frame(make_world, frames):
     sequences = np.random.default_rng(0).uniform(-1, 1, (3, 4, 2)).astype(np.float32)
     judged = []
     for frame in frames[0, :2]:
-        returns.ground(frame)
+        returns.ground(frame[None])
         state = world.start(frame[None, None], instruction="push the red block to the centre")
         judged.append(returns(sequences))
         np.testing.assert_allclose(judged[-1], world.evaluate(state, sequences[None])[0].numpy(), rtol=1e-5)

@@ -28,6 +28,7 @@ def _register() -> None:
             vector_entry_point="worldgym.vector:DreamVectorEnv",
         )  # fmt: skip
     gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)
+    gym.register("worldgym/ReacherMuJoCo-v0", "worldgym.envs_real.reacher:ReacherEnv", max_episode_steps=50)
 
 
 _register()

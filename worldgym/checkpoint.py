@@ -112,6 +112,14 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
         raise ValueError(f"the weights in {source} do not fit its config.json: {error}") from None
 
 
+def adopt(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Begin from another model's weights where name and shape agree; returns the names of those that begin anew."""
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
+
+
 def find_world(name: str) -> Path:
     """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
     bundled = Path(str(files("worldgym"))) / "worlds"

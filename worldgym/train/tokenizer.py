@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..checkpoint import (
+    adopt,
+    find_world,
     load_config,
     load_tensors,
     load_weights,
@@ -35,6 +38,8 @@ class TokenizerTraining:
     """Minari id of the recorded episodes."""
     out: Path = Path("runs/tabletop/tokenizer")
     """Checkpoint folder; an existing one is resumed."""
+    begin_from: str | None = None
+    """World whose tokenizer is trained on (a bundled name, a folder or user/name); from scratch by default."""
     steps: int = 5000
     """Optimiser steps."""
     batch: int = 48
@@ -123,6 +128,8 @@ def schedule(step: int, steps: int, warm_up: int = 200) -> float:
 def _resume(config: TokenizerTraining, model: Tokenizer, optimizer: torch.optim.Optimizer) -> int:
     recover(config.out)
     if not config.out.exists():
+        if config.begin_from is not None:
+            print(begin_from(config.begin_from, model, "tokenizer."))
         return 0
     found, _ = load_config(config.out)
     if found.tokenizer != config.tokenizer:
@@ -131,6 +138,14 @@ def _resume(config: TokenizerTraining, model: Tokenizer, optimizer: torch.optim.
     step = restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
     print(f"resuming {config.out} at step {step}")
     return step
+
+
+def begin_from(world: str, model: nn.Module, part: str) -> str:
+    """Take over the weights of a world's part; returns a line that says which begin anew."""
+    weights = load_tensors(find_world(world) / "model.safetensors")
+    anew = adopt(model, {name.removeprefix(part): value for name, value in weights.items() if name.startswith(part)})
+    total = len(model.state_dict())
+    return f"beginning from {total - len(anew)} of {total} tensors of {world}; anew: {', '.join(anew) or 'none'}"
 
 
 @torch.no_grad()

@@ -1,0 +1,76 @@
+"""Recording the Reacher: torques at random, and a controller that moves to angles of its own or to the target."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .reacher import INSTRUCTION, ReacherEnv, joints_at
+from .recording import REACHER, RecordConfig, record_episodes
+
+BEHAVIOUR_STEPS = 24
+GAIN = 200.0
+"""rad/s^2 that a torque of 1 gives a joint, nearly: armature weighs far more than the links."""
+
+
+def record(config: RecordConfig) -> Path:
+    """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
+    env = ReacherEnv(resolution=config.resolution)
+    about = {
+        "env": REACHER,
+        "observation_space": env.observation_space,
+        "action_space": env.action_space,
+        "algorithm_name": "scripted mix: random torques, moves to random angles, moves to the target",
+        "description": f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
+    }
+    metadata = {"worldgym_instructions": [INSTRUCTION], "worldgym_phrases": [], "worldgym_frames_per_action": 1}
+    return record_episodes(config, play_episode, about, metadata)
+
+
+def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
+    """One episode; arrays are indexed by frame, [steps + 1, ...], except `actions` [steps, 2].
+
+    Half of the episodes begin as Gymnasium's do, the others anywhere, at rest.
+    """
+    rng = np.random.default_rng([config.seed, index])
+    env = _environment(config.resolution)
+    env.reset(seed=int(rng.integers(2**31)))
+    if index % 2:
+        angles = rng.uniform(-np.pi, np.pi), rng.uniform(-2.8, 2.8)
+        env.set_state(np.concatenate([angles, env.goal]), np.zeros(4))
+    frames, positions, actions, judged = [env.render()], [env.positions], [], [env.all_rewards()]
+    for step in range(config.steps):
+        if step % BEHAVIOUR_STEPS == 0:
+            behaviour = rng.choice(["torque", "angles", "target"], p=[0.35, 0.3, 0.35])
+            scale, speed = rng.choice([0.05, 0.2, 0.5]), rng.uniform(8.0, 20.0)  # speed: rad/s, of the controller
+            wanted = np.array([rng.uniform(-np.pi, np.pi), rng.uniform(-2.8, 2.8)])
+            if behaviour == "target":
+                wanted = joints_at(env.goal, rng.choice([-1.0, 1.0]))
+            noise = rng.normal(size=2)
+        noise = 0.8 * noise + 0.6 * rng.normal(size=2)
+        action = scale * noise
+        if behaviour != "torque":
+            gap = wanted - env.data.qpos[:2]
+            gap[0] = (gap[0] + np.pi) % (2 * np.pi) - np.pi  # the shoulder turns the short way round
+            action = (speed**2 * gap - 2 * speed * env.data.qvel[:2]) / GAIN + 0.15 * action
+        action = np.clip(action, -1, 1).astype(np.float32)
+        env.advance(action)
+        frames.append(env.render())
+        positions.append(env.positions)
+        actions.append(action)
+        judged.append(env.all_rewards())
+    successes = np.stack([success for _, success in judged])
+    return {
+        "frames": np.stack(frames),
+        "positions": np.stack(positions),
+        "rewards": np.stack([reward for reward, _ in judged]),
+        "successes": successes,
+        "terminations": np.zeros_like(successes),
+        "actions": np.stack(actions),
+    }
+
+
+@lru_cache(maxsize=1)
+def _environment(resolution: int) -> ReacherEnv:
+    """The worker's environment; opening a renderer costs more than an episode."""
+    return ReacherEnv(resolution=resolution)
