@@ -30,7 +30,7 @@ from ..text import PhraseTokenizer
 from ..video import gif, side_by_side, stacked
 from ..world import WorldModel
 from .together import average_gradients, run_together
-from .tokenizer import schedule
+from .tokenizer import begin_from, schedule
 
 JUDGED = 6
 """Instructions that each step is judged by, drawn anew for each."""
@@ -46,6 +46,8 @@ class DynamicsTraining:
     """Checkpoint folder of the trained tokenizer."""
     out: Path = Path("runs/tabletop/world")
     """Checkpoint folder of the world; an existing one is resumed."""
+    begin_from: str | None = None
+    """World whose dynamics are trained on (a bundled name, a folder or user/name); from scratch by default."""
     steps: int = 6000
     """Optimiser steps."""
     batch: int = 16
@@ -75,7 +77,10 @@ def train_dynamics(config: DynamicsTraining) -> Path:
     if config.batch % config.processes:
         raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
     # Mistakes show here, in one process, before several begin.
-    _check_resumable(config, _new_world(config))
+    world = _new_world(config)
+    _check_resumable(config, world)
+    if config.begin_from is not None and not config.out.exists():
+        print(begin_from(config.begin_from, world.dynamics, "dynamics."))
     load_episodes(config.dataset)
     on_cpu = pick_device(config.device).type == "cpu"
     run_together(_train, config.processes if on_cpu else 1, config)
@@ -233,6 +238,8 @@ def _check_resumable(config: DynamicsTraining, world: WorldModel) -> None:
 
 def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
     if not config.out.exists():
+        if config.begin_from is not None:
+            begin_from(config.begin_from, world.dynamics, "dynamics.")
         return 0
     load_weights(world, load_tensors(config.out / "model.safetensors"), config.out)
     return restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
