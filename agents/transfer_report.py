@@ -1,27 +1,17 @@
 """What `worldgym transfer` found, as one HTML page that needs nothing beside it."""
 
-import base64
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
 
+from worldgym.report import page, picture, png, table
 from worldgym.video import enlarged, gif, side_by_side, stacked
 
 from .transfer import Ranking
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; font-size: .85rem } img { max-width: 100% } .small { color: #666; font-size: .85rem }
-th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-"""
 COLOURS = {"nominal": "0.4", "trained": "C0", "held out": "C1"}
 SHOWN = 6
 """Policies whose first episode is a video."""
@@ -55,22 +45,19 @@ def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: l
         f"<h2>Does the dream rank policies as MuJoCo does?</h2><p>{len(metrics['policies'])} policies, "
         f"{metrics['episodes']} episodes each in both worlds, from the same first frames. Over policies:</p>",
         "<ul>" + "".join(f"<li>{one}</li>" for one in agree) + "</ul>",
-        _picture(pictures["policies"], "png", "policies in both worlds"),
-        _table(POLICY_HEAD, [_policy_row(one) for one in metrics["policies"]]),
+        picture(pictures["policies"], "png", "policies in both worlds"),
+        table(POLICY_HEAD, [_policy_row(one) for one in metrics["policies"]]),
         "<p class=small>Intervals are 95%. Diverged: an object is further off than half a block, or lost; the step is "
         "the median, a dash if more than half of the episodes never diverge.</p>",
-        f"<h2>Side by side</h2>{_picture(film, 'gif', 'episodes in both worlds')}",
+        f"<h2>Side by side</h2>{picture(film, 'gif', 'episodes in both worlds')}",
         f"<p class=small>MuJoCo above, dream below; {escape(', '.join(names))}.</p>",
         "<h2>On which other tables do plans made in the dream succeed?</h2>",
-        _picture(pictures["zero_shot"], "png", "success on varied tables"),
-        _table(GRID_HEAD, [_grid_row(one) for one in grid]),
+        picture(pictures["zero_shot"], "png", "success on varied tables"),
+        table(GRID_HEAD, [_grid_row(one) for one in grid]),
     ]
-    page = folder / "index.html"
-    page.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
-    return page
+    path = folder / "index.html"
+    path.write_text(page(title, parts))
+    return path
 
 
 def plot_policies(metrics: dict[str, Any]) -> bytes:
@@ -92,7 +79,7 @@ def plot_policies(metrics: dict[str, Any]) -> bytes:
         axis.set(xlabel="in the dream", ylabel="in MuJoCo")
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _png(figure)
+    return png(figure)
 
 
 def plot_grid(grid: list[dict[str, Any]]) -> bytes:
@@ -109,7 +96,7 @@ def plot_grid(grid: list[dict[str, Any]]) -> bytes:
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.75) for colour in COLOURS.values()]
     axis.legend(handles, COLOURS, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     axis.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png(figure)
 
 
 POLICY_HEAD = ["policy", "return, dream", "return, MuJoCo", "success, dream", "success, MuJoCo", "diverged", "at step"]
@@ -145,20 +132,3 @@ def _interval(worth: dict[str, Any], key: str, form: str) -> str:
 def _figure(metrics: dict[str, Any], name: str) -> str:
     low, high = metrics[f"{name}_interval"]
     return f"{metrics[name]:.2f} (95% interval {low:.2f} to {high:.2f})"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>" + "\n".join(lines) + "</table>"
-
-
-def _picture(content: bytes, kind: str, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
-
-
-def _png(figure: Any) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    plt.close(figure)
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What `worldgym evaluate` found, as pictures and as one HTML page that needs nothing beside it."""
+"""What `worldgym evaluate` found, as pictures and as one HTML page; and what other reports are put together from."""
 
 import base64
 import math
@@ -16,6 +16,7 @@ from .results import hardware
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 GREY = "0.6"
@@ -56,7 +57,7 @@ def plot_horizon(metrics: dict[str, Any]) -> bytes:
     for axis in axes.flat:
         _finish(axis, "steps dreamed")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _png(figure)
+    return png(figure)
 
 
 def plot_calibration(metrics: dict[str, Any]) -> bytes:
@@ -75,7 +76,7 @@ def plot_calibration(metrics: dict[str, Any]) -> bytes:
         axis.plot(stated["stated"], stated["happened"], "o", ms=4, label=f"{stated['happened_in']} of {stated['of']}")
         axis.set(title=f"{name.capitalize()}: stated and true", ylabel="share in which it happened")
         _finish(axis, "stated probability")
-    return _png(figure)
+    return png(figure)
 
 
 def write_report(
@@ -95,25 +96,51 @@ def write_report(
     machine = hardware()
     parts = [
         f"<h1>{escape(title)}</h1><p>{escape(about)} Intervals are 95%, by drawing episodes anew.</p>",
-        _picture(gif, "gif", "dreams beside reality"),
+        picture(gif, "gif", "dreams beside reality"),
         "<p class=small>Above what happened, below the dream of it.</p>",
-        "<h2>All in all</h2>" + _table(["", "figure", "95% interval"], _summary(metrics)),
+        "<h2>All in all</h2>" + table(["", "figure", "95% interval"], _summary(metrics)),
         *(["<h2>Not known for this world</h2>", _list(not_known)] if not_known else []),
-        "<h2>Step by step</h2>" + _picture(horizon, "png", "figures by step"),
+        "<h2>Step by step</h2>" + picture(horizon, "png", "figures by step"),
         _by_step(metrics),
-        "<h2>Does the world know what it does not know?</h2>" + _picture(groups, "png", "calibration"),
+        "<h2>Does the world know what it does not know?</h2>" + picture(groups, "png", "calibration"),
         "<p class=small>Left: frames sorted by the entropy of their tokens, in ten groups; a useful uncertainty rises. "
         "Middle and right: what the heads state of a dreamed frame against what was so in reality; honest heads are on "
         "the line. Bars: 95%, were the frames of an episode independent.</p>",
         f"<p class=small>Commit {escape(commit)}; {machine['threads']} of {machine['cores']} cores of "
         f"{escape(machine['cpu'])}, GPU {escape(str(machine['gpu'] or 'none'))}, torch {machine['torch']}.</p>",
     ]
-    page = folder / "index.html"
-    page.write_text(
+    path = folder / "index.html"
+    path.write_text(page(title, parts))
+    return path
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """HTML of a page that needs nothing beside it, from the HTML of its parts."""
+    return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
-    return page
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], escaped: bool = False) -> str:
+    """HTML of a table; with `escaped`, the cells of `rows` are HTML already."""
+    clean = (lambda cell: cell) if escaped else escape
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{clean(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def picture(content: bytes, kind: str, alt: str) -> str:
+    """HTML that holds a picture; `kind` is "png" or "gif"."""
+    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
+
+
+def png(figure: Figure) -> bytes:
+    """A Matplotlib figure as a PNG; it is closed."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=120, format="png")
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 def _summary(metrics: dict[str, Any]) -> list[list[str]]:
@@ -187,7 +214,7 @@ def _by_step(metrics: dict[str, Any]) -> str:
             cells = [f"{_number(v)}<small>{_range(i)}</small>" for v, i in zip(values, intervals, strict=True)]
             rows.append([escape(label), *cells])
     head = ["steps dreamed", *(str(step + 1) for step in range(len(metrics["psnr"])))]
-    return _table(head, rows, escaped=True)
+    return table(head, rows, escaped=True)
 
 
 def _number(value: float | str) -> str:
@@ -202,19 +229,8 @@ def _range(interval: Sequence[float] | None) -> str:
     return " to ".join(_number(end) for end in interval)
 
 
-def _table(head: list[str], rows: list[list[str]], escaped: bool = False) -> str:
-    clean = (lambda cell: cell) if escaped else escape
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{clean(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>" + "\n".join(lines) + "</table>"
-
-
 def _list(sentences: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
-
-
-def _picture(content: bytes, kind: str, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
 
 
 def _line(axis: Axes, figures: dict[str, Any], name: str, label: str, color: str | None = None) -> None:
@@ -231,10 +247,3 @@ def _finish(axis: Axes, across: str) -> None:
     axis.set_xlabel(across)
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _png(figure: Any) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    plt.close(figure)
-    return buffer.getvalue()
