@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from worldgym.checkpoint import find_world
 from worldgym.dreams import DreamOptions, Dreams, load_shared
-from worldgym.metrics import bootstrap, wilson
+from worldgym.metrics import bootstrap
+from worldgym.rollout import Act, Episode, play, worth
 from worldgym.sb3 import DreamVecEnv
 from worldgym.video import enlarged, side_by_side, write_video
 from worldgym.world import WorldModel
@@ -31,7 +32,6 @@ from worldgym.world import WorldModel
 from .eyes import SeenVecEnv, see_alone
 from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
 from .mbpo import Imagination, MixedReplay
-from .play import Act, Episode, play
 from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
 from .ppo import ppo
 from .sac import ENVIRONMENTS as SAC_ENVIRONMENTS
@@ -126,16 +126,12 @@ def load_policy(folder: Path, name: str = "agent.zip") -> tuple[PPO | SAC, Learn
 
 def figures(judged: list[Episode]) -> dict[str, Any]:
     """Success and return with 95% intervals."""
-    returns, successes = np.array([e.total for e in judged]), [e.success for e in judged]
     return {
         "episodes": len(judged),
-        "success_rate": float(np.mean(successes)),
-        "success_interval": wilson(sum(successes), len(judged)),
-        "mean_return": float(returns.mean()),
-        "return_interval": bootstrap(np.mean, returns),
+        **worth(judged),
+        "return_interval": bootstrap(np.mean, np.array([episode.total for episode in judged])),
         "by_episode": [
-            {"success": s, "return": float(r), "steps": len(e.rewards)}
-            for s, r, e in zip(successes, returns, judged, strict=True)
+            {"success": episode.success, "return": episode.total, "steps": len(episode.rewards)} for episode in judged
         ],
     }
 

@@ -12,9 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from worldgym.evaluate import Locate
-from worldgym.metrics import bootstrap, correlation, rank_correlation, wilson
-
-from .play import Act, Episode, play
+from worldgym.metrics import bootstrap, correlation, rank_correlation
+from worldgym.rollout import Act, Episode, play, worth
 
 MakePolicy = Callable[[str, int], Act]
 """(instruction, seed) -> a policy for one episode."""
@@ -96,7 +95,7 @@ def zero_shot(cells: list[Cell], make: MakePolicy) -> list[dict[str, Any]]:
                 played.append(play(cell.twin, make(instruction, seed), seed, {"instruction": instruction}))
                 progress.update()
             cell.twin.close()
-            rows.append({"factor": cell.factor, "value": cell.value, "trained": cell.trained, **_worth(played)})
+            rows.append({"factor": cell.factor, "value": cell.value, "trained": cell.trained, **_listed(played)})
             rows[-1]["cost"] = 100 * (rows[0]["success_rate"] - rows[-1]["success_rate"])
     return rows
 
@@ -118,22 +117,21 @@ def _compare(real: list[Episode], dreamed: list[Episode], locate: Locate, near: 
     when = [divergence(r.frames, d.frames, locate, near) for r, d in zip(real, dreamed, strict=True)]
     steps = np.array([np.inf if step is None else step for step in when])
     return {
-        "mujoco": _worth(real),
-        "dream": _worth(dreamed),
+        "mujoco": _listed(real),
+        "dream": _listed(dreamed),
         "diverged": float(np.isfinite(steps).mean()),
         "divergence_step": float(np.quantile(steps, 0.5, method="higher")),
     }
 
 
-def _worth(played: list[Episode]) -> dict[str, Any]:
-    returns, successes = np.array([e.total for e in played]), [bool(e.success) for e in played]
+def _listed(played: list[Episode]) -> dict[str, Any]:
+    """What episodes are worth, together and one by one."""
+    returns = [episode.total for episode in played]
     return {
-        "success_rate": float(np.mean(successes)),
-        "success_interval": wilson(sum(successes), len(successes)),
-        "mean_return": float(returns.mean()),
-        "return_interval": bootstrap(np.mean, returns),
-        "returns": returns.tolist(),
-        "successes": successes,
+        **worth(played),
+        "return_interval": bootstrap(np.mean, np.array(returns)),
+        "returns": returns,
+        "successes": [bool(episode.success) for episode in played],
     }
 
 

@@ -16,9 +16,9 @@ from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
 from worldgym.agents.features import Places
 from worldgym.agents.learning import Learning, learn, load_policy
 from worldgym.agents.mbpo import Imagination, MixedReplay
-from worldgym.agents.play import play
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.dreams import DreamOptions, Dreams
+from worldgym.rollout import play
 from worldgym.spaces import action_space
 from worldgym.world import WorldModel
 

@@ -306,8 +306,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
 
 def plan(config: PlanCommand) -> dict[str, Any]:
-    from .metrics import wilson
     from .results import current_commit, write_results
+    from .rollout import Episode, play, worth
     from .video import enlarged, side_by_side, write_video
     from .world import WorldModel
 
@@ -319,44 +319,39 @@ def plan(config: PlanCommand) -> dict[str, Any]:
     env = gym.make(world.config.twin, action_mode="text" if speaks else "vector")
     random = np.random.default_rng(config.seed)
     asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]
-    successes, returns, decisions, videos = [], [], [], []
+    played: list[Episode] = []
+    seconds: list[float] = []
     with tqdm(asked, desc=f"{config.planner} on {config.on}", unit="episode") as progress:
         for index, instruction in enumerate(progress):
-            policy = _policy(config, world, env, instruction, config.seed + index)
-            total, success, frames, spent = _episode(env, policy, config.seed + index, instruction)
-            successes.append(success)
-            returns.append(total)
-            decisions.append(spent)
-            if index < 6:
-                videos.append(frames)
-            progress.set_postfix(success=f"{np.mean(successes):.0%}")
+            policy = _Timed(_policy(config, world, env, instruction, config.seed + index))
+            played.append(play(env, policy, config.seed + index, {"instruction": instruction}))
+            seconds += policy.seconds
+            progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
     env.close()
-    low, high = wilson(sum(successes), len(successes))
-    metrics = {
+    metrics: dict[str, Any] = {
         "planner": config.planner,
         "on": config.on if config.planner != "random" else "nothing",
         "instructions": wanted,
         "episodes": config.episodes,
-        "success_rate": float(np.mean(successes)),
-        "success_interval": [low, high],
-        "mean_return": float(np.mean(returns)),
-        "seconds_per_decision": float(np.mean(np.concatenate(decisions))) if config.planner != "random" else None,
+        **worth(played),
+        "seconds_per_decision": float(np.mean(seconds)) if config.planner != "random" else None,
         "budget": {"say": config.say, "depth": config.depth, "breadth": config.breadth} if speaks else {
             "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations,
             "replan_every": config.replan_every,
         },
         "by_episode": [
-            {"instruction": i, "success": bool(s), "return": float(r)}
-            for i, s, r in zip(asked, successes, returns, strict=True)
+            {"instruction": instruction, "success": episode.success, "return": episode.total}
+            for instruction, episode in zip(asked, played, strict=True)
         ],
     }  # fmt: skip
+    low, high = metrics["success_interval"]
     print(
-        f"{config.planner} on {metrics['on']}: success in MuJoCo {sum(successes)} of {len(successes)} "
+        f"{config.planner} on {metrics['on']}: success in MuJoCo {sum(e.success for e in played)} of {len(played)} "
         f"({metrics['success_rate']:.0%}, 95% interval {low:.0%} to {high:.0%}), "
         f"mean return {metrics['mean_return']:.2f}"
     )
     if config.video:
-        write_video(config.video, enlarged(side_by_side(videos)))
+        write_video(config.video, enlarged(side_by_side([episode.frames for episode in played[:6]])))
     if config.json:
         write_results(config.json, config.seed, metrics, commit)
     return metrics
@@ -716,20 +711,18 @@ def _speaker(config: PlanCommand, world, env: gym.Env, instruction: str):
     return Speaker(BestFirstSearch(futures, Phrases(said), depth=config.depth, expansions=config.breadth))
 
 
-def _episode(env: gym.Env, policy, seed: int, instruction: str):
-    """(return, success, frames seen, seconds of each decision that took planning)."""
-    observation, _ = env.reset(seed=seed, options={"instruction": instruction})
-    total, success, done, frames, spent = 0.0, False, False, [observation], []
-    while not done:
-        before, plan_before = time.perf_counter(), getattr(policy, "plan", None)
-        action = policy(observation)
-        if getattr(policy, "plan", None) is not plan_before:
-            spent.append(time.perf_counter() - before)
-        observation, reward, terminated, truncated, info = env.step(action)
-        frames.append(observation)
-        total += float(reward)
-        success, done = bool(info["success"]), terminated or truncated
-    return total, success, np.stack(frames), spent
+class _Timed:
+    """A policy, and the seconds of each of its decisions that took planning."""
+
+    def __init__(self, policy):
+        self.policy, self.seconds = policy, []
+
+    def __call__(self, observation: np.ndarray):
+        began, before = time.perf_counter(), getattr(self.policy, "plan", None)
+        action = self.policy(observation)
+        if getattr(self.policy, "plan", None) is not before:
+            self.seconds.append(time.perf_counter() - began)
+        return action
 
 
 def _matching(world: WorldConfig, patterns: tuple[str, ...]) -> list[str]:

@@ -1,13 +1,15 @@
-"""One episode of a policy, in a dream or in reality alike."""
+"""Episodes of a policy, in a dream or in reality alike, and what they are worth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
-Act = Callable[[np.ndarray], np.ndarray]
-"""Observation uint8 [h, w, 3] -> action float32 [a]; may remember, and is made anew for each episode."""
+from .metrics import wilson
+
+Act = Callable[[np.ndarray], Any]
+"""Observation uint8 [h, w, 3] -> action, float32 [a] or a sentence; may remember, and is made anew for each episode."""
 
 
 class Episode(NamedTuple):
@@ -38,3 +40,13 @@ def play(env: gym.Env, act: Act, seed: int, options: dict[str, Any] | None = Non
         doubts.append(info.get("uncertainty", np.nan))
         success, done = bool(info["success"]), terminated or truncated
     return Episode(np.stack(frames), np.array(rewards), success, float(np.mean(doubts)))
+
+
+def worth(played: Sequence[Episode]) -> dict[str, Any]:
+    """Success rate with its 95% interval, and mean return."""
+    won = [bool(episode.success) for episode in played]
+    return {
+        "success_rate": float(np.mean(won)),
+        "success_interval": wilson(sum(won), len(won)),
+        "mean_return": float(np.mean([episode.total for episode in played])),
+    }
