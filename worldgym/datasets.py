@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import minari
@@ -98,9 +99,7 @@ def write_minari(
         instruction: whose rewards are the dataset's own, the world's first by default; the infos have all of them.
     """
     config, _ = load_config(find_world(world))
-    folder, instructions = get_dataset_path(dataset_id), list(config.instructions)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; delete it (minari delete {dataset_id}) or choose another id")
+    folder, instructions = free_folder(dataset_id), list(config.instructions)
     if not episodes:
         raise ValueError("there are no episodes to write")
     if instruction is not None and instruction not in instructions:
@@ -108,28 +107,100 @@ def write_minari(
     column = 0 if instruction is None else instructions.index(instruction)
     spec = deepcopy(gym.spec("worldgym/Dream-v0"))
     spec.kwargs["world"] = world
-    dataset = minari.create_dataset_from_buffers(
-        dataset_id,
-        [_buffer(index, episode, column) for index, episode in enumerate(episodes)],
+    buffers = []
+    for index, one in enumerate(episodes):
+        said = {name: getattr(one, name) for name in ("rewards", "successes", "terminations", "uncertainty")}
+        buffers.append(episode_buffer(index, one.frames, one.actions, said, column, one.seed))
+    store(
+        dataset_id, buffers, episodes[0].frames.shape[1:], config.action_size,
+        instructions, list(config.phrases), config.frames_per_action,
         env=spec,
-        observation_space=gym.spaces.Box(0, 255, episodes[0].frames.shape[1:], np.uint8),
-        action_space=gym.spaces.Box(-1.0, 1.0, (config.action_size,), np.float32),
         algorithm_name="dreamed",
         description=f"Dreams of the world {config.name!r}, rewards of every instruction in infos",
+    )  # fmt: skip
+    return folder
+
+
+def free_folder(dataset_id: str) -> Path:
+    """Where a Minari dataset will be; a FileExistsError if there is one already."""
+    folder = get_dataset_path(dataset_id)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; delete it (minari delete {dataset_id}) or choose another id")
+    return folder
+
+
+def episode_buffer(
+    index: int,
+    frames: np.ndarray,
+    actions: np.ndarray,
+    said: dict[str, np.ndarray],
+    column: int = 0,
+    seed: int | None = None,
+) -> EpisodeBuffer:
+    """An episode as `load_episodes` reads it, cut off after its last step.
+
+    Args:
+        frames: uint8 [t + 1, h, w, 3].
+        actions: float32 [t, a].
+        said: of each frame, by name: rewards, successes and terminations [t + 1, m], and what else there is.
+        column: the instruction whose rewards are Minari's own.
+    """
+    steps = len(actions)
+    return EpisodeBuffer(
+        id=index,
+        seed=seed,
+        observations=frames,
+        actions=actions,
+        rewards=said["rewards"][1:, column],
+        terminations=np.zeros(steps, bool),
+        truncations=np.arange(steps) == steps - 1,
+        infos={
+            **said,
+            # What a sentence means is known of the Tabletop's real frames alone; here -1 says of none.
+            "sentences": np.full((steps + 1, 1), -1, np.int16),
+            "sentence_actions": np.zeros((steps + 1, 1, actions.shape[1]), np.float32),
+        },
+    )
+
+
+def store(
+    dataset_id: str,
+    buffers: list[EpisodeBuffer],
+    frame_shape: tuple[int, ...],
+    action_size: int,
+    instructions: list[str],
+    phrases: list[str],
+    frames_per_action: int,
+    **about: Any,
+) -> None:
+    """Write episodes, each from `episode_buffer`, as a Minari dataset with exact pixels.
+
+    Args:
+        frame_shape: (h, w, 3).
+        instructions: m, the columns of rewards.
+        phrases: sentences that are known as actions.
+        frames_per_action: how long a sentence lasts.
+        about: what else Minari is told.
+    """
+    dataset = minari.create_dataset_from_buffers(
+        dataset_id,
+        buffers,
+        observation_space=gym.spaces.Box(0, 255, frame_shape, np.uint8),
+        action_space=gym.spaces.Box(-1.0, 1.0, (action_size,), np.float32),
         author="WorldGym contributors",
         author_email="",
         code_permalink="",
         jpeg_encoding=False,
         data_format="hdf5",
+        **about,
     )
     dataset.storage.update_metadata(
         {
             "worldgym_instructions": instructions,
-            "worldgym_phrases": list(config.phrases),
-            "worldgym_frames_per_action": config.frames_per_action,
+            "worldgym_phrases": phrases,
+            "worldgym_frames_per_action": frames_per_action,
         }
     )
-    return folder
 
 
 def _judge(world: WorldModel, state: WorldState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -139,27 +210,3 @@ def _judge(world: WorldModel, state: WorldState) -> tuple[torch.Tensor, torch.Te
     votes = heads(heads.features(state.fused).repeat_interleave(count, 0), asked)
     reward, success, terminated = (vote.mean(0).view(len(state), count).float().cpu() for vote in votes)
     return reward, success, terminated
-
-
-def _buffer(index: int, episode: DreamedEpisode, column: int) -> EpisodeBuffer:
-    steps = len(episode.actions)
-    truncations = np.zeros(steps, bool)
-    truncations[-1] = True
-    return EpisodeBuffer(
-        id=index,
-        seed=episode.seed,
-        observations=episode.frames,
-        actions=episode.actions,
-        rewards=episode.rewards[1:, column],
-        terminations=np.zeros(steps, bool),
-        truncations=truncations,
-        infos={
-            "rewards": episode.rewards,
-            "successes": episode.successes,
-            "terminations": episode.terminations,
-            "uncertainty": episode.uncertainty,
-            # What a sentence means is known of real frames alone; here -1 says of none.
-            "sentences": np.full((steps + 1, 1), -1, np.int16),
-            "sentence_actions": np.zeros((steps + 1, 1, episode.actions.shape[1]), np.float32),
-        },
-    )

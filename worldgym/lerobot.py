@@ -15,16 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import imageio.v3 as imageio
-import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
-from minari.storage import get_dataset_path
 from PIL import Image
 
 from .checkpoint import find_world, load_config
-from .datasets import DreamedEpisode
+from .datasets import DreamedEpisode, episode_buffer, free_folder, store
 from .env import DreamEnv
 
 try:
@@ -211,8 +208,7 @@ def lerobot_to_minari(
         ValueError: another layout, no or several cameras, several tasks, no rewards.
     """
     info = _read_info(folder)
-    if (target := get_dataset_path(dataset_id)).exists():
-        raise FileExistsError(f"{target} exists; delete it (minari delete {dataset_id}) or choose another id")
+    target = free_folder(dataset_id)
     features = info["features"]
     cameras = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
     if camera is None and len(cameras) == 1:
@@ -230,7 +226,7 @@ def lerobot_to_minari(
     table = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "data").glob("*/*.parquet"))])
     actions = np.stack(table["action"].to_numpy()).astype(np.float32)
     actions /= np.maximum(np.abs(actions).max(0), 1e-6)
-    buffers: list[Any] = []
+    buffers: list[EpisodeBuffer] = []
     for row in _read_episodes(folder):
         here = slice(row["dataset_from_index"], row["dataset_to_index"])
         if row["length"] < 2:
@@ -244,30 +240,16 @@ def lerobot_to_minari(
         pictures = np.stack([_fit(frame, size) for frame in frames])
         if len(pictures) != row["length"]:
             raise ValueError(f"episode {row['episode_index']} has {row['length']} rows and {len(pictures)} frames")
-        outcomes = _outcomes(part, ours, reward)
-        buffers.append(_buffer(len(buffers), pictures, actions[here][:-1], outcomes))
+        buffers.append(episode_buffer(len(buffers), pictures, actions[here][:-1], _outcomes(part, ours, reward)))
+    known = info.get("worldgym", {})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "env_spec is None", UserWarning)  # nobody can make the robot again
-        dataset = minari.create_dataset_from_buffers(
-            dataset_id,
-            buffers,
-            observation_space=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
-            action_space=gym.spaces.Box(-1.0, 1.0, (actions.shape[1],), np.float32),
+        store(
+            dataset_id, buffers, (size, size, 3), actions.shape[1],
+            instructions, known.get("phrases", []), known.get("frames_per_action", 1),
             algorithm_name="lerobot",
             description=f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",
-            author="WorldGym contributors",
-            author_email="",
-            code_permalink="",
-            jpeg_encoding=False,
-            data_format="hdf5",
-        )
-    dataset.storage.update_metadata(
-        {
-            "worldgym_instructions": instructions,
-            "worldgym_phrases": info.get("worldgym", {}).get("phrases", []),
-            "worldgym_frames_per_action": info.get("worldgym", {}).get("frames_per_action", 1),
-        }
-    )
+        )  # fmt: skip
     return target
 
 
@@ -334,20 +316,3 @@ def _outcomes(part: Any, ours: bool, reward: str) -> dict[str, np.ndarray]:
         "successes": successes.astype(bool),
         "terminations": terminations.astype(bool),
     }
-
-
-def _buffer(index: int, frames: np.ndarray, actions: np.ndarray, outcomes: dict[str, np.ndarray]) -> EpisodeBuffer:
-    steps = len(actions)
-    return EpisodeBuffer(
-        id=index,
-        observations=frames,
-        actions=actions,
-        rewards=outcomes["rewards"][1:, 0],
-        terminations=np.zeros(steps, bool),
-        truncations=np.arange(steps) == steps - 1,
-        infos={
-            **outcomes,
-            "sentences": np.full((steps + 1, 1), -1, np.int16),
-            "sentence_actions": np.zeros((steps + 1, 1, actions.shape[1]), np.float32),
-        },
-    )
