@@ -46,7 +46,7 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
     tokens = torch.cat([dynamics.prefix_tokens(context), tokens], 1)
     when = torch.arange(steps)[None]
     positions = torch.cat([layout.prefix_positions(when.device), layout.step_positions(when)], -1)
-    hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device)[0, 0], positions)
+    hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device), positions)
     state = hidden[:, layout.cells :].unflatten(1, (steps, layout.step))[:, -1, layout.output]
     whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1])
 
@@ -57,7 +57,7 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
 
 def test_the_future_cannot_change_the_past(world):
     layout = world.dynamics.layout
-    mask = layout.training_mask(3, torch.device("cpu"))[0, 0]
+    mask = layout.training_mask(3, torch.device("cpu"))
     step = torch.cat([torch.zeros(layout.cells), torch.arange(1, 4).repeat_interleave(layout.step)])
     assert not (mask & (step[None] > step[:, None])).any()
     assert mask.any(-1).all()
@@ -65,7 +65,7 @@ def test_the_future_cannot_change_the_past(world):
 
 def test_nothing_sees_a_past_query(make_world):
     layout = make_world("queries").dynamics.layout
-    mask = layout.training_mask(2, torch.device("cpu"))[0, 0]
+    mask = layout.training_mask(2, torch.device("cpu"))
     first = layout.cells + layout.kept  # queries of step 0 begin here
     queries, later = slice(first, first + layout.cells), slice(first + layout.cells, None)
     assert not mask[later, queries].any()

@@ -121,7 +121,7 @@ class Dynamics(nn.Module):
         tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
         positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
-        hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device)[0, 0], positions)
+        hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device), positions)
         hidden = hidden[:, self.layout.cells :].unflatten(1, (steps, self.layout.step))
         state = hidden[:, :, self.layout.output].flatten(0, 1)
 
@@ -211,7 +211,7 @@ class Dynamics(nn.Module):
         # Queries are left out here: nobody would read their outputs.
         layout = TokenLayout(self.layout.side, self.layout.window, queries=False)
         positions = torch.cat([layout.prefix_positions(tokens.device), layout.step_positions(when)], -1)
-        mask = layout.training_mask(steps, tokens.device)[0, 0]
+        mask = layout.training_mask(steps, tokens.device)
         self.backbone(tokens, mask, positions, cache, keep=tokens.shape[1])
 
     def predict(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b w g g"]:
@@ -226,7 +226,7 @@ class Dynamics(nn.Module):
         """The backbone's part of `predict`: the next state."""
         # Dreams that are equally far along stand at the same positions.
         when = steps[:1] if cache.even else steps
-        own = self.layout.step_mask(torch.zeros_like(steps[:1]), 0)[0, 0] if self.layout.queries else None
+        own = self.layout.step_mask(steps.device) if self.layout.queries else None
         hidden = self.backbone(
             self.step_tokens(fused, action), own, self.layout.step_positions(when[:, None]), cache, self.layout.kept
         )

@@ -60,28 +60,19 @@ class TokenLayout:
         return self.capacity(steps) + self.step - self.kept
 
     def training_mask(self, steps: int, device: torch.device) -> Tensor:
-        """bool [1, 1, n, n], True where a row may look at a column, for a prefix and whole steps."""
+        """bool [n, n], True where a row may look at a column, for a prefix and whole steps."""
         when = torch.cat([torch.zeros(self.cells), torch.arange(1, steps + 1).repeat_interleave(self.step)])
         private = torch.cat([torch.zeros(self.cells), self._private().repeat(steps)]).bool()
         same = when[:, None] == when[None]
         visible = (when[None] < when[:, None]) & ~private[None]
         # Inside a step: queries see everything of it, states and actions see no query.
         visible |= same & (~private[None] | private[:, None])
-        return visible[None, None].to(device)
+        return visible.to(device)
 
-    def step_mask(self, steps: Tensor, slots: int) -> Tensor:
-        """bool [b, 1, step, slots + step]: dream i sees its own `steps[i]` cached steps, and this one.
-
-        Args:
-            steps: long [b], steps in each dream's cache.
-            slots: cached tokens that are looked at in all.
-        """
-        used = self.cells + steps * self.kept
-        past = torch.arange(slots, device=steps.device) < used[:, None]
-        past = past[:, None, None].expand(-1, 1, self.step, -1)
-        private = self._private().bool().to(steps.device)
-        own = (~private[None] | private[:, None])[None, None].expand(len(steps), 1, -1, -1)
-        return torch.cat([past, own], -1)
+    def step_mask(self, device: torch.device) -> Tensor:
+        """bool [step, step], True where a row may look at a column, inside a step."""
+        private = self._private().bool().to(device)
+        return ~private[None] | private[:, None]
 
     def prefix_positions(self, device: torch.device) -> Tensor:
         """[3, 1, cells]: time 0 and the cells' row and column."""

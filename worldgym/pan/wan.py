@@ -150,10 +150,9 @@ class ConditionedWan(nn.Module):
         wan = WanTransformer3DModel.from_pretrained(name, subfolder=subfolder, torch_dtype=dtype)
         model = cls(wan, state_width)
         if state_width is not None:
-            _StateOnly(model).to(dtype)
-        if state_width is not None and (folder / STATE_FILE).exists():
-            found = load_tensors(folder / STATE_FILE)
-            load_weights(_StateOnly(model), found, folder / STATE_FILE)
+            added = _StateOnly(model).to(dtype)
+            if (folder / STATE_FILE).exists():
+                load_weights(added, load_tensors(folder / STATE_FILE), folder / STATE_FILE)
         return model
 
     def holding(self, weights: dict[str, Tensor]) -> "ConditionedWan":
