@@ -10,7 +10,8 @@ from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder, normals
 from worldgym.pan.diffusion import Schedule
 from worldgym.pan.screen import Screen
 from worldgym.pan.swin import SwinConfig
-from worldgym.pixels import to_uint8
+from worldgym.pan.train_decoder import dream
+from worldgym.pixels import to_float, to_uint8
 
 CONFIG = DecoderConfig(
     layers=1, heads=2, head_width=12, mlp_width=32,
@@ -112,6 +113,13 @@ def test_save_and_load(tmp_path, tiny, trained, dreamed):
     assert again.config == CONFIG
     expected = trained.rerender(tiny.tokenizer, first, fused, torch.arange(3))
     assert torch.equal(again.rerender(tiny.tokenizer, first, fused, torch.arange(3)), expected)
+
+
+def test_it_is_trained_on_what_the_world_dreams(tiny, actions, dreamed):
+    """Up to the rounding of bfloat16, in which it dreams while the decoder trains."""
+    first, fused = dreamed
+    maps = dream(tiny, to_float(first), torch.from_numpy(actions[:, :5]))
+    assert (maps[:, 0] - fused[:, 0]).abs().mean() < 0.05 * fused[:, 0].abs().mean()
 
 
 def test_folders_it_cannot_use_are_refused(tmp_path, tiny, decoder):

@@ -197,7 +197,7 @@ def _float(images):
 def _fused(world, context, frame):
     """The fused map of `frame` relative to `context`, uint8 [b, h, w, c] both."""
     dense = world.tokenizer.encode_context(_float(context))
-    return world.tokenizer.fuse(world._latent(_float(frame), dense), dense)
+    return world.tokenizer.fuse(world.latent(_float(frame), dense), dense)
 
 
 def _embed(world, action):

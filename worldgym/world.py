@@ -62,7 +62,7 @@ class WorldState:
     context: Float[Tensor, "b f g g"]
     """Dense map of the observed frame that tokens are relative to."""
     latent: Float[Tensor, "b z g g"]
-    """What the tokens of the newest frame add up to."""
+    """What the tokens of the newest frame add up to, and the share that is kept of what they leave out."""
     fused: Float[Tensor, "b f g g"]
     """What the newest frame shows; rewards and pixels are read off it."""
     cache: KVCache
@@ -336,7 +336,20 @@ class WorldModel(nn.Module):
     def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
         """Fused maps of given frames, one for each dream and relative to its context: comparable to `state.fused`."""
         with self._precision():
-            return self.tokenizer.fuse(self._latent(to_float(frames), state.context), state.context).float()
+            return self.tokenizer.fuse(self.latent(to_float(frames), state.context), state.context).float()
+
+    @torch.no_grad()
+    def latent(self, images: Float[Tensor, "b c h w"], contexts: Float[Tensor, "b f g g"]) -> Float[Tensor, "b z g g"]:
+        """Latents of observed frames of the kind that the model dreams: tokens, and a share of what they leave out.
+
+        Args:
+            images: in [-1, 1].
+            contexts: what the tokenizer's `encode_context` makes of the frames that they are relative to.
+        """
+        with self._precision():
+            latent = self.tokenizer.latent(images, contexts).float()
+            total = self.tokenizer.quantizer.quantize(latent).totals[-1]
+            return torch.lerp(total, latent, self.config.dynamics.residual)
 
     @torch.no_grad()
     def read_instructions(self, instructions: list[str]) -> Float[Tensor, "b d"]:
@@ -375,7 +388,7 @@ class WorldModel(nn.Module):
         with self._precision():
             context = self.tokenizer.encode_context(images[:, 0]).float()
             contexts = context.repeat_interleave(count, 0)
-            latent = self._latent(images.flatten(0, 1), contexts)
+            latent = self.latent(images.flatten(0, 1), contexts)
             fused = self.tokenizer.fuse(latent, contexts).float().unflatten(0, (batch, count))
             slots = self.dynamics.layout.slots(config.window)
             cache = KVCache.empty(config, batch, slots, context.new_empty(0, dtype=self.dtype))
@@ -387,12 +400,6 @@ class WorldModel(nn.Module):
             context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), cache,
             steps, seeds, counters, instruction, temperature,
         )  # fmt: skip
-
-    def _latent(self, images: Float[Tensor, "b c h w"], contexts: Tensor) -> Float[Tensor, "b z g g"]:
-        """Latents of observed frames of the kind that the model dreams: tokens, and a share of what they leave out."""
-        latent = self.tokenizer.latent(images, contexts).float()
-        total = self.tokenizer.quantizer.quantize(latent).totals[-1]
-        return torch.lerp(total, latent, self.config.dynamics.residual)
 
     def _step(
         self, state: WorldState, action: Float[Tensor, "b d"], measure: bool

@@ -95,7 +95,7 @@ def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
     """Fused maps of the frames after the given ones, [b, t, d, g, g], in the likeliest dream of the actions."""
     tokenizer = world.tokenizer
     context = tokenizer.encode_context(images)
-    latent = tokenizer.quantizer.embed(tokenizer.encode(images, context))
+    latent = world.latent(images, context)
     with torch.autocast(images.device.type, torch.bfloat16):
         maps = world.dynamics.imagine(tokenizer, context, latent, tokenizer.fuse(latent, context), actions)[1]
     return maps.float()
