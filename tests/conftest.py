@@ -111,3 +111,36 @@ def dataset(tmp_path_factory):
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("datasets")))
         record(RecordConfig("test/tabletop-v0", episodes=20, steps=12, workers=1))
         yield "test/tabletop-v0"
+
+
+@pytest.fixture(scope="session")
+def vlm(tmp_path_factory) -> Path:
+    """A Qwen2.5-VL of the real classes at toy size, as `save_pretrained` leaves it; to be left as it is."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("vlm")
+    marks = ["im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad"]
+    special = ["<pad>", *(f"<|{mark}|>" for mark in marks)]
+    alphabet = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bpe = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    words = PreTrainedTokenizerFast(tokenizer_object=bpe, additional_special_tokens=special, pad_token="<pad>")
+    words.save_pretrained(folder)
+    ids = dict(zip(special, words.convert_tokens_to_ids(special), strict=True))
+    torch.manual_seed(0)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(words), "hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]},
+        },
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )  # fmt: skip
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder

@@ -1,55 +1,19 @@
 """The conversation: what a round's queries see, and that the frozen model stays as it was."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from worldgym.pan.backbone import MEAN, QUERY, SEEN, SPREAD, ConversationConfig, PanBackbone, patchify
 
 CONFIG = ConversationConfig(queries=3, rounds=4, frames=2, height=56, width=84)
-SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-
-
-def write_vlm(folder: Path) -> Path:
-    """The real classes at toy size, as `save_pretrained` leaves them."""
-    alphabet = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bpe = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words = PreTrainedTokenizerFast(tokenizer_object=bpe, additional_special_tokens=SPECIAL)
-    words.save_pretrained(folder)
-    ids = dict(zip(SPECIAL, words.convert_tokens_to_ids(SPECIAL), strict=True))
-    torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(words), "hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]},
-        },
-        vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48,
-            "fullatt_block_indexes": [1],
-        },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-    )  # fmt: skip
-    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_vlm(tmp_path_factory.mktemp("vlm"))
 
 
 @pytest.fixture
-def backbone(folder) -> PanBackbone:
+def backbone(vlm) -> PanBackbone:
     torch.manual_seed(1)
-    return PanBackbone.load(str(folder), CONFIG).eval()
+    return PanBackbone.load(str(vlm), CONFIG).eval()
 
 
 def talk(backbone: PanBackbone, rounds: int = 3):
@@ -152,19 +116,19 @@ def test_only_the_queries_learn(backbone):
 
 
 @torch.no_grad()
-def test_what_was_trained_is_saved_and_read(folder, backbone, tmp_path):
+def test_what_was_trained_is_saved_and_read(vlm, backbone, tmp_path):
     backbone.save(tmp_path)
-    again = PanBackbone.load(str(folder), CONFIG, tmp_path)
+    again = PanBackbone.load(str(vlm), CONFIG, tmp_path)
     seen, actions = talk(backbone)
     assert torch.equal(again.eval()(seen, actions, [None] * 3), backbone(seen, actions, [None] * 3))
     with pytest.raises(ValueError, match="was trained as"):
-        PanBackbone.load(str(folder), ConversationConfig(queries=5, frames=2, height=56, width=84), tmp_path)
+        PanBackbone.load(str(vlm), ConversationConfig(queries=5, frames=2, height=56, width=84), tmp_path)
 
 
-def test_lora_adapts_the_attention_and_begins_as_nothing(folder, backbone):
+def test_lora_adapts_the_attention_and_begins_as_nothing(vlm, backbone):
     torch.manual_seed(1)
     config = ConversationConfig(queries=3, rounds=4, frames=2, height=56, width=84, lora_rank=2)
-    adapted = PanBackbone.load(str(folder), config).eval()
+    adapted = PanBackbone.load(str(vlm), config).eval()
     seen, actions = talk(backbone)
     adapted.load_state_dict({"queries": backbone.queries.detach()}, strict=False)
     torch.testing.assert_close(adapted(seen, actions, [None] * 3), backbone(seen, actions, [None] * 3))
@@ -177,6 +141,6 @@ def test_more_rounds_than_it_remembers_are_refused(backbone):
         backbone(seen * 2, [said * 2 for said in actions], [None] * 6)
 
 
-def test_frames_that_do_not_divide_into_patches_are_refused(folder):
+def test_frames_that_do_not_divide_into_patches_are_refused(vlm):
     with pytest.raises(ValueError, match="28 x 28"):
-        PanBackbone.load(str(folder), ConversationConfig(height=100))
+        PanBackbone.load(str(vlm), ConversationConfig(height=100))

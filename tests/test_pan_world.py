@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    UMT5Config,
-    UMT5EncoderModel,
-)
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from worldgym.pan.backbone import ConversationConfig
 from worldgym.pan.clips import find_clips, read_frames
@@ -30,47 +23,10 @@ from worldgym.pan.world import PanWorld
 SIZE = 32
 SWIN = SwinConfig(frames=1, schedule=Schedule(4, 5.0), guidance=4.0)
 TALK = ConversationConfig(queries=3, rounds=3, frames=2, height=28, width=28)
-SPECIAL = [
-    "<pad>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
 
 
-def write_words(folder: Path) -> PreTrainedTokenizerFast:
-    alphabet = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bpe = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words = PreTrainedTokenizerFast(tokenizer_object=bpe, additional_special_tokens=SPECIAL, pad_token="<pad>")
-    words.save_pretrained(folder)
-    return words
-
-
-def write_vlm(folder: Path) -> None:
-    words = write_words(folder)
-    ids = dict(zip(SPECIAL, words.convert_tokens_to_ids(SPECIAL), strict=True))
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(words), "hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 1,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]},
-        },
-        vision_config={
-            "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48,
-            "fullatt_block_indexes": [0],
-        },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-    )  # fmt: skip
-    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
-
-
-def write_wan(folder: Path) -> None:
-    words = write_words(folder / "tokenizer")
+def write_wan(folder: Path, words: PreTrainedTokenizerFast) -> None:
+    words.save_pretrained(folder / "tokenizer")
     UMT5EncoderModel(
         UMT5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     ).save_pretrained(folder / "text_encoder")
@@ -95,12 +51,12 @@ def write_clips(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, vlm) -> Path:
     """Tiny models on disk, and both stages trained on tiny clips."""
     folder = tmp_path_factory.mktemp("pan")
     torch.manual_seed(0)
-    write_vlm(folder / "vlm")
-    write_wan(folder / "wan")
+    (folder / "vlm").symlink_to(vlm)
+    write_wan(folder / "wan", PreTrainedTokenizerFast.from_pretrained(vlm))
     write_clips(folder / "clips")
     shared = {"clips": folder / "clips", "wan": str(folder / "wan"), "height": SIZE, "width": SIZE, "swin": SWIN}
     train_adaptation(Adaptation(out=folder / "adapt", fit=fit_config(), **shared))
