@@ -7,12 +7,14 @@ import sys
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from worldgym import cli, hub
 from worldgym.checkpoint import find_world, save_checkpoint
 from worldgym.listing import list_worlds
+from worldgym.world import WorldModel
 
 
 class Hub(HfApi):
@@ -81,6 +83,29 @@ def test_what_was_pushed_dreams_when_it_is_pulled(write_checkpoint, tmp_path, mo
         env.reset(seed=0)
         frames.append(env.step(np.asarray([1.0, 0.0], np.float32))[0])
     np.testing.assert_array_equal(*frames)
+
+
+def test_a_world_is_loaded_by_folder_and_by_its_name_on_the_hub(cached, checkpoint):
+    """Without a network, and by either spelling."""
+    weights = WorldModel.load(str(checkpoint), "cpu").state_dict()
+    for name in (str(checkpoint), "user/tiny"):
+        found = WorldModel.from_pretrained(name, device="cpu").state_dict()
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[key], tensor) for key, tensor in weights.items())
+
+
+def test_a_world_pushes_the_folder_it_was_loaded_from(write_checkpoint, monkeypatch):
+    folder, there = write_checkpoint(), Hub()
+    monkeypatch.setattr(hub, "HfApi", lambda: there)
+    world = WorldModel.from_pretrained(str(folder), device="cpu")
+    assert world.push_to_hub("user/tiny", "mit", data="noise", private=True) == "https://hub.example/user/tiny"
+    assert there.files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert b"Trained on: noise" in there.files["README.md"] and there.private is True
+
+
+def test_a_world_that_lies_in_no_folder_cannot_be_pushed(make_world):
+    with pytest.raises(ValueError, match="not loaded from a folder.*save_checkpoint"):
+        make_world().push_to_hub("user/tiny", "mit")
 
 
 def test_the_cache_is_enough_without_a_network(cached):

@@ -14,6 +14,7 @@ terminated_t, frame_{t+1}`.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,6 +152,8 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldConfig, text: PhraseTokenizer):
         super().__init__()
         self.config = config
+        self.folder: Path | None = None
+        """The checkpoint that it was loaded from."""
         self.text = text
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size)
@@ -158,9 +161,11 @@ class WorldModel(nn.Module):
 
     @classmethod
     def load(cls, name: str, device: str = "auto", dtype: torch.dtype = torch.float32) -> "WorldModel":
-        """A world by bundled name or folder, ready to dream.
+        """A world, ready to dream.
 
         Args:
+            name: a bundled world, a checkpoint folder, or user/name on the Hugging Face hub.
+            device: "auto" takes a GPU where there is one.
             dtype: of the matrix products. torch.bfloat16 is several times faster on processors that have it (a CPU
                 with AMX, a GPU), and then dreams differ from float32's in rounding, hence now and then in a token.
 
@@ -176,7 +181,31 @@ class WorldModel(nn.Module):
         text = PhraseTokenizer.load(folder / "bpe.json")
         world = cls(config, text)
         load_weights(world, load_tensors(folder / "model.safetensors"), folder)
+        world.folder = folder
         return world.to(where).eval().requires_grad_(False).compute_in(dtype)
+
+    from_pretrained = load
+    """`load`, by the name that Hugging Face's libraries have for it."""
+
+    def push_to_hub(
+        self, repo: str, licence: str, results: Sequence[Path] = (), data: str = "", private: bool = False
+    ) -> str:
+        """Upload the folder that this world was loaded from, as it now is on disk: `worldgym.hub.push`.
+
+        Returns:
+            The address of its page.
+
+        Raises:
+            ValueError: `repo` is no user/name, or the world was made in this process and lies in no folder.
+        """
+        if self.folder is None:
+            raise ValueError(
+                f"the world {self.config.name!r} was not loaded from a folder; write one with "
+                "worldgym.checkpoint.save_checkpoint, and load or push that"
+            )
+        from .hub import push  # which few need
+
+        return push(self.folder, repo, licence, results, data, private)
 
     def compute_in(self, dtype: torch.dtype) -> "WorldModel":
         """This world with its matrix products in `dtype`; states, rewards and the codebook stay float32."""
