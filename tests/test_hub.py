@@ -64,7 +64,7 @@ def test_a_push_holds_what_dreaming_needs_and_a_card(write_checkpoint):
     folder, there = write_checkpoint(), Hub()
     (folder / "training.safetensors").write_bytes(b"for resuming")
     assert hub.push(folder, "user/tiny", "mit", private=True, api=there) == "https://hub.example/user/tiny"
-    assert set(there.files) == {*hub.FILES, "README.md"}
+    assert set(there.files) == {*hub.FILES, "README.md", "env.py"}
     assert there.files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert there.private is True
 
@@ -76,7 +76,7 @@ def test_what_was_pushed_dreams_when_it_is_pulled(write_checkpoint, tmp_path, mo
     pulled.mkdir()
     for name, content in there.files.items():
         (pulled / name).write_bytes(content)
-    monkeypatch.setattr(hub, "snapshot_download", lambda name, allow_patterns: str(pulled))
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(pulled))
     frames = []
     for name in (str(folder), "user/tiny"):
         env = gym.make("worldgym/Dream-v0", world=name)
@@ -104,7 +104,7 @@ def test_a_world_pushes_the_folder_it_was_loaded_from(write_checkpoint, monkeypa
 
 
 def test_a_world_that_lies_in_no_folder_cannot_be_pushed(make_world):
-    with pytest.raises(ValueError, match="not loaded from a folder.*save_checkpoint"):
+    with pytest.raises(ValueError, match=r"not loaded from a folder.*save_checkpoint"):
         make_world().push_to_hub("user/tiny", "mit")
 
 

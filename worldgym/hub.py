@@ -3,7 +3,8 @@
     push(Path("runs/tabletop/world"), "user/tabletop", "mit")
     gym.make("worldgym/Dream-v0", world="user/tabletop")      # pulled at first use, then read from the cache
 
-Only data travels, safetensors, JSON and NumPy arrays: nothing that is pulled is ever run or unpickled.
+Only data is pulled, safetensors, JSON and NumPy arrays: nothing of it is ever run or unpickled. The `env.py` that is
+pushed beside it is for LeRobot, see envhub.py.
 """
 
 import json
@@ -23,6 +24,17 @@ from .listing import count_parameters
 
 FILES = ("config.json", "model.safetensors", "bpe.json", "starts.npz")
 """What dreaming needs; the state for resuming a training stays at home."""
+ENV_PY = '''"""Dreams as environments for LeRobot: make_env("{repo}", n_envs=8, trust_remote_code=True)."""
+
+from pathlib import Path
+
+from worldgym.envhub import make_tasks
+
+
+def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg=None):
+    """A batch of dreams for each instruction of the world, or for cfg.task. A batch is one forward pass either way."""
+    return make_tasks(Path(__file__).parent, "{repo}", n_envs, None if cfg is None else cfg.task)
+'''
 ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -32,16 +44,20 @@ def is_hub_name(name: str) -> bool:
 
 
 @lru_cache(maxsize=32)
-def pull(name: str) -> Path:
+def pull(name: str, commit: str | None = None, cache: Path | None = None) -> Path:
     """The folder of a world on the hub, downloaded if the newest version is not in the cache yet.
 
     Without a connection, or with HF_HUB_OFFLINE=1, the cached version is taken. The hub is asked once a process.
+
+    Args:
+        commit: another version than the newest.
+        cache: another folder than the hub's own cache.
 
     Raises:
         ValueError: there is no such repository, it is not open to you, or it can't be reached and isn't cached.
     """
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, revision=commit, cache_dir=cache, allow_patterns=list(FILES)))
     except HFValidationError as error:
         raise ValueError(f"{name!r} is no name for the hub: {error}") from None
     except RepositoryNotFoundError:
@@ -65,7 +81,7 @@ def push(
     private: bool = False,
     api: HfApi | None = None,
 ) -> str:
-    """Upload a world and its model card in one commit; the address of its page.
+    """Upload a world, its model card, and an `env.py` for LeRobot's EnvHub in one commit; the address of its page.
 
     Args:
         folder: checkpoint that can dream; `worldgym export` halves its size.
@@ -86,6 +102,7 @@ def push(
             if (folder / name).exists():
                 shutil.copy(folder / name, temporary)
         (Path(temporary) / "README.md").write_text(card)
+        (Path(temporary) / "env.py").write_text(ENV_PY.format(repo=repo))
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=temporary, commit_message=f"WorldGym world {folder.name}")
     return str(url)
@@ -126,7 +143,10 @@ def model_card(folder: Path, repo: str, licence: str, results: Sequence[Path] = 
         "---", meta.to_yaml(), "---", "", f"# {config.name}", "",
         "A learned video world model that is a Gymnasium environment, made with WorldGym: a neural network dreams the "
         "next frame, the reward and the end of the episode from the action.",
-        "", *use, "", "## What it is", "", "| | |", "|---|---|",
+        "", *use, "",
+        "In LeRobot, `env.py` makes it an environment with a task for each instruction: "
+        f'`make_env("{repo}", n_envs=8, trust_remote_code=True)`.',
+        "", "## What it is", "", "| | |", "|---|---|",
         *(f"| {name} | {value} |" for name, value in facts.items()), "",
         f"Trained on: {data}" if data else "Nobody has said what it was trained on.", "",
         "## What it can be asked for", "", *_items(config.instructions), "",
