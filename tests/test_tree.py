@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import worldgym  # noqa: F401  registers the ids
-from worldgym.cli import PlanCommand, _speaker
 from worldgym.planners import BeamSearch, BestFirstSearch, DreamFutures, Node, Phrases, Speaker, TwinFutures
+from worldgym.planners.planning import Planning, make_speaker
 from worldgym.planners.tree import by_reward
 
 INSTRUCTION = "reach the centre"
@@ -322,13 +322,13 @@ def test_on_true_physics_it_brings_a_block_into_a_corner(twin, kind):
 
 
 def test_the_command_line_says_only_what_it_may(make_world, twin):
-    config = PlanCommand("tiny", "best-first", "mujoco", say=("move *", "push *"), breadth=3)
-    search = _speaker(config, make_world(), twin, INSTRUCTION).search
+    config = Planning("tiny", "best-first", "mujoco", say=("move *", "push *"), breadth=3)
+    search = make_speaker(config, make_world(), twin, INSTRUCTION).search
     assert search.propose.phrases == ("push the red block left", "move up") and search.expansions == 3
-    dreaming = _speaker(replace(config, planner="beam", on="dream"), make_world(), twin, INSTRUCTION).search
+    dreaming = make_speaker(replace(config, planner="beam", on="dream"), make_world(), twin, INSTRUCTION).search
     assert isinstance(dreaming, BeamSearch) and isinstance(dreaming.futures, DreamFutures)
     with pytest.raises(ValueError, match="no sentence of 'tiny' matches"):
-        _speaker(replace(config, say=("sing *",)), make_world(), twin, INSTRUCTION)
+        make_speaker(replace(config, say=("sing *",)), make_world(), twin, INSTRUCTION)
 
 
 def test_a_twin_that_takes_vectors_is_refused():

@@ -120,6 +120,19 @@ def adopt(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     return sorted(own.keys() - fitting.keys())
 
 
+def export_world(source: Path, target: Path) -> None:
+    """Write what dreaming needs of a trained world, with weights in half precision."""
+    config, stage = load_config(source)
+    if stage != "world":
+        raise ValueError(f"{source} holds a {stage} only; there is nothing to dream with yet")
+    weights = {
+        name: tensor.half() if tensor.dtype == torch.float32 else tensor
+        for name, tensor in load_tensors(source / "model.safetensors").items()
+    }
+    extras = {name: (source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
+    save_checkpoint(target, config, weights, stage, extras)
+
+
 def find_world(name: str) -> Path:
     """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
     bundled = Path(str(files("worldgym"))) / "worlds"

@@ -3,21 +3,19 @@
 import sys
 import time
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from . import __version__
 from .agents.settings import Learning, Transfer
-from .config import WorldConfig
-from .data import Episodes, Segment, load_episodes
+from .data import load_episodes
 from .envs_real import gym_record, tabletop_record
 from .envs_real.recording import TABLETOP, RecordConfig
+from .planners.planning import Planning, make_policy, plan_and_act
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
 
@@ -62,42 +60,6 @@ class Evaluate:
     """Write the figures here, with command, commit and hardware."""
     report: Path | None = None
     """Folder for index.html and its pictures; runs/evaluate/WORLD by default."""
-
-
-@dataclass(frozen=True)
-class PlanCommand:
-    """Plan in the dream or on true physics; act in MuJoCo."""
-
-    world: World
-    """A bundled world or a checkpoint folder."""
-    planner: Literal["cem", "icem", "mppi", "shooting", "beam", "best-first", "random"] = "cem"
-    """How to search for a plan; "beam" and "best-first" are tree searches over sentences; "random" has no plan and acts
-    uniformly at random: the floor."""
-    on: Literal["dream", "mujoco"] = "dream"
-    """Where action sequences are tried; "mujoco" is the planner's upper bound."""
-    instruction: tuple[str, ...] = ("reach *",)
-    """Instructions to draw episodes from; * stands for anything."""
-    episodes: int = 50
-    seed: int = 0
-    """Episode i begins from seed + i, whatever plans."""
-    horizon: int = 12
-    """Steps looked ahead."""
-    samples: int = 32
-    """Action sequences tried in each iteration."""
-    iterations: int = 2
-    replan_every: int = 4
-    """Actions taken of each plan."""
-    say: tuple[str, ...] = ("*",)
-    """Tree search: sentences that may be said; * stands for anything. One is said, then all is planned anew."""
-    depth: int = 2
-    """Tree search: sentences looked ahead."""
-    breadth: int = 4
-    """Tree search: futures extended, of each level by "beam", in all by "best-first"."""
-    device: str = "auto"
-    json: Path | None = None
-    """Write the figures here, with command, commit and hardware."""
-    video: Path | None = None
-    """Write what MuJoCo showed in the first episodes, as .gif or .mp4."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +157,7 @@ def _run() -> None:
         Annotated[RecordConfig, tyro.conf.subcommand("record")]
         | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-        | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
+        | Annotated[Planning, tyro.conf.subcommand("plan")]
         | Annotated[Learning, tyro.conf.subcommand("learn")]
         | Annotated[Transfer, tyro.conf.subcommand("transfer")]
         | Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -218,7 +180,7 @@ def _run() -> None:
             print(f"trained {train_dynamics(stage)}")
         case Evaluate():
             evaluate(config)
-        case PlanCommand():
+        case Planning():
             plan(config)
         case Learning():
             learn(config)
@@ -244,15 +206,17 @@ def _run() -> None:
 
 def evaluate(config: Evaluate) -> dict[str, Any]:
     from .evaluate import (
+        check_recording,
         dream,
         evaluate_dreams,
         evaluate_objects,
         evaluate_perception,
         evaluate_sentences,
         held_out_segments,
+        open_questions,
         write_comparison,
     )
-    from .report import write_report
+    from .report import as_text, write_report
     from .results import current_commit, write_results
     from .world import WorldModel
 
@@ -274,13 +238,13 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         about = f"{len(real.frames)} held-out episodes of MuJoCo, dreamed open loop from one real frame each."
     else:
         data = load_episodes(config.dataset)
-        _same_judgements(world.config, config.dataset, data)
+        check_recording(world.config, config.dataset, data)
         real = held_out_segments(data, config.episodes, config.steps, config.seed)
         about = (
             f"{len(real.frames)} stretches from as many episodes of the test split of {config.dataset} "
             f"({data.environment}), dreamed open loop from one real frame each."
         )
-        not_known = _not_known(real)
+        not_known = open_questions(real)
     dreamed = dream(world, real, config.seed)
     metrics = evaluate_dreams(world, real, dreamed)
     if config.dataset is None:
@@ -298,52 +262,22 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     page = write_report(
         report, f"How true is {world.config.name}?", about, metrics, comparison.read_bytes(), not_known, commit
     )
-    _print_evaluation(metrics, about, not_known)
+    print(as_text(metrics, about, not_known))
     print(f"report: {page}")
     if config.json:
         write_results(config.json, config.seed, metrics, commit)
     return metrics
 
 
-def plan(config: PlanCommand) -> dict[str, Any]:
+def plan(config: Planning) -> dict[str, Any]:
     from .results import current_commit, write_results
-    from .rollout import Episode, play, worth
     from .video import enlarged, side_by_side, write_video
     from .world import WorldModel
 
     commit = current_commit()
     world = WorldModel.load(config.world, config.device)
     _need_tabletop(world.config.twin)
-    wanted = _matching(world.config, config.instruction)
-    speaks = config.planner in ("beam", "best-first")
-    env = gym.make(world.config.twin, action_mode="text" if speaks else "vector")
-    random = np.random.default_rng(config.seed)
-    asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]
-    played: list[Episode] = []
-    seconds: list[float] = []
-    with tqdm(asked, desc=f"{config.planner} on {config.on}", unit="episode") as progress:
-        for index, instruction in enumerate(progress):
-            policy = _Timed(_policy(config, world, env, instruction, config.seed + index))
-            played.append(play(env, policy, config.seed + index, {"instruction": instruction}))
-            seconds += policy.seconds
-            progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
-    env.close()
-    metrics: dict[str, Any] = {
-        "planner": config.planner,
-        "on": config.on if config.planner != "random" else "nothing",
-        "instructions": wanted,
-        "episodes": config.episodes,
-        **worth(played),
-        "seconds_per_decision": float(np.mean(seconds)) if config.planner != "random" else None,
-        "budget": {"say": config.say, "depth": config.depth, "breadth": config.breadth} if speaks else {
-            "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations,
-            "replan_every": config.replan_every,
-        },
-        "by_episode": [
-            {"instruction": instruction, "success": episode.success, "return": episode.total}
-            for instruction, episode in zip(asked, played, strict=True)
-        ],
-    }  # fmt: skip
+    metrics, played = plan_and_act(config, world)
     low, high = metrics["success_interval"]
     print(
         f"{config.planner} on {metrics['on']}: success in MuJoCo {sum(e.success for e in played)} of {len(played)} "
@@ -390,7 +324,7 @@ def transfer(config: Transfer) -> dict[str, Any]:
     tables = varied_tables(config.factors)
     world = WorldModel.load(config.world)
     _need_tabletop(world.config.twin)
-    wanted = _matching(world.config, config.instruction)
+    wanted = world.config.matching(config.instruction)
     seed = HELD_OUT % 2**31 + config.seed  # of no recording
 
     twin, dream = gym.make(world.config.twin), gym.make("worldgym/Dream-v0", world=config.world)
@@ -467,7 +401,7 @@ def demo(config: Demo) -> None:
         for planner in ("cem", "random"):
             video = config.out / f"{task}.gif" if planner == "cem" else None
             plan(
-                PlanCommand(
+                Planning(
                     config.world,
                     planner,
                     instruction=patterns,
@@ -506,104 +440,11 @@ def bench(config: Bench) -> dict[str, Any]:
 
 
 def export(config: Export) -> None:
-    import torch
+    from .checkpoint import export_world
 
-    from .checkpoint import load_config, load_tensors, save_checkpoint
-
-    world, stage = load_config(config.source)
-    if stage != "world":
-        raise ValueError(f"{config.source} holds a {stage} only; there is nothing to dream with yet")
-    weights = {
-        name: tensor.half() if tensor.dtype == torch.float32 else tensor
-        for name, tensor in load_tensors(config.source / "model.safetensors").items()
-    }
-    extras = {name: (config.source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
-    save_checkpoint(config.target, world, weights, stage, extras)
+    export_world(config.source, config.target)
     size = (config.target / "model.safetensors").stat().st_size
     print(f"exported {config.target}: {size / 1e6:.2f} MB")
-
-
-# -- parts of `evaluate` -----------------------------------------------------------------------------------------
-
-
-def _same_judgements(world: WorldConfig, dataset: str, data: Episodes) -> None:
-    """A ValueError if the recording cannot be of this world."""
-    size = world.tokenizer.resolution
-    found = data.frames.shape[1:], data.actions.shape[1], data.instructions
-    if found != ((size, size, 3), world.action_size, world.instructions):
-        raise ValueError(
-            f"{dataset} has frames {found[0]}, actions of {found[1]} and {len(found[2])} instructions "
-            f"({found[2][0]!r}, ...); the world {world.name!r} has {(size, size, 3)}, {world.action_size} and "
-            f"{len(world.instructions)} ({world.instructions[0]!r}, ...): it was trained on something else"
-        )
-
-
-def _not_known(real: Segment) -> list[str]:
-    """What a recording alone leaves open."""
-    open_questions = [
-        "Where objects are: nothing finds the objects of this world in its pictures, so there are no position errors "
-        "and no share of objects kept.",
-        "Sentences: what a sentence should do is known of the Tabletop's twin alone.",
-        "What the recorded behaviour never did: the test split was played as the training split was.",
-    ]
-    if not real.successes.any():
-        open_questions.append(
-            "Whether success is recognised: none was recorded in these stretches, so its calibration shows false "
-            "alarms alone."
-        )
-    if not real.terminations.any():
-        open_questions.append(
-            "Whether the end of an episode is recognised: none ended in these stretches, so its calibration shows "
-            "false alarms alone."
-        )
-    if np.ptp(real.rewards) == 0:
-        open_questions.append("Whether rewards are right: they are all the same here, so nothing correlates.")
-    return open_questions
-
-
-def _print_evaluation(metrics: dict[str, Any], about: str, not_known: list[str]) -> None:
-    print(about)
-    print(f"tokenizer reconstruction        {metrics['reconstruction_psnr']:.2f} dB")
-    objects, steps = "objects_kept" in metrics, len(metrics["psnr"])
-    places = "  pusher  moved blocks  objects kept     errors in block widths, medians" if objects else ""
-    print(f"step   PSNR  (gain)    SSIM  reward r{places}")
-    for step in sorted({1, 2, 4, 8, 12, steps}):
-        if step <= steps:
-            i = step - 1
-            line = (
-                f"{step:4d}  {metrics['psnr'][i]:5.2f} ({metrics['psnr_gain'][i]:+5.2f})  {metrics['ssim'][i]:.3f}  "
-                f"{metrics['reward_correlation'][i]:8.3f}"
-            )
-            if objects:
-                line += (
-                    f"  {metrics['pusher_error_blocks'][i]:6.2f}  {metrics['moved_block_error_blocks'][i]:12.2f}  "
-                    f"{metrics['objects_kept'][i]:12.1%}"
-                )
-            print(line)
-    print(f"reward correlation, all steps   {metrics['reward_correlation_all_steps']:.3f}")
-    for name, value in metrics["uncertainty_rank_correlation"].items():
-        print(f"{name:20s} against error, rank correlation {value:.3f}")
-    stated = metrics["success_calibration"]
-    print(f"success, calibration error      {stated['expected_error']:.3f}, Brier {stated['brier']:.4f}", end=" ")
-    print(f"(of always stating the true rate {stated['brier_of_base_rate']:.4f})")
-    if "sentences" in metrics:
-        said = metrics["sentences"]
-        print(
-            f"sentences obeyed                {said['obeyed']} of {said['cases_where_it_really_moved']} "
-            f"({said['rate']:.0%}, 95% interval {said['interval'][0]:.0%} to {said['interval'][1]:.0%})"
-        )
-    for name in ("lpips", "fvd"):
-        value = metrics[name]
-        print(f"{name.upper():32s}", value if isinstance(value, str) else f"{np.mean(value):.3f}")
-    if isinstance(metrics["best_of"], dict):
-        best = metrics["best_of"]
-        figures = ", ".join(
-            f"{name.upper()} {best[name] if isinstance(best[name], str) else format(best[name], '.3f')}"
-            for name in ("psnr", "ssim", "lpips", "fvd")
-        )
-        print(f"best of {best['samples']} samples (FVD: all)  {figures}")
-    for sentence in not_known:
-        print(f"not known: {sentence}")
 
 
 def play(config: PlayCommand) -> None:
@@ -640,8 +481,8 @@ def play(config: PlayCommand) -> None:
 
 def _planner(config: Transfer, world, twin: gym.Env, samples: int, iterations: int):
     """CEM in the dream, as a maker of policies."""
-    budget = PlanCommand(config.world, horizon=config.horizon, samples=samples, iterations=iterations)
-    return lambda instruction, seed: _policy(budget, world, twin, instruction, seed)
+    budget = Planning(config.world, horizon=config.horizon, samples=samples, iterations=iterations)
+    return lambda instruction, seed: make_policy(budget, world, twin, instruction, seed)
 
 
 def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
@@ -663,74 +504,6 @@ def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
                 lambda instruction, seed, model=model, sees=made.sees: policy_of(model, world, sees)
             )
     return policies
-
-
-# -- parts of `plan` ---------------------------------------------------------------------------------------------
-
-
-def _policy(config: PlanCommand, world, env: gym.Env, instruction: str, seed: int):
-    """Observation -> action."""
-    from .planners import CEM, ICEM, MPC, MPPI, DreamReturns, RandomShooting, Search, TwinReturns
-
-    if config.planner in ("beam", "best-first"):
-        return _speaker(config, world, env, instruction)
-    space = env.action_space
-    assert isinstance(space, gym.spaces.Box)
-    if config.planner == "random":
-        random = np.random.default_rng(seed)
-        return lambda observation: random.uniform(space.low, space.high).astype(np.float32)
-    returns = DreamReturns(world, instruction) if config.on == "dream" else TwinReturns(env)
-    budget = {
-        "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations, "action_repeat": 3,
-        "seed": seed,
-    }  # fmt: skip
-    elites = max(2, config.samples // 6)
-    planner: Search
-    match config.planner:
-        case "cem":
-            planner = CEM(returns, space.low, space.high, elites=elites, **budget)
-        case "icem":
-            planner = ICEM(returns, space.low, space.high, elites=elites, **budget)
-        case "mppi":
-            planner = MPPI(returns, space.low, space.high, **budget)
-        case "shooting":
-            planner = RandomShooting(returns, space.low, space.high, **budget)
-    return MPC(returns, planner, config.replan_every)
-
-
-def _speaker(config: PlanCommand, world, env: gym.Env, instruction: str):
-    """Observation -> sentence."""
-    from .planners import BeamSearch, BestFirstSearch, DreamFutures, Phrases, Speaker, TwinFutures
-
-    said = [p for p in world.config.phrases if any(fnmatchcase(p, pattern) for pattern in config.say)]
-    if not said:
-        raise ValueError(f"no sentence of {world.config.name!r} matches {config.say}")
-    futures = DreamFutures(world, instruction) if config.on == "dream" else TwinFutures(env)
-    if config.planner == "beam":
-        return Speaker(BeamSearch(futures, Phrases(said), depth=config.depth, breadth=config.breadth))
-    return Speaker(BestFirstSearch(futures, Phrases(said), depth=config.depth, expansions=config.breadth))
-
-
-class _Timed:
-    """A policy, and the seconds of each of its decisions that took planning."""
-
-    def __init__(self, policy):
-        self.policy, self.seconds = policy, []
-
-    def __call__(self, observation: np.ndarray):
-        began, before = time.perf_counter(), getattr(self.policy, "plan", None)
-        action = self.policy(observation)
-        if getattr(self.policy, "plan", None) is not before:
-            self.seconds.append(time.perf_counter() - began)
-        return action
-
-
-def _matching(world: WorldConfig, patterns: tuple[str, ...]) -> list[str]:
-    """The world's instructions that match one of the patterns, of which there is at least one."""
-    wanted = [i for i in world.instructions if any(fnmatchcase(i, pattern) for pattern in patterns)]
-    if not wanted:
-        raise ValueError(f"no instruction of {world.name!r} matches {patterns}")
-    return wanted
 
 
 def _need_tabletop(twin: str) -> None:

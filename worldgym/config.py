@@ -1,6 +1,8 @@
 """Sizes of a world model, as frozen values that travel in its checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,10 @@ class WorldConfig:
     """Gymnasium id of the true environment; empty if there is none to compare with."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+
+    def matching(self, patterns: Sequence[str]) -> list[str]:
+        """The instructions that match one of the patterns, where * stands for anything; a ValueError if none does."""
+        wanted = [i for i in self.instructions if any(fnmatchcase(i, pattern) for pattern in patterns)]
+        if not wanted:
+            raise ValueError(f"no instruction of {self.name!r} matches {patterns}")
+        return wanted

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from .config import WorldConfig
 from .data import Episodes, Segment, segments_at
 from .metrics import (
     bootstrap,
@@ -60,6 +62,41 @@ class Dreamed:
     """float64 [b, t], nats."""
     asked: np.ndarray
     """int64 [b], the instruction that each was judged by."""
+
+
+def check_recording(world: WorldConfig, dataset: str, data: Episodes) -> None:
+    """A ValueError if the recording cannot be of this world."""
+    size = world.tokenizer.resolution
+    found = data.frames.shape[1:], data.actions.shape[1], data.instructions
+    if found != ((size, size, 3), world.action_size, world.instructions):
+        raise ValueError(
+            f"{dataset} has frames {found[0]}, actions of {found[1]} and {len(found[2])} instructions "
+            f"({found[2][0]!r}, ...); the world {world.name!r} has {(size, size, 3)}, {world.action_size} and "
+            f"{len(world.instructions)} ({world.instructions[0]!r}, ...): it was trained on something else"
+        )
+
+
+def open_questions(real: Segment) -> list[str]:
+    """What a recording alone cannot say of the dreams of it, a sentence each."""
+    questions = [
+        "Where objects are: nothing finds the objects of this world in its pictures, so there are no position errors "
+        "and no share of objects kept.",
+        "Sentences: what a sentence should do is known of the Tabletop's twin alone.",
+        "What the recorded behaviour never did: the test split was played as the training split was.",
+    ]
+    if not real.successes.any():
+        questions.append(
+            "Whether success is recognised: none was recorded in these stretches, so its calibration shows false "
+            "alarms alone."
+        )
+    if not real.terminations.any():
+        questions.append(
+            "Whether the end of an episode is recognised: none ended in these stretches, so its calibration shows "
+            "false alarms alone."
+        )
+    if np.ptp(real.rewards) == 0:
+        questions.append("Whether rewards are right: they are all the same here, so nothing correlates.")
+    return questions
 
 
 def held_out_segments(data: Episodes, count: int, steps: int, seed: int) -> Segment:
@@ -260,9 +297,7 @@ def evaluate_sentences(
     state, read = world.start(frames[:, None]), world.read(sentences)
     for _ in range(world.config.frames_per_action):
         state, _ = world.step(state, world.act(state, read))
-    rows = np.arange(len(frames))
-    before, after = locate(frames)[rows, objects], locate(world.render(state).cpu().numpy())[rows, objects]
-    dreamed = ((after - before) * directions).sum(-1)
+    dreamed = went_along(locate(frames), locate(world.render(state).cpu().numpy()), objects, directions)
     counted = true_moves > enough
     obeyed = int((dreamed[counted] > enough).sum())  # nan, a vanished block, compares as false
     return {
@@ -273,6 +308,15 @@ def evaluate_sentences(
         "interval": wilson(obeyed, int(counted.sum())),
         "distance_correlation": correlation(np.nan_to_num(dreamed[counted]), true_moves[counted]),
     }
+
+
+def went_along(
+    before: Float[np.ndarray, "b k 2"], after: Float[np.ndarray, "b k 2"], objects: Int[np.ndarray, " b"],
+    directions: Float[np.ndarray, "b 2"],
+) -> Float[np.ndarray, " b"]:  # fmt: skip
+    """How far the named object of each case went along its direction; nan where it is not seen."""
+    rows = np.arange(len(before))
+    return ((after - before)[rows, objects] * directions).sum(-1)
 
 
 @torch.no_grad()

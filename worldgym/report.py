@@ -114,6 +114,55 @@ def write_report(
     return path
 
 
+def as_text(metrics: dict[str, Any], about: str, not_known: list[str]) -> str:
+    """The figures for a terminal, lines of them; arguments as for `write_report`."""
+    objects, steps = "objects_kept" in metrics, len(metrics["psnr"])
+    places = "  pusher  moved blocks  objects kept     errors in block widths, medians" if objects else ""
+    lines = [
+        about,
+        f"tokenizer reconstruction        {metrics['reconstruction_psnr']:.2f} dB",
+        f"step   PSNR  (gain)    SSIM  reward r{places}",
+    ]
+    for step in sorted({1, 2, 4, 8, 12, steps}):
+        if step <= steps:
+            i = step - 1
+            line = (
+                f"{step:4d}  {metrics['psnr'][i]:5.2f} ({metrics['psnr_gain'][i]:+5.2f})  {metrics['ssim'][i]:.3f}  "
+                f"{metrics['reward_correlation'][i]:8.3f}"
+            )
+            if objects:
+                line += (
+                    f"  {metrics['pusher_error_blocks'][i]:6.2f}  {metrics['moved_block_error_blocks'][i]:12.2f}  "
+                    f"{metrics['objects_kept'][i]:12.1%}"
+                )
+            lines.append(line)
+    lines.append(f"reward correlation, all steps   {metrics['reward_correlation_all_steps']:.3f}")
+    for name, value in metrics["uncertainty_rank_correlation"].items():
+        lines.append(f"{name:20s} against error, rank correlation {value:.3f}")
+    stated = metrics["success_calibration"]
+    lines.append(
+        f"success, calibration error      {stated['expected_error']:.3f}, Brier {stated['brier']:.4f} "
+        f"(of always stating the true rate {stated['brier_of_base_rate']:.4f})"
+    )
+    if "sentences" in metrics:
+        said = metrics["sentences"]
+        lines.append(
+            f"sentences obeyed                {said['obeyed']} of {said['cases_where_it_really_moved']} "
+            f"({said['rate']:.0%}, 95% interval {said['interval'][0]:.0%} to {said['interval'][1]:.0%})"
+        )
+    for name in ("lpips", "fvd"):
+        value = metrics[name]
+        lines.append(f"{name.upper():32s} {value if isinstance(value, str) else format(np.mean(value), '.3f')}")
+    if isinstance(metrics["best_of"], dict):
+        best = metrics["best_of"]
+        figures = ", ".join(
+            f"{name.upper()} {best[name] if isinstance(best[name], str) else format(best[name], '.3f')}"
+            for name in ("psnr", "ssim", "lpips", "fvd")
+        )
+        lines.append(f"best of {best['samples']} samples (FVD: all)  {figures}")
+    return "\n".join([*lines, *(f"not known: {sentence}" for sentence in not_known)])
+
+
 def page(title: str, parts: Sequence[str]) -> str:
     """HTML of a page that needs nothing beside it, from the HTML of its parts."""
     return (

@@ -1,0 +1,157 @@
+"""What `worldgym plan` can be asked for: a planner by name, judged by what it achieves on the world's twin."""
+
+import time
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from worldgym.rollout import Act, Episode, play, worth
+from worldgym.world import WorldModel
+
+from .cem import CEM
+from .icem import ICEM
+from .mpc import MPC, DreamReturns, TwinReturns
+from .mppi import MPPI
+from .search import Search
+from .shooting import RandomShooting
+from .tree import BeamSearch, BestFirstSearch, DreamFutures, Phrases, Speaker, TwinFutures
+
+
+@dataclass(frozen=True)
+class Planning:
+    """Plan in the dream or on true physics; act in MuJoCo."""
+
+    world: Annotated[str, tyro.conf.Positional]
+    """A bundled world or a checkpoint folder."""
+    planner: Literal["cem", "icem", "mppi", "shooting", "beam", "best-first", "random"] = "cem"
+    """How to search for a plan; "beam" and "best-first" are tree searches over sentences; "random" has no plan and acts
+    uniformly at random: the floor."""
+    on: Literal["dream", "mujoco"] = "dream"
+    """Where action sequences are tried; "mujoco" is the planner's upper bound."""
+    instruction: tuple[str, ...] = ("reach *",)
+    """Instructions to draw episodes from; * stands for anything."""
+    episodes: int = 50
+    seed: int = 0
+    """Episode i begins from seed + i, whatever plans."""
+    horizon: int = 12
+    """Steps looked ahead."""
+    samples: int = 32
+    """Action sequences tried in each iteration."""
+    iterations: int = 2
+    replan_every: int = 4
+    """Actions taken of each plan."""
+    say: tuple[str, ...] = ("*",)
+    """Tree search: sentences that may be said; * stands for anything. One is said, then all is planned anew."""
+    depth: int = 2
+    """Tree search: sentences looked ahead."""
+    breadth: int = 4
+    """Tree search: futures extended, of each level by "beam", in all by "best-first"."""
+    device: str = "auto"
+    json: Path | None = None
+    """Write the figures here, with command, commit and hardware."""
+    video: Path | None = None
+    """Write what MuJoCo showed in the first episodes, as .gif or .mp4."""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether its actions are sentences."""
+        return self.planner in ("beam", "best-first")
+
+
+def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], list[Episode]]:
+    """Play on the world's twin.
+
+    Returns:
+        the metrics that `worldgym plan` writes, and the episodes.
+    """
+    wanted = world.config.matching(config.instruction)
+    env = gym.make(world.config.twin, action_mode="text" if config.speaks else "vector")
+    random = np.random.default_rng(config.seed)
+    asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]
+    played: list[Episode] = []
+    seconds: list[float] = []
+    with tqdm(asked, desc=f"{config.planner} on {config.on}", unit="episode") as progress:
+        for index, instruction in enumerate(progress):
+            policy = Timed(make_policy(config, world, env, instruction, config.seed + index))
+            played.append(play(env, policy, config.seed + index, {"instruction": instruction}))
+            seconds += policy.seconds
+            progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
+    env.close()
+    budget = ("say", "depth", "breadth") if config.speaks else ("horizon", "samples", "iterations", "replan_every")
+    return {
+        "planner": config.planner,
+        "on": config.on if config.planner != "random" else "nothing",
+        "instructions": wanted,
+        "episodes": config.episodes,
+        **worth(played),
+        "seconds_per_decision": float(np.mean(seconds)) if config.planner != "random" else None,
+        "budget": {name: getattr(config, name) for name in budget},
+        "by_episode": [
+            {"instruction": instruction, "success": episode.success, "return": episode.total}
+            for instruction, episode in zip(asked, played, strict=True)
+        ],
+    }, played
+
+
+class Timed:
+    """A policy, and the seconds of each of its decisions that took planning."""
+
+    def __init__(self, policy: Act):
+        self.policy = policy
+        self.seconds: list[float] = []
+
+    def __call__(self, observation: np.ndarray) -> Any:
+        began, before = time.perf_counter(), getattr(self.policy, "plan", None)
+        action = self.policy(observation)
+        if getattr(self.policy, "plan", None) is not before:
+            self.seconds.append(time.perf_counter() - began)
+        return action
+
+
+def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: str, seed: int) -> Act:
+    """A policy for one episode on `env`, the world's twin.
+
+    Raises:
+        ValueError: no sentence of the world matches `config.say`.
+    """
+    if config.speaks:
+        return make_speaker(config, world, env, instruction)
+    space = env.action_space
+    assert isinstance(space, gym.spaces.Box)
+    if config.planner == "random":
+        random = np.random.default_rng(seed)
+        return lambda observation: random.uniform(space.low, space.high).astype(np.float32)
+    returns = DreamReturns(world, instruction) if config.on == "dream" else TwinReturns(env)
+    budget = {
+        "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations, "action_repeat": 3,
+        "seed": seed,
+    }  # fmt: skip
+    elites = max(2, config.samples // 6)
+    planner: Search
+    match config.planner:
+        case "cem":
+            planner = CEM(returns, space.low, space.high, elites=elites, **budget)
+        case "icem":
+            planner = ICEM(returns, space.low, space.high, elites=elites, **budget)
+        case "mppi":
+            planner = MPPI(returns, space.low, space.high, **budget)
+        case "shooting":
+            planner = RandomShooting(returns, space.low, space.high, **budget)
+    return MPC(returns, planner, config.replan_every)
+
+
+def make_speaker(config: Planning, world: WorldModel, env: gym.Env, instruction: str) -> Speaker:
+    """The policy of a tree search, whose actions are sentences."""
+    said = [p for p in world.config.phrases if any(fnmatchcase(p, pattern) for pattern in config.say)]
+    if not said:
+        raise ValueError(f"no sentence of {world.config.name!r} matches {config.say}")
+    futures = DreamFutures(world, instruction) if config.on == "dream" else TwinFutures(env)
+    if config.planner == "beam":
+        return Speaker(BeamSearch(futures, Phrases(said), depth=config.depth, breadth=config.breadth))
+    return Speaker(BestFirstSearch(futures, Phrases(said), depth=config.depth, expansions=config.breadth))
