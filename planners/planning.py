@@ -44,8 +44,12 @@ class Planning:
     samples: int = 32
     """Action sequences tried in each iteration."""
     iterations: int = 2
+    hold: int = 3
+    """Steps for which each action of a plan is held; a divisor of the horizon."""
     replan_every: int = 4
     """Actions taken of each plan."""
+    memory: int = 1
+    """Frames seen that each decision in the dream is grounded on; several tell how fast things move."""
     say: tuple[str, ...] = ("*",)
     """Tree search: sentences that may be said; * stands for anything. One is said, then all is planned anew."""
     depth: int = 2
@@ -69,9 +73,14 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
 
     Returns:
         the metrics that `worldgym plan` writes, and the episodes.
+
+    Raises:
+        ValueError: the world has no twin to act on, no such instruction, or no sentences to say.
     """
+    if config.speaks and not world.config.phrases:
+        raise ValueError(f"{world.config.name!r} was trained on no sentences; --planner {config.planner} needs some")
     wanted = world.config.matching(config.instruction)
-    env = gym.make(world.config.twin, action_mode="text" if config.speaks else "vector")
+    env = _twin(config, world)
     random = np.random.default_rng(config.seed)
     asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]
     played: list[Episode] = []
@@ -83,7 +92,8 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
             seconds += policy.seconds
             progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
     env.close()
-    budget = ("say", "depth", "breadth") if config.speaks else ("horizon", "samples", "iterations", "replan_every")
+    plans = ("horizon", "samples", "iterations", "hold", "replan_every", "memory")
+    budget = ("say", "depth", "breadth") if config.speaks else plans
     return {
         "planner": config.planner,
         "on": config.on if config.planner != "random" else "nothing",
@@ -97,6 +107,18 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
             for instruction, episode in zip(asked, played, strict=True)
         ],
     }, played
+
+
+def _twin(config: Planning, world: WorldModel) -> gym.Env:
+    """Where plans are carried out: it shows what the dream shows."""
+    twin, size = world.config.twin, world.config.tokenizer.resolution
+    env = gym.make(twin, **({"action_mode": "text"} if config.speaks else {})) if twin else None
+    if env is None or env.observation_space.shape != (size, size, 3) or not hasattr(env.unwrapped, "evaluate"):
+        raise ValueError(
+            f"the twin of {world.config.name!r} is {twin!r}; plans are carried out on twins that show pictures of "
+            f"{size} x {size} and can evaluate(), such as worldgym/TabletopMuJoCo-v0"
+        )
+    return env
 
 
 class Timed:
@@ -129,8 +151,8 @@ def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: 
         return lambda observation: random.uniform(space.low, space.high).astype(np.float32)
     returns = DreamReturns(world, instruction) if config.on == "dream" else TwinReturns(env)
     budget = {
-        "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations, "action_repeat": 3,
-        "seed": seed,
+        "horizon": config.horizon, "samples": config.samples, "iterations": config.iterations,
+        "action_repeat": config.hold, "seed": seed,
     }  # fmt: skip
     elites = max(2, config.samples // 6)
     planner: Search
@@ -143,7 +165,7 @@ def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: 
             planner = MPPI(returns, space.low, space.high, **budget)
         case "shooting":
             planner = RandomShooting(returns, space.low, space.high, **budget)
-    return MPC(returns, planner, config.replan_every)
+    return MPC(returns, planner, config.replan_every, config.memory)
 
 
 def make_speaker(config: Planning, world: WorldModel, env: gym.Env, instruction: str) -> Speaker:
