@@ -8,7 +8,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMonitor
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
 from worldgym.env import DreamEnv
 from worldgym.sb3 import DreamVecEnv
@@ -148,6 +148,24 @@ def test_stacked_frames_end_with_the_episode(dreams):
         assert np.array_equal(stacked_infos[index]["terminal_observation"], seen)
         assert np.array_equal(begun[index], np.concatenate([np.zeros((64, 64, 6), np.uint8), end[index]], -1))
     PPO("CnnPolicy", envs, seed=0, policy_kwargs=dict(SMALL), **ON_POLICY).learn(12)
+
+
+def test_observations_and_rewards_are_normalised(dreams):
+    """The last observation of an episode by the same statistics as those before it; the dream itself is left alone."""
+    plain, envs = dreams(obs_type="latent"), VecNormalize(dreams(obs_type="latent"))
+    for one in (plain, envs):
+        one.seed(0)
+        one.reset()
+    for _ in range(2):
+        (after, earned, _, infos), (normal, reward, _, normal_infos) = plain.step(STILL), envs.step(STILL)
+    assert np.allclose(envs.get_original_obs(), after, atol=1e-4)
+    assert np.allclose(envs.get_original_reward(), earned, atol=1e-4)
+    assert np.allclose(normal, envs.normalize_obs(after), atol=1e-3)
+    assert np.allclose(reward, envs.normalize_reward(earned), atol=1e-3) and not np.allclose(reward, earned, atol=0.1)
+    for info, normal_info in zip(infos, normal_infos, strict=True):
+        last = envs.normalize_obs(info["terminal_observation"])
+        assert np.allclose(normal_info["terminal_observation"], last, atol=1e-3)
+    PPO("MlpPolicy", envs, seed=0, policy_kwargs=dict(SMALL), **ON_POLICY).learn(12)
 
 
 def test_evaluation_takes_its_statistics(dreams):
