@@ -1,5 +1,6 @@
 """Held-out material for judging a dream of the Tabletop: episodes and sentences that no recording contains."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,17 @@ from .tabletop_tasks import BLOCK_HALF, DIRECTIONS
 HELD_OUT = 1_000_000_007
 """Added to every seed, so that no held-out episode shares its seed with a recorded one."""
 BLOCK_WIDTH = 2 * BLOCK_HALF
+ENOUGH = 0.1
+"""A pushed block that went less far than this was not moved."""
+
+
+class Push(NamedTuple):
+    """A directional push."""
+
+    sentence: str
+    block: int
+    """Its row in positions."""
+    direction: tuple[float, float]
 
 
 class SentenceCases(NamedTuple):
@@ -43,31 +55,43 @@ def held_out_episodes(count: int, steps: int, seed: int) -> tuple[Segment, np.nd
     return segment, parts["positions"]
 
 
+def pushes(colors: tuple[str, ...]) -> list[Push]:
+    """ "push the red block left" and its kin."""
+    return [
+        Push(f"push the {color} block {name}", row, direction)
+        for row, color in enumerate(colors, 1)
+        for name, direction in DIRECTIONS.items()
+    ]
+
+
+def case_env() -> TabletopEnv:
+    """The table that cases are made on; its own task ends no sentence that is carried out by `carry_out`."""
+    return TabletopEnv(action_mode="text", instruction="reach the centre")
+
+
+def case_seed(seed: int, index: int) -> int:
+    """The reset seed of a case."""
+    return HELD_OUT + seed + index
+
+
 def sentence_cases(repeats: int, seed: int) -> SentenceCases:
-    """`repeats` random starts for "push the red block left" and its seven kin."""
-    env = TabletopEnv(action_mode="text", instruction="reach the centre")
-    names = [(color, direction) for color in env.colors for direction in DIRECTIONS] * repeats
-    frames, sentences, moves = [], [], []
-    for index, (color, direction) in enumerate(names):
-        frame, before = env.reset(seed=HELD_OUT % 2**31 + seed + index)
-        sentences.append(f"push the {color} block {direction}")
-        # The task's own success would cut the sentence short: let it run to its end.
-        after = _run_sentence(env, sentences[-1])
-        shift = (after - before["positions"])[1 + env.colors.index(color)]
+    """`repeats` random starts for each of the eight directional pushes."""
+    env, frames, moves = case_env(), [], []
+    said = pushes(env.colors) * repeats
+    for index, push in enumerate(said):
+        frame, before = env.reset(seed=case_seed(seed, index))
+        for _ in carry_out(env, push.sentence):
+            pass
         frames.append(frame)
-        moves.append(shift @ np.asarray(DIRECTIONS[direction]))
+        moves.append((env.positions - before["positions"])[push.block] @ np.asarray(push.direction))
     env.close()
-    return SentenceCases(
-        np.stack(frames),
-        sentences,
-        np.array([1 + env.colors.index(color) for color, _ in names]),
-        np.array([DIRECTIONS[direction] for _, direction in names]),
-        np.array(moves),
-    )
+    sentences, blocks, directions = zip(*said, strict=True)
+    return SentenceCases(np.stack(frames), list(sentences), np.array(blocks), np.array(directions), np.array(moves))
 
 
-def _run_sentence(env: TabletopEnv, sentence: str) -> np.ndarray:
+def carry_out(env: TabletopEnv, sentence: str) -> Iterator[None]:
+    """A sentence by the scripted controller, to its end; the env's own task would cut it short when it succeeds."""
     task = phrases(env.colors)[sentence]
     for _ in range(FRAMES_PER_TEXT):
         env.advance(skill_action(task, env.positions, env.colors))
-    return env.positions
+        yield
