@@ -1,9 +1,12 @@
 """The core contract: what a world model promises about its states."""
 
 import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
 
+from worldgym.pixels import to_float
 from worldgym.world import WorldState
 
 
@@ -202,3 +205,22 @@ def _fused(world, context, frame):
 
 def _embed(world, action):
     return world.dynamics.from_vector(torch.as_tensor(action))
+
+
+@pytest.mark.parametrize("past", [1, 3])
+def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions, past):
+    """As `start` and `step` dream it, in bfloat16. With all of the guess kept, no token can flip by rounding."""
+    world.dynamics.scale_head.residual = 1.0
+    world.config = replace(world.config, dynamics=replace(world.config.dynamics, residual=1.0))
+    seen, done = frames[:, :past], actions[:, : past - 1]
+    state = world.start(seen, done)
+    images = [to_float(torch.from_numpy(frames[:, when])) for when in range(past)]
+    context = world.tokenizer.encode_context(images[0])
+    latents = torch.stack([world.latent(image, context) for image in images], 1)
+    maps = torch.stack([world.tokenizer.fuse(latents[:, when], context) for when in range(past)], 1)
+    whole = torch.from_numpy(actions[:, :4])
+    dreamed, _ = world.dynamics.imagine(world.tokenizer, context, latents[:, -1], maps, whole)
+    assert dreamed.shape[1] == 5 - past
+    for when in range(5 - past):
+        state, _ = world.step(state, actions[:, past - 1 + when])
+        torch.testing.assert_close(dreamed[:, when].float(), state.latent, atol=0.05, rtol=0.05)

@@ -87,15 +87,16 @@ class Dynamics(nn.Module):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float, self_fed: int = 0) -> DynamicsLoss:
+    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float, self_fed: int = 0, seen: int = 1) -> DynamicsLoss:
         """Teacher-forced over whole segments, or fed with its own dreams of them.
 
         Args:
             slips: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
                 mistakes: finer scales learn to make up for coarser ones, and the next step for the last.
-            self_fed: how many of the segments have all frames but the first replaced, as inputs, by what the
+            self_fed: how many of the segments have all frames but the first `seen` replaced, as inputs, by what the
                 model itself dreams there; what it should say next stays the truth (as Self Forcing,
                 arXiv 2506.08009, and before it DAgger).
+            seen: where one frame does not tell how fast things move, a dream of one cannot follow the truth.
         """
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
@@ -103,14 +104,15 @@ class Dynamics(nn.Module):
             contexts = context.repeat_interleave(steps + 1, 0)
             target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
             quantized = tokenizer.quantizer.quantize(target, slips)
-            seen = torch.lerp(quantized.totals[-1], target, self.config.residual)
-            latent = seen.unflatten(0, (size, steps + 1))
-            fused = tokenizer.fuse(seen, contexts).unflatten(0, (size, steps + 1))
+            kept = torch.lerp(quantized.totals[-1], target, self.config.residual)
+            latent = kept.unflatten(0, (size, steps + 1))
+            fused = tokenizer.fuse(kept, contexts).unflatten(0, (size, steps + 1))
             if self_fed:
                 latent, fused = latent.clone(), fused.float()
-                latent[:self_fed, 1:], fused[:self_fed, 1:] = self.imagine(
-                    tokenizer, context[:self_fed], latent[:self_fed, 0], fused[:self_fed, 0], batch.actions[:self_fed]
-                )
+                latent[:self_fed, seen:], fused[:self_fed, seen:] = self.imagine(
+                    tokenizer, context[:self_fed], latent[:self_fed, seen - 1], fused[:self_fed, :seen],
+                    batch.actions[:self_fed],
+                )  # fmt: skip
         before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
         frame = torch.arange(len(target), device=target.device).view(size, steps + 1)
         after = frame[:, 1:].flatten()
@@ -176,18 +178,25 @@ class Dynamics(nn.Module):
         tokenizer: Tokenizer,
         context: Float[Tensor, "b f g g"],
         latent: Float[Tensor, "b z g g"],
-        fused: Float[Tensor, "b f g g"],
+        seen: Float[Tensor, "b s f g g"],
         actions: Float[Tensor, "b t a"],
-    ) -> tuple[Float[Tensor, "b t z g g"], Float[Tensor, "b t f g g"]]:
-        """The likeliest dream of a segment from its first frame: latents and fused maps of the t frames after it."""
+    ) -> tuple[Float[Tensor, "b u z g g"], Float[Tensor, "b u f g g"]]:
+        """The likeliest dream of a segment after its first s frames: latents and fused maps of the u = t + 1 - s others.
+
+        Args:
+            latent: of the last frame seen.
+            seen: fused maps of all of them.
+            actions: of the whole segment.
+        """
         size, count = actions.shape[:2]
+        past, fused = seen.shape[1] - 1, seen[:, -1]
         latents, maps = [], []
         # Weights that autocast has cast here, without gradients, must not be met again in the loss.
         with torch.autocast(context.device.type, cache_enabled=False):
             action = self.from_vector(actions)
             cache = KVCache.empty(self.config, size, self.layout.slots(count), context)
-            self.prefill(cache, context, fused[:, None][:, :0], action[:, :0])
-            for when in range(count):
+            self.prefill(cache, context, seen[:, :past], action[:, :past])
+            for when in range(past, count):
                 aligned = self.predict(cache, torch.full((size,), when, device=context.device), fused, action[:, when])
                 latent = self.scale_head.draw(
                     aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0, measure=False

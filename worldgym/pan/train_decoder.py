@@ -97,7 +97,7 @@ def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
     context = tokenizer.encode_context(images)
     latent = world.latent(images, context)
     with torch.autocast(images.device.type, torch.bfloat16):
-        maps = world.dynamics.imagine(tokenizer, context, latent, tokenizer.fuse(latent, context), actions)[1]
+        maps = world.dynamics.imagine(tokenizer, context, latent, tokenizer.fuse(latent, context)[:, None], actions)[1]
     return maps.float()
 
 

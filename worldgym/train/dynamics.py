@@ -60,6 +60,9 @@ class DynamicsTraining:
     """Share of the segments that the model reads as it dreams them itself, in the last `self_fed_steps`."""
     self_fed_steps: float = 0.4
     """Share of the training, at its end, that is so: before, its own dreams teach it little."""
+    seen: int = 1
+    """True frames that such segments, and the dreams of the evaluation, begin with; more than one where a frame does not
+    tell how fast things move."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
@@ -74,6 +77,8 @@ class DynamicsTraining:
 
 def train_dynamics(config: DynamicsTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
+    if not 0 < config.seen <= config.dynamics.window:
+        raise ValueError(f"seen is {config.seen}; it must be from 1 to the window, {config.dynamics.window}")
     if config.batch % config.processes:
         raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
     # Mistakes show here, in one process, before several begin.
@@ -106,7 +111,7 @@ def _train(rank: int, config: DynamicsTraining) -> None:
         torch.manual_seed(hash((config.seed, step, rank)))
         own = round(share * config.self_fed) if step >= config.steps * (1 - config.self_fed_steps) else 0
         with torch.autocast(device.type, torch.bfloat16):
-            loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own)
+            loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own, config.seen)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         average_gradients(model.parameters())
@@ -160,9 +165,9 @@ class Log:
         )
 
     def evaluate(self, step: int) -> None:
-        gain = _evaluate(self.world, self.segment, self.writer, step)
+        gain = _evaluate(self.world, self.segment, self.config.seen, self.writer, step)
         tqdm.write(
-            f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the context, last step {gain[-1]:+.2f}"
+            f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the last frame seen, last step {gain[-1]:+.2f}"
         )
 
     def close(self) -> None:
@@ -246,19 +251,19 @@ def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.
 
 
 @torch.no_grad()
-def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: int) -> np.ndarray:
-    """Open-loop dreams of held-out segments; returns dB over repeating the context, for each step."""
+def _evaluate(world: WorldModel, segment: Segment, seen: int, writer: SummaryWriter, step: int) -> np.ndarray:
+    """Open-loop dreams of held-out segments; returns dB over repeating the last frame seen, for each step."""
     world.eval()
-    state = world.start(segment.frames[:, :1])
+    state = world.start(segment.frames[:, :seen], segment.actions[:, : seen - 1])
     dreamed = []
-    for when in range(segment.actions.shape[1]):
+    for when in range(seen - 1, segment.actions.shape[1]):
         state, _ = world.step(state, segment.actions[:, when])
         dreamed.append(world.render(state).cpu().numpy())
     world.dynamics.train()
-    frames, real = np.stack(dreamed, 1), segment.frames[:, 1:]
+    frames, real = np.stack(dreamed, 1), segment.frames[:, seen:]
     quality, repeat = (
         psnr(frames, real).mean(0),
-        psnr(np.broadcast_to(segment.frames[:, :1], real.shape), real).mean(0),
+        psnr(np.broadcast_to(segment.frames[:, seen - 1 : seen], real.shape), real).mean(0),
     )
     for when in (0, 3, 7, 15):
         if when < len(quality):
