@@ -1,8 +1,8 @@
 """The core contract: what a world model promises about its states."""
 
-import numpy as np
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 

@@ -181,7 +181,7 @@ class Dynamics(nn.Module):
         seen: Float[Tensor, "b s f g g"],
         actions: Float[Tensor, "b t a"],
     ) -> tuple[Float[Tensor, "b u z g g"], Float[Tensor, "b u f g g"]]:
-        """The likeliest dream of a segment after its first s frames: latents and fused maps of the u = t + 1 - s others.
+        """The likeliest dream of a segment after its first s frames: latents and fused maps of the u = t + 1 - s next.
 
         Args:
             latent: of the last frame seen.

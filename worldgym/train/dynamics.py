@@ -61,8 +61,8 @@ class DynamicsTraining:
     self_fed_steps: float = 0.4
     """Share of the training, at its end, that is so: before, its own dreams teach it little."""
     seen: int = 1
-    """True frames that such segments, and the dreams of the evaluation, begin with; more than one where a frame does not
-    tell how fast things move."""
+    """True frames that such segments, and the dreams of the evaluation, begin with; more than one where a frame does
+    not tell how fast things move."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
@@ -167,7 +167,8 @@ class Log:
     def evaluate(self, step: int) -> None:
         gain = _evaluate(self.world, self.segment, self.config.seen, self.writer, step)
         tqdm.write(
-            f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the last frame seen, last step {gain[-1]:+.2f}"
+            f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the last frame seen, "
+            f"last step {gain[-1]:+.2f}"
         )
 
     def close(self) -> None:
