@@ -39,6 +39,8 @@ class Evaluate:
 
     world: World
     """A bundled world or a checkpoint folder."""
+    suite: Literal["steps", "pan"] = "steps"
+    """"pan" is PAN's own evaluation (arXiv 2511.09057), of sentences on the Tabletop, judged by MuJoCo."""
     episodes: int = 256
     """Held-out episodes: of a Tabletop made on the spot by the twin, of other worlds from the --dataset."""
     dataset: str | None = None
@@ -55,11 +57,25 @@ class Evaluate:
     """A TorchScript file to measure LPIPS with, see worldgym/perceptual.py; without it LPIPS is not measured."""
     fvd: Path | None = None
     """The field's i3d_torchscript.pt to measure FVD with; without it FVD is not measured."""
+    plan_episodes: int = 0
+    """--suite pan: episodes of each of four tasks for planning with and without the dream. A decision takes the dream
+    many seconds, so 0 leaves this out."""
     seed: int = 0
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
     report: Path | None = None
-    """Folder for index.html and its pictures; runs/evaluate/WORLD by default."""
+    """Folder for index.html and its pictures; runs/evaluate/WORLD by default, with _pan for --suite pan."""
+
+    def __post_init__(self):
+        suites = {"steps": ("dataset", "steps", "sentences", "samples", "lpips", "fvd"), "pan": ("plan_episodes",)}
+        for suite, names in suites.items():
+            for name in names:
+                if suite != self.suite and getattr(self, name) != getattr(Evaluate, name):
+                    raise ValueError(f"--{name.replace('_', '-')} is known to --suite {suite} alone")
+        if self.episodes < 4 or self.steps < 1 or self.sentences < 1 or self.samples < 1 or self.plan_episodes < 0:
+            raise ValueError(
+                "evaluating takes at least 4 --episodes, 1 of --steps, 1 of --sentences and 1 of --samples"
+            )
 
 
 @dataclass(frozen=True)
@@ -205,6 +221,8 @@ def _run() -> None:
 
 
 def evaluate(config: Evaluate) -> dict[str, Any]:
+    if config.suite == "pan":
+        return _evaluate_pan(config)
     from .evaluate import (
         check_recording,
         dream,
@@ -221,8 +239,6 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     from .world import WorldModel
 
     commit = current_commit()
-    if config.episodes < 4 or config.steps < 1 or config.sentences < 1 or config.samples < 1:
-        raise ValueError("evaluating takes at least 4 --episodes, 1 of --steps, 1 of --sentences and 1 of --samples")
     world = WorldModel.load(config.world)
     not_known = []
     if config.dataset is None:
@@ -232,7 +248,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
                 "recording that it was trained on with --dataset, and its test split is dreamed"
             )
         from .envs_real.tabletop import locate
-        from .envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes, sentence_cases
+        from .envs_real.tabletop_cases import BLOCK_WIDTH, ENOUGH, held_out_episodes, sentence_cases
 
         real, positions = held_out_episodes(config.episodes, config.steps, config.seed)
         about = f"{len(real.frames)} held-out episodes of MuJoCo, dreamed open loop from one real frame each."
@@ -251,7 +267,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         metrics |= evaluate_objects(dreamed.frames, positions, locate, BLOCK_WIDTH)
         cases = sentence_cases(config.sentences, config.seed)
         metrics["sentences"] = evaluate_sentences(
-            world, cases.frames, cases.sentences, cases.objects, cases.directions, cases.moves, locate, enough=0.1
+            world, cases.frames, cases.sentences, cases.objects, cases.directions, cases.moves, locate, ENOUGH
         )
     metrics |= evaluate_perception(world, real, dreamed, config.lpips, config.fvd, config.samples, config.seed)
     metrics["not_known"] = not_known
@@ -263,6 +279,36 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         report, f"How true is {world.config.name}?", about, metrics, comparison.read_bytes(), not_known, commit
     )
     print(as_text(metrics, about, not_known))
+    print(f"report: {page}")
+    if config.json:
+        write_results(config.json, config.seed, metrics, commit)
+    return metrics
+
+
+def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
+    from .envs_real.tabletop import TabletopEnv
+    from .envs_real.tabletop_reasoning import evaluate_planning
+    from .envs_real.tabletop_rounds import judges, sentence_rounds
+    from .pan_report import as_text, write_report
+    from .pan_suite import evaluate_rows, play
+    from .planners.reasoning import elementary, ways
+    from .results import current_commit, write_results
+    from .world import WorldModel
+
+    commit = current_commit()
+    world = WorldModel.load(config.world)
+    _need_tabletop(world.config.twin)
+    rounds, judge = sentence_rounds(config.episodes, config.seed), judges()
+    rows = play(world, rounds, judge)
+    metrics = evaluate_rows(rows, rounds, judge) | {"planning": "left out: --plan-episodes is 0"}
+    if config.plan_episodes:
+        twin = TabletopEnv(action_mode="text")
+        known = ways(world, twin, elementary(world))
+        metrics["planning"] = evaluate_planning(twin, known, config.plan_episodes, config.seed)
+        twin.close()
+    folder = config.report or Path("runs/evaluate") / f"{world.config.name}_pan"
+    page = write_report(folder, world.config.name, metrics, rows, commit)
+    print(as_text(metrics))
     print(f"report: {page}")
     if config.json:
         write_results(config.json, config.seed, metrics, commit)
