@@ -4,6 +4,10 @@ import contextlib
 import io
 import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +183,46 @@ def test_processes_average_what_they_learned(tmp_path, dataset, trained):
     assert_same(together.out, again.out)
     one, two = (load_file(config.out / "model.safetensors") for config in (alone, together))
     assert any(not torch.equal(one[name], two[name]) for name in one)  # other segments
+
+
+RUN = """
+import os, pathlib, sys, time
+from worldgym.train.together import run_together
+
+def work(rank):
+    pathlib.Path(f"{rank}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    run_together(work, 2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_workers_end_with_their_run(tmp_path):
+    """Else they would write into the folder of the run that resumes a killed one."""
+    (tmp_path / "run.py").write_text(RUN)
+    run = subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path)
+    places = [tmp_path / f"{rank}.pid" for rank in range(2)]
+    assert soon(lambda: all(place.exists() and place.read_text() for place in places))
+    run.kill()
+    run.wait()
+    assert soon(lambda: not any(alive(int(place.read_text())) for place in places))
+
+
+def soon(happens: Callable[[], bool]) -> bool:
+    """Whether it happens within a minute."""
+    end = time.monotonic() + 60
+    while not happens() and time.monotonic() < end:
+        time.sleep(0.1)
+    return happens()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path, dataset, trained):

@@ -6,7 +6,10 @@ take 0.8 s in two processes of one thread, 1.1 s in one process of two.
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -26,12 +29,21 @@ def run_together(function: Callable, processes: int, *args) -> None:
 
 
 def _one(rank: int, processes: int, meeting: Path, function: Callable, args: tuple) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
     try:
         function(rank, *args)
     finally:
         distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Else a killed run's workers would train on, and write into the folder of the run that resumes it."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
