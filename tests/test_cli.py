@@ -17,7 +17,7 @@ def run(monkeypatch, *arguments):
     ("arguments", "says"),
     [
         (["evaluate", "atlantis"], "unknown world 'atlantis'"),
-        (["plan", "tabletop", "--instruction", "fly *"], "no instruction"),
+        (["plan", "tabletop", "--instruction", "fly *"], "matches 'fly *'; it has 33"),
         (["export", "nowhere", "somewhere"], "no checkpoint"),
         (["train", "dynamics", "--tokenizer", "nowhere"], "no checkpoint"),
         (["evaluate", "tabletop", "--episodes", "0"], "episodes"),

@@ -51,8 +51,6 @@ def test_its_code_runs(page, tmp_path, monkeypatch, checkpoint):
     for stands, runs in SMALL.get(name(page), {}).items():
         assert stands in code, f"{stands!r} is no longer on the page"
         code = code.replace(stands, runs)
-    if name(page) == "adding.md":  # goes on from the quickstart
-        code = f"import gymnasium as gym\nimport worldgym\n{code}"
     compiled = compile(code, name(page), "exec")
     if name(page) not in ELSEWHERE:
         exec(compiled, {})

@@ -236,10 +236,12 @@ def test_segments_come_from_the_given_episodes(uneven):
     assert set(segment.actions[:, 0, 0]) == {2, 3}
 
 
-@pytest.mark.parametrize("episodes", [[1, 3], []], ids=["short ones", "none"])
-def test_segments_that_do_not_exist_are_refused(uneven, episodes):
+@pytest.mark.parametrize(
+    ("episodes", "says"), [([1, 3], "none of these 2 episodes has 5 steps.*--window"), ([], "no episodes")]
+)
+def test_segments_that_do_not_exist_are_refused(uneven, episodes, says):
     """None at all is what a recording of fewer than 20 episodes leaves to test on."""
-    with pytest.raises(ValueError, match="episode"):
+    with pytest.raises(ValueError, match=says):
         sample_segments(uneven, np.array(episodes, int), 4, 5, np.random.default_rng(0))
 
 

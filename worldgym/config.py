@@ -104,5 +104,9 @@ class WorldConfig:
         """The instructions that match one of the patterns, where * stands for anything; a ValueError if none does."""
         wanted = [i for i in self.instructions if any(fnmatchcase(i, pattern) for pattern in patterns)]
         if not wanted:
-            raise ValueError(f"no instruction of {self.name!r} matches {patterns}")
+            some = "; ".join(self.instructions[:: max(1, len(self.instructions) // 5)])
+            raise ValueError(
+                f"no instruction of {self.name!r} matches {' or '.join(map(repr, patterns))}; it has "
+                f"{len(self.instructions)}, for instance: {some}"
+            )
         return wanted

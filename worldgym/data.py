@@ -82,7 +82,10 @@ def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int
     if len(lengths) == 0:
         raise ValueError("no episodes to sample from; the validation and test splits need 20 recorded episodes")
     if len(episodes) == 0:
-        raise ValueError(f"no episode has {steps} steps; the longest has {lengths.max() - 1}")
+        raise ValueError(
+            f"none of these {len(lengths)} episodes has {steps} steps, the longest has {lengths.max() - 1}: ask for "
+            "fewer (--window in training) or record longer ones"
+        )
     chosen = rng.choice(episodes, batch)
     room = data.starts[chosen + 1] - data.starts[chosen] - steps
     return segments_at(data, data.starts[chosen] + rng.integers(room), steps)
