@@ -78,7 +78,9 @@ class ReacherEnv(reacher_v5.ReacherEnv):
         return self._frame(), self._info(self._near(), 0)
 
     def step(self, action):
-        reward, success = self.advance(read_action(action, self.action_space, []))
+        action = read_action(action, self.action_space, [])
+        assert isinstance(action, np.ndarray)  # there are no sentences in this space
+        reward, success = self.advance(action)
         return self._frame(), reward, False, False, self._info(success, 1)
 
     def render(self) -> np.ndarray:
@@ -111,7 +113,8 @@ class ReacherEnv(reacher_v5.ReacherEnv):
 
     def fork(self) -> "ReacherEnv":
         """An independent arm that goes on from here, as this one would have."""
-        other = ReacherEnv(self.instruction, self.resolution, self.render_mode)
+        other = ReacherEnv(self.instruction, self.resolution)
+        other.render_mode = self.render_mode
         other.restore(self.snapshot())
         return other
 

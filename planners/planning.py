@@ -112,8 +112,10 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
 def _twin(config: Planning, world: WorldModel) -> gym.Env:
     """Where plans are carried out: it shows what the dream shows."""
     twin, size = world.config.twin, world.config.tokenizer.resolution
-    env = gym.make(twin, **({"action_mode": "text"} if config.speaks else {})) if twin else None
-    if env is None or env.observation_space.shape != (size, size, 3) or not hasattr(env.unwrapped, "evaluate"):
+    if not twin:
+        raise ValueError(f"the world {world.config.name!r} names no twin, and plans are carried out on one")
+    env = gym.make(twin, action_mode="text") if config.speaks else gym.make(twin)
+    if env.observation_space.shape != (size, size, 3) or not hasattr(env.unwrapped, "evaluate"):
         raise ValueError(
             f"the twin of {world.config.name!r} is {twin!r}; plans are carried out on twins that show pictures of "
             f"{size} x {size} and can evaluate(), such as worldgym/TabletopMuJoCo-v0"
