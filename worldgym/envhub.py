@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 
 from .checkpoint import load_config
 from .hub import pull
+from .vector import DreamVectorEnv
 
 NEW_ROLLOUT = "lerobot_new_rollout"
 """Among the options of a reset, LeRobot's mark of a new rollout, which every reset of a dream is."""
@@ -51,11 +52,16 @@ class LeRobotDreams(VectorWrapper):
         """A method or an attribute of each dream."""
         if name in TASK and not args and not kwargs:
             return self.get_attr(name)
-        return self.env.unwrapped.call(name, *args, **kwargs)
+        return self._dreams.call(name, *args, **kwargs)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """An attribute of each dream."""
-        return self.env.unwrapped.get_attr("instruction" if name in TASK else name)
+        return self._dreams.get_attr("instruction" if name in TASK else name)
+
+    @property
+    def _dreams(self) -> DreamVectorEnv:
+        assert isinstance(self.env.unwrapped, DreamVectorEnv)
+        return self.env.unwrapped
 
 
 def make_tasks(
