@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from table import ROOT, blocks, dream_table, load, percent, plan_table, row
 
+from worldgym import pan_report
+
 PAGE = ROOT / "docs" / "results.md"
 HEAD = """# Results
 
@@ -130,6 +132,37 @@ def drift() -> list[str]:
     return [*lines, "", *pictures, "", made_by(results)]
 
 
+def pan_suite() -> list[str]:
+    results = load("pan_suite")
+    m = results["metrics"]
+    lines = [
+        pan_report.about(m) + " MuJoCo is the judge; what is counted, and what the paper counts, is in "
+        "[the decisions](decisions.md#the-evaluation-of-pan).",
+        "",
+        *markdown(["", *pan_report.ROWS.values()], pan_report.figure_table(m)),
+        "",
+        f"Consistency of the dream, round by round: {pan_report.round_by_round(m)}.",
+        "",
+    ]
+    if isinstance(m["planning"], str):
+        return [*lines, f"Structured planning {m['planning']}.", "", made_by(results)]
+    planning = m["planning"]
+    return [
+        *lines,
+        f"Structured planning: {planning['episodes_of_each_task']} episodes of each of "
+        f"{len(next(iter(planning['ways'].values()))['by_task'])} tasks, at most {planning['sentences']} sentences for "
+        "each instruction, carried out in MuJoCo.",
+        "",
+        *markdown(["sentences chosen by", "success", "seconds a decision"], pan_report.planning_table(m)),
+        "",
+        made_by(results),
+    ]
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [row(head[0], head[1:]), "|---|" + "---|" * (len(head) - 1), *(row(cells[0], cells[1:]) for cells in rows)]
+
+
 SECTIONS = (
     Section("Is the dream true?", ("tabletop_dream",), "benchmarks/tabletop.sh", dream),
     Section(
@@ -145,6 +178,7 @@ SECTIONS = (
         zero_shot,
     ),
     Section("Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", drift),
+    Section("What does the evaluation of PAN say?", ("pan_suite",), "benchmarks/pan_suite.sh", pan_suite),
 )
 """In the order of the page."""
 

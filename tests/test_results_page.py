@@ -34,3 +34,24 @@ def test_what_was_not_run_says_how_to_run_it(results_page, monkeypatch):
 def test_a_lost_object_and_one_that_never_moved_are_told_apart(results_page):
     figures = {"moved_blocks": [0, 3, 3], "moved_block_error_blocks": [None, None, 0.5]}
     assert [results_page.moved_error(figures, figures, index) for index in range(3)] == ["-", "lost", "0.50"]
+
+
+def test_pans_evaluation_says_whether_planning_was_measured(results_page, monkeypatch):
+    one = {"value": 0.5, "interval": [0.25, 0.75], "cases": 8, "by_round": [1.0, 0.25]}
+    names = ("agent", "environment", "environment_where_pushed", "smoothness", "consistency", "step_wise")
+    rows = {name: dict.fromkeys(names, one) for name in ("truth", "dream", "repeat")}
+    rows["dream"]["environment_where_pushed"] = {"value": None, "interval": None, "cases": 0}
+    m = {"episodes": 8, "seeds": [3, 10], "rounds": 2, "frames_per_round": 16, "candidates": 4, "rows": rows}
+    way = {**one, "by_task": {"gather": 0.5}, "seconds_per_decision": 1.5}
+    ways = dict.fromkeys(("mujoco", "dream", "nothing"), way)
+    planned = {"episodes_of_each_task": 8, "sentences": 6, "ways": ways}
+    made = {"command": "worldgym", "commit": "0", "hardware": {"cpu": "x", "cores": 2, "threads": 1}}
+
+    def page(planning):
+        monkeypatch.setattr(results_page, "load", lambda name: made | {"metrics": m | {"planning": planning}})
+        return "\n".join(results_page.pan_suite())
+
+    with_planning, without = page(planned), page("left out: --plan-episodes is 0")
+    assert "| search in the dream | 50% of 8 (25% to 75%) | 1.50 |" in with_planning
+    assert "Structured planning left out: --plan-episodes is 0." in without and "search" not in without
+    assert "round by round: 100%, 25%." in without and "no case" in without and "0.50 (0.25 to 0.75)" in without

@@ -1,6 +1,5 @@
 """What PAN's evaluation found, for a terminal, as a plot and as one HTML page."""
 
-import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -55,14 +54,18 @@ def about(metrics: dict[str, Any]) -> str:
 
 def as_text(metrics: dict[str, Any]) -> str:
     """The figures for a terminal, lines of them."""
-    lines = [about(metrics), f"{'':54s}" + "".join(f"{label:>26s}" for label in ROWS.values())]
-    lines += [f"{label:54s}" + "".join(f"{cell:>26s}" for cell in cells) for label, *cells in figure_table(metrics)]
-    shares = " ".join(f"{share:.0%}" for share in metrics["rows"]["dream"]["consistency"]["by_round"])
-    lines.append(f"consistency of the dream, round by round: {shares}")
+    lines = [about(metrics), f"{'':54s}" + "".join(f"{label:>29s}" for label in ROWS.values())]
+    lines += [f"{label:54s}" + "".join(f"{cell:>29s}" for cell in cells) for label, *cells in figure_table(metrics)]
+    lines.append(f"consistency of the dream, round by round: {round_by_round(metrics)}")
     if isinstance(metrics["planning"], str):
         return "\n".join([*lines, f"planning: {metrics['planning']}"])
-    lines += [f"planning, {way:44s}{success:>26s}, {spent} s" for way, success, spent in planning_table(metrics)]
+    lines += [f"planning: {way:44s} {success:>29s}, {spent} s" for way, success, spent in planning_table(metrics)]
     return "\n".join(lines)
+
+
+def round_by_round(metrics: dict[str, Any]) -> str:
+    """Share of the dreams that are consistent in each round."""
+    return ", ".join(f"{share:.0%}" for share in metrics["rows"]["dream"]["consistency"]["by_round"])
 
 
 def plot_rounds(metrics: dict[str, Any]) -> bytes:
@@ -121,9 +124,9 @@ def comparison(rows: dict[str, Row], columns: int = 4) -> bytes:
 
 
 def _cell(figure: dict[str, Any], share: bool) -> str:
-    if math.isnan(figure["value"]):
-        return "-"
-    value, low, high = (
-        f"{number:.0%}" if share else f"{number:.2f}" for number in (figure["value"], *figure["interval"])
-    )
-    return f"{value} ({low} to {high})"
+    if figure["value"] is None:
+        return "no case"
+    numbers = figure["value"], *figure["interval"]
+    if not share:
+        return "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
+    return "{:.0%} of {} ({:.0%} to {:.0%})".format(numbers[0], figure["cases"], *numbers[1:])

@@ -126,8 +126,8 @@ def dream_rounds(
                 frames.append(world.render(state).cpu().numpy())
                 actions.append(action.cpu().numpy())
         chunks.append((np.stack(frames, 1), np.stack(actions[: rounds.length], 1)))
-    frames, actions = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-    return frames, actions
+    seen, done = zip(*chunks, strict=True)
+    return np.concatenate(seen), np.concatenate(done)
 
 
 def evaluate_rows(rows: dict[str, Row], rounds: Rounds, judges: Judges) -> dict[str, Any]:
@@ -176,9 +176,10 @@ def _figures(row: Row, rounds: Rounds, judges: Judges) -> dict[str, Any]:
 
 
 def _mean(values: np.ndarray) -> dict[str, Any]:
-    """Of all values; rows are episodes, and are what the interval draws anew."""
-    value = float(values.mean()) if values.size else float("nan")
-    return {"value": value, "interval": bootstrap(np.mean, values), "cases": values.size}
+    """Of all values; rows are episodes, and are what the interval draws anew. Of none both are None."""
+    if not values.size:
+        return {"value": None, "interval": None, "cases": 0}
+    return {"value": float(values.mean()), "interval": bootstrap(np.mean, values), "cases": values.size}
 
 
 def nearest(found: Float[np.ndarray, "b k 2"], outcomes: Float[np.ndarray, "b o k 2"]) -> Bool[np.ndarray, " b"]:
@@ -223,7 +224,7 @@ def flow_speeds(video: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n-1
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in video]
     for before, after in itertools.pairwise(grey):
         flow = cv2.calcOpticalFlowFarneback(
-            before, after, None,
+            before, after, np.empty((*before.shape, 2), np.float32),
             pyr_scale=0.5, levels=3, winsize=FLOW_WINDOW, iterations=3, poly_n=5, poly_sigma=1.1, flags=0,
         )  # fmt: skip
         # Along straight edges the method finds flow between two equal pictures: nothing moves where nothing changes.
