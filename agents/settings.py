@@ -11,13 +11,14 @@ import tyro
 class Learning:
     """Train an agent in a dream or on true physics; judge it on true physics."""
 
-    world: Annotated[str, tyro.conf.Positional]
-    """A bundled world or a checkpoint folder."""
+    world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
     agent: Literal["ppo", "sac", "mbpo"] = "sac"
     """"mbpo" acts in MuJoCo and learns from dreamed branches as well."""
     where: Annotated[Literal["dream", "mujoco"], tyro.conf.arg(name="in")] = "dream"
     """Where it acts while it learns."""
     instruction: str = "reach the centre"
+    """What it learns, and is judged by."""
     sees: Literal["latent", "pixels"] = "latent"
     """"latent": the world's fused map, made of real frames by its tokenizer; "pixels" take ten times as long."""
     steps: int = 8_000
@@ -27,6 +28,7 @@ class Learning:
     episodes: int = 50
     """Judged in MuJoCo at the end."""
     seed: int = 0
+    """Of the agent and its episodes."""
     save_every: int = 2_000
     """Steps from one checkpoint to the next."""
     out: Path = Path("runs/learn")
@@ -39,8 +41,8 @@ class Learning:
 class Transfer:
     """Ask a world two things: does it rank policies as MuJoCo does, and on which other tables do its plans work?"""
 
-    world: Annotated[str, tyro.conf.Positional]
-    """A bundled world or a checkpoint folder."""
+    world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
     instruction: tuple[str, ...] = ("reach *", "push the * to the centre", "push the * side", "push the * corner")
     """Instructions to draw episodes from; * stands for anything."""
     episodes: int = 20
@@ -59,7 +61,9 @@ class Transfer:
     samples: int = 16
     """Action sequences tried in each iteration of the planner."""
     iterations: int = 2
+    """Rounds of trying and narrowing down, for each plan."""
     seed: int = 0
+    """Of the episodes."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
     report: Path | None = None

@@ -31,13 +31,11 @@ class RecordConfig:
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the dataset to write."""
     env: str = TABLETOP
-    """Gymnasium id of the environment; "package:id" imports the package first. Any will do whose actions are a
-    bounded vector, and which renders "rgb_array" or observes RGB pictures; it is played by smooth random actions."""
+    """Gymnasium id ("package:id" imports the package first); any with bounded vector actions that shows pictures."""
     episodes: int = 4000
     """How many episodes."""
     steps: int = 48
-    """Steps in each. On the Tabletop, a step is 0.1 s and episodes go on after success, so that every frame has all
-    rewards; elsewhere episodes are shorter where the environment ends them."""
+    """Steps in each; fewer where the environment ends an episode (the Tabletop's go on after success)."""
     seed: int = 0
     """Episode i is drawn from (seed, i)."""
     resolution: int = 64

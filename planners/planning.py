@@ -27,16 +27,16 @@ from .tree import BeamSearch, BestFirstSearch, DreamFutures, Phrases, Speaker, T
 class Planning:
     """Plan in the dream or on true physics; act in MuJoCo."""
 
-    world: Annotated[str, tyro.conf.Positional]
-    """A bundled world or a checkpoint folder."""
+    world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
     planner: Literal["cem", "icem", "mppi", "shooting", "beam", "best-first", "random"] = "cem"
-    """How to search for a plan; "beam" and "best-first" are tree searches over sentences; "random" has no plan and acts
-    uniformly at random: the floor."""
+    """How to search; "beam" and "best-first" are tree searches over sentences, "random" acts at random: the floor."""
     on: Literal["dream", "mujoco"] = "dream"
     """Where action sequences are tried; "mujoco" is the planner's upper bound."""
     instruction: tuple[str, ...] = ("reach *",)
     """Instructions to draw episodes from; * stands for anything."""
     episodes: int = 50
+    """Played on the twin."""
     seed: int = 0
     """Episode i begins from seed + i, whatever plans."""
     horizon: int = 12
@@ -44,6 +44,7 @@ class Planning:
     samples: int = 32
     """Action sequences tried in each iteration."""
     iterations: int = 2
+    """Rounds of trying and narrowing down, for each plan."""
     hold: int = 3
     """Steps for which each action of a plan is held; a divisor of the horizon."""
     replan_every: int = 4
@@ -57,6 +58,7 @@ class Planning:
     breadth: int = 4
     """Tree search: futures extended, of each level by "beam", in all by "best-first"."""
     device: str = "auto"
+    """"auto" takes a GPU where there is one."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
     video: Path | None = None

@@ -32,6 +32,24 @@ def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("command", "wants"),
+    [
+        ("evaluate", "WORLD"),
+        ("plan", "WORLD"),
+        ("learn", "WORLD"),
+        ("transfer", "WORLD"),
+        ("play", "[WORLD]"),
+        ("export", "SOURCE TARGET"),
+        ("push", "FOLDER USER/NAME"),
+    ],
+)
+def test_help_says_what_a_command_wants(monkeypatch, capsys, command, wants):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, command, "--help")
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" {wants}")
+
+
 def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
     report, file = tmp_path / "report", tmp_path / "figures.json"
     run(

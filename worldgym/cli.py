@@ -19,13 +19,14 @@ from .planners.planning import Planning, make_policy, plan_and_act
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
 
-World = Annotated[str, tyro.conf.Positional]
+World = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+TabletopUnlessSaid = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[WORLD]")]
 PUSH_TO_A_PLACE = ("push the * to the centre", "push the * side", "push the * corner")
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a stage of a world; a killed run goes on from its last checkpoint."""
+    """Train a world: first its tokenizer, then its dynamics. A killed run goes on from its last checkpoint."""
 
     stage: (
         Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer")]
@@ -38,29 +39,27 @@ class Evaluate:
     """Dream held-out episodes open loop and compare them with what really happened, step by step."""
 
     world: World
-    """A bundled world or a checkpoint folder."""
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
     suite: Literal["steps", "pan"] = "steps"
     """"pan" is PAN's own evaluation (arXiv 2511.09057), of sentences on the Tabletop, judged by MuJoCo."""
     episodes: int = 256
     """Held-out episodes: of a Tabletop made on the spot by the twin, of other worlds from the --dataset."""
     dataset: str | None = None
-    """Minari id of the recording whose test split is dreamed. Worlds of environments other than the Tabletop need
-    it; objects and sentences are then left out."""
+    """Minari id of the recording whose test split is dreamed; a Tabletop needs none, any other world does."""
     steps: int = 16
     """Steps dreamed from one real frame."""
     sentences: int = 12
     """Starts for each of the eight "push the <colour> block <direction>"."""
     samples: int = 1
-    """Above 1, also the best of so many dreams of temperature 1 for PSNR, SSIM and LPIPS, and all of them for FVD:
-    iVideoGPT's protocol, with 100."""
+    """Above 1, also the best of so many dreams of temperature 1 (of FVD: all), as iVideoGPT does with 100."""
     lpips: Path | None = None
     """A TorchScript file to measure LPIPS with, see worldgym/perceptual.py; without it LPIPS is not measured."""
     fvd: Path | None = None
     """The field's i3d_torchscript.pt to measure FVD with; without it FVD is not measured."""
     plan_episodes: int = 0
-    """--suite pan: episodes of each of four tasks for planning with and without the dream. A decision takes the dream
-    many seconds, so 0 leaves this out."""
+    """--suite pan: episodes of each of four tasks, planned with and without the dream, many seconds a decision."""
     seed: int = 0
+    """Of the episodes."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
     report: Path | None = None
@@ -82,25 +81,28 @@ class Evaluate:
 class Demo:
     """The whole way in three minutes: dream, plan in the dream, succeed in MuJoCo."""
 
-    world: World = "tabletop"
+    world: TabletopUnlessSaid = "tabletop"
+    """A Tabletop: a bundled world, a checkpoint folder, or user/name on the hub."""
     out: Path = Path("runs/demo")
     """Where the pictures go."""
     episodes: int = 3
     """Episodes for each of the two tasks."""
     seed: int = 0
+    """Of the episodes."""
 
 
 @dataclass(frozen=True)
 class Bench:
     """How fast a world dreams, beside other ways to imagine and beside simulators."""
 
-    world: World = "tabletop"
-    """A bundled world or a checkpoint folder."""
+    world: TabletopUnlessSaid = "tabletop"
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products."""
     quick: bool = False
     """A short run: two batch sizes and few rounds."""
     device: str = "auto"
+    """"auto" takes a GPU where there is one."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware; the plot goes beside them."""
 
@@ -109,9 +111,9 @@ class Bench:
 class Export:
     """Strip a trained world down to what dreaming needs, with weights in half precision."""
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Checkpoint folder that training wrote."""
-    target: Annotated[Path, tyro.conf.Positional]
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Folder to write."""
 
 
@@ -119,7 +121,7 @@ class Export:
 class PlayCommand:
     """Play with a dream in a browser: act by keys or sentences, pause, rewind, fork, compare with MuJoCo, record."""
 
-    world: World = "tabletop"
+    world: TabletopUnlessSaid = "tabletop"
     """A bundled world, a checkpoint folder, or user/name on the hub."""
     instruction: str | None = None
     """What rewards are for; the world's first by default."""
@@ -128,11 +130,13 @@ class PlayCommand:
     twin: bool = True
     """Step the true environment along, where the world has one that can be wound back."""
     port: int = 8321
+    """Where the page is: http://127.0.0.1:PORT."""
     frames_per_second: int = 10
     """Steps of time that pass in a second while something is being done."""
     recordings: Path = Path("runs/play")
     """Where GIFs and MP4s go."""
     device: str = "auto"
+    """"auto" takes a GPU where there is one."""
 
 
 @dataclass(frozen=True)
@@ -147,16 +151,18 @@ class ListCommand:
 class Push:
     """Share a world on the Hugging Face hub, with a model card; `hf auth login` first."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Checkpoint folder; `worldgym export` makes one of half the size."""
-    repo: Annotated[str, tyro.conf.Positional]
-    """user/name."""
+    repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
+    """Repository on the hub; made if it does not exist."""
     licence: str = "mit"
+    """An identifier that the hub knows."""
     results: tuple[Path, ...] = ()
     """Files of figures for the card, from --json of `evaluate` and `plan`."""
     data: str = ""
     """A sentence for the card: what the world was trained on."""
     private: bool = False
+    """Make a new repository private."""
 
 
 def main() -> None:

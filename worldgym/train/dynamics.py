@@ -57,12 +57,11 @@ class DynamicsTraining:
     slips: float = 0.1
     """Mean share of tokens replaced by wrong ones in the model's own past."""
     self_fed: float = 0.5
-    """Share of the segments that the model reads as it dreams them itself, in the last `self_fed_steps`."""
+    """Share of the segments that the model reads as it dreams them itself, in the last --self-fed-steps."""
     self_fed_steps: float = 0.4
     """Share of the training, at its end, that is so: before, its own dreams teach it little."""
     seen: int = 1
-    """True frames that such segments, and the dreams of the evaluation, begin with; more than one where a frame does
-    not tell how fast things move."""
+    """True frames that such segments, and the evaluation's dreams, begin with; several tell how fast things move."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
