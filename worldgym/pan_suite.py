@@ -7,12 +7,14 @@ Sentences are said one after the other, a round each, and nothing real is seen a
 judged by their pixels alone: the truth's own row says what the judges can see, the repeated frame what a figure is
 worth that nothing moves for. Every interval is 95% by drawing episodes anew.
 
-Of the paper's six figures five are here, the sixth, structured planning, is in `worldgym.planners.reasoning`:
+Of the paper's figures five are here. Structured planning is in `worldgym.planners.reasoning`; open-ended planning, a
+chat model's over pictures of a robot at work, has no counterpart on a table.
 
     agent         after one sentence the named object went the commanded way, counted where it truly does
     environment   after the same sentence each other object is where physics puts it under the *same actions*: those
                   that the dream itself chose, replayed in the simulator
-    smoothness    optical flow within a round, by WR-Arena's formula (the benchmark of PAN's authors)
+    smoothness    optical flow within a round, by WR-Arena's formula (the benchmark of PAN's authors); the truth's is
+                  the mark, and more is not better
     consistency   share of rounds in all frames of which everything is there, nothing new is, and the background is as
                   it was
     step-wise     of the true outcomes of four sentences, the one that the dream's last frame is nearest to is its own
