@@ -13,8 +13,8 @@ import tyro
 from . import __version__
 from .agents.settings import Learning, Transfer
 from .data import load_episodes
-from .envs_real import gym_record, tabletop_record
-from .envs_real.recording import TABLETOP, RecordConfig
+from .envs_real import gym_record, reacher_record, tabletop_record
+from .envs_real.recording import REACHER, TABLETOP, RecordConfig
 from .planners.planning import Planning, make_policy, plan_and_act
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
@@ -194,7 +194,7 @@ def _run() -> None:
     )
     match config:
         case RecordConfig():
-            recorder = tabletop_record if config.env == TABLETOP else gym_record
+            recorder = {TABLETOP: tabletop_record, REACHER: reacher_record}.get(config.env, gym_record)
             print(f"recorded {recorder.record(config)}")
         case Train(TokenizerTraining() as stage):
             print(f"trained {train_tokenizer(stage)}")
@@ -328,7 +328,6 @@ def plan(config: Planning) -> dict[str, Any]:
 
     commit = current_commit()
     world = WorldModel.load(config.world, config.device)
-    _need_tabletop(world.config.twin)
     metrics, played = plan_and_act(config, world)
     low, high = metrics["success_interval"]
     print(
@@ -480,7 +479,7 @@ def bench(config: Bench) -> dict[str, Any]:
     dreams = Dreams(1, DreamOptions(config.world, device=config.device))
     dreams.reset(seeds=[0])
     returns = DreamReturns(world, world.config.instructions[0])
-    returns.ground(dreams.render()[0].cpu().numpy())
+    returns.ground(dreams.render().cpu().numpy())
     low, high = np.full((2, world.config.action_size), [[-1.0], [1.0]], np.float32)
     planner = CEM(returns, low, high, horizon=HORIZON, samples=64, iterations=4)
     metrics = measure(world, config.world, BenchSizes.quick() if config.quick else BenchSizes(), planner.plan)
