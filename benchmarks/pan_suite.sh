@@ -5,6 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
 
-.venv/bin/worldgym evaluate tabletop --suite pan --episodes 128 --plan-episodes 52 --seed 0 \
+.venv/bin/worldgym evaluate tabletop --suite pan --episodes 128 --plan-episodes 20 --seed 0 \
     --json benchmarks/results/pan_suite.json --report runs/evaluate/tabletop_pan
 .venv/bin/python benchmarks/results_page.py --write
