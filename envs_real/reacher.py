@@ -18,7 +18,7 @@ if sys.platform == "linux" and not os.environ.get("DISPLAY"):
 import mujoco
 from gymnasium.envs.mujoco import reacher_v5
 
-from worldgym.spaces import read_action
+from worldgym.spaces import ActionMode, read_action
 
 from .rendering import open_renderer
 
@@ -44,8 +44,14 @@ class ReacherEnv(reacher_v5.ReacherEnv):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
 
     def __init__(
-        self, instruction: str = INSTRUCTION, resolution: int = 64, render_mode: Literal["rgb_array"] | None = None
+        self,
+        instruction: str = INSTRUCTION,
+        action_mode: ActionMode = "vector",
+        resolution: int = 64,
+        render_mode: Literal["rgb_array"] | None = None,
     ):
+        if action_mode != "vector":
+            raise ValueError(f"action_mode is {action_mode!r}, but the Reacher knows no sentences; it takes 'vector'")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         _check(instruction)
@@ -113,7 +119,7 @@ class ReacherEnv(reacher_v5.ReacherEnv):
 
     def fork(self) -> "ReacherEnv":
         """An independent arm that goes on from here, as this one would have."""
-        other = ReacherEnv(self.instruction, self.resolution)
+        other = ReacherEnv(self.instruction, resolution=self.resolution)
         other.render_mode = self.render_mode
         other.restore(self.snapshot())
         return other

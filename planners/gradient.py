@@ -48,19 +48,21 @@ def differentiable_returns(
     if actions.shape[1] > room:
         raise ValueError(f"the horizon is {actions.shape[1]}; gradients reach {room} steps in this world")
     latent, fused = dreams.latent, dreams.fused
+    motion = fused - dreams.past[:, -1] if dreams.past.shape[1] else None
     total, alive = torch.zeros(len(dreams), device=world.device), torch.ones(len(dreams), device=world.device)
     with torch.autocast(world.device.type, world.dtype, enabled=world.dtype != torch.float32):
         embedded = dynamics.from_vector(actions).float()
         for when in range(actions.shape[1]):
             action = embedded[:, when]
-            aligned = dynamics.predict(dreams.cache, dreams.steps + when, fused, action)
+            aligned = dynamics.predict(dreams.cache, dreams.steps + when, fused, action, motion)
             guess = latent + dynamics.scale_head.guess(aligned).float()
             with torch.no_grad():
                 _, drawn, _ = dynamics.scale_head.draw(
                     aligned, action, latent, tokenizer.quantizer, None, 0.0, measure=False
                 )
             latent = guess + (drawn.float() - guess).detach()
-            fused = tokenizer.fuse(latent, dreams.context).float()
+            fused, before = tokenizer.fuse(latent, dreams.context).float(), fused
+            motion = None if motion is None else fused - before
             judged = heads(heads.features(fused), dreams.instruction)
             total = total + alive * judged.reward.mean(0).float()
             alive = alive * (judged.terminated.mean(0) < 0).float()

@@ -49,8 +49,6 @@ class Planning:
     """Steps for which each action of a plan is held; a divisor of the horizon."""
     replan_every: int = 4
     """Actions taken of each plan."""
-    memory: int = 1
-    """Frames seen that each decision in the dream is grounded on; several tell how fast things move."""
     say: tuple[str, ...] = ("*",)
     """Tree search: sentences that may be said; * stands for anything. One is said, then all is planned anew."""
     depth: int = 2
@@ -94,7 +92,7 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
             seconds += policy.seconds
             progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
     env.close()
-    plans = ("horizon", "samples", "iterations", "hold", "replan_every", "memory")
+    plans = ("horizon", "samples", "iterations", "hold", "replan_every")
     budget = ("say", "depth", "breadth") if config.speaks else plans
     return {
         "planner": config.planner,
@@ -116,7 +114,7 @@ def _twin(config: Planning, world: WorldModel) -> gym.Env:
     twin, size = world.config.twin, world.config.tokenizer.resolution
     if not twin:
         raise ValueError(f"the world {world.config.name!r} names no twin, and plans are carried out on one")
-    env = gym.make(twin, action_mode="text") if config.speaks else gym.make(twin)
+    env = gym.make(twin, action_mode="text" if config.speaks else "vector")
     if env.observation_space.shape != (size, size, 3) or not hasattr(env.unwrapped, "evaluate"):
         raise ValueError(
             f"the twin of {world.config.name!r} is {twin!r}; plans are carried out on twins that show pictures of "
@@ -169,7 +167,7 @@ def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: 
             planner = MPPI(returns, space.low, space.high, **budget)
         case "shooting":
             planner = RandomShooting(returns, space.low, space.high, **budget)
-    return MPC(returns, planner, config.replan_every, config.memory)
+    return MPC(returns, planner, config.replan_every, world.config.dynamics.memory)
 
 
 def make_speaker(config: Planning, world: WorldModel, env: gym.Env, instruction: str) -> Speaker:

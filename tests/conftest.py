@@ -16,7 +16,7 @@ from worldgym.world import WorldModel
 PHRASES = ("push the red block left", "move up", "stay still", "reach the centre")
 
 
-def tiny_config(predict: str = "in_place", window: int = 4) -> WorldConfig:
+def tiny_config(predict: str = "in_place", window: int = 4, memory: int = 1) -> WorldConfig:
     return WorldConfig(
         name="tiny",
         action_size=2,
@@ -26,16 +26,20 @@ def tiny_config(predict: str = "in_place", window: int = 4) -> WorldConfig:
         tokenizer=TokenizerConfig(resolution=64, channels=(8, 16, 16), latent_channels=4, codes=32, heads=2),
         dynamics=DynamicsConfig(
             layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, predict=predict, head_width=32, head_layers=1,
-            window=window, vocabulary=280, outcome_heads=2,
+            window=window, memory=memory, vocabulary=280, outcome_heads=2,
         ),
     )  # fmt: skip
 
 
-def tiny_world(predict: str = "in_place", window: int = 4) -> WorldModel:
+def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1) -> WorldModel:
     torch.manual_seed(0)
-    config = tiny_config(predict, window)
+    config = tiny_config(predict, window, memory)
     text = PhraseTokenizer.train((*config.phrases, *config.instructions), config.dynamics.vocabulary)
-    return WorldModel(config, text).eval().requires_grad_(False)
+    world = WorldModel(config, text)
+    if memory > 1:  # untrained, motion says nothing
+        for part in (world.dynamics, world.dynamics.scale_head):
+            torch.nn.init.normal_(part.from_motion.weight, std=0.5)
+    return world.eval().requires_grad_(False)
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +52,14 @@ def fresh_accelerator():
 
 @pytest.fixture
 def make_world():
-    """`tiny_world(predict, window)` for tests that need another one."""
+    """`tiny_world(predict, window, memory)` for tests that need another one."""
     return tiny_world
 
 
-@pytest.fixture(params=["in_place", "queries"])
+@pytest.fixture(params=[("in_place", 1), ("queries", 1), ("in_place", 3)], ids=["in_place", "queries", "memory"])
 def world(request) -> WorldModel:
-    return tiny_world(request.param)
+    predict, memory = request.param
+    return tiny_world(predict, memory=memory)
 
 
 @pytest.fixture

@@ -23,13 +23,16 @@ def test_cached_steps_equal_one_uncached_pass(world, frames, actions):
     """Prefilling t frames, and stepping through them with the cache, leave the same keys and values."""
     prefilled = world.start(frames[:, :3], actions[:, :2])
     images = torch.as_tensor(frames[:, :3])
+    fused = torch.stack([_fused(world, images[:, 0], images[:, when]) for when in range(2)], 1)
+    moved = world.dynamics.motion(fused)
     stepped = world.start(frames[:, :1])
     for when in range(2):
         aligned = world.dynamics.predict(
             stepped.cache,
             stepped.steps + when,
-            _fused(world, images[:, 0], images[:, when]),
+            fused[:, when],
             _embed(world, actions[:, when]),
+            None if moved is None else moved[:, when],
         )
         assert torch.isfinite(aligned).all()
     used = world.dynamics.layout.capacity(2)
@@ -45,16 +48,20 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
     context = world.tokenizer.encode_context(_float(images[:, 0]))
     fused = torch.stack([_fused(world, images[:, 0], images[:, t]) for t in range(steps)], 1)
     action = torch.stack([_embed(world, actions[:, t]) for t in range(steps)], 1)
-    tokens = dynamics.step_tokens(fused.flatten(0, 1), action.flatten(0, 1)).unflatten(0, (3, steps)).flatten(1, 2)
+    moved = dynamics.motion(fused)
+    motion = None if moved is None else moved.flatten(0, 1)
+    tokens = dynamics.step_tokens(fused.flatten(0, 1), action.flatten(0, 1), motion)
+    tokens = tokens.unflatten(0, (3, steps)).flatten(1, 2)
     tokens = torch.cat([dynamics.prefix_tokens(context), tokens], 1)
     when = torch.arange(steps)[None]
     positions = torch.cat([layout.prefix_positions(when.device), layout.step_positions(when)], -1)
     hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device), positions)
     state = hidden[:, layout.cells :].unflatten(1, (steps, layout.step))[:, -1, layout.output]
-    whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1])
+    newest = None if moved is None else moved[:, -1]
+    whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1], newest)
 
     cached = world.start(frames[:, :steps], actions[:, : steps - 1])
-    stepped = dynamics.predict(cached.cache, cached.steps, cached.fused, action[:, -1])
+    stepped = dynamics.predict(cached.cache, cached.steps, cached.fused, action[:, -1], newest)
     torch.testing.assert_close(whole, stepped, atol=1e-5, rtol=1e-4)
 
 
@@ -207,11 +214,46 @@ def _embed(world, action):
     return world.dynamics.from_vector(torch.as_tensor(action))
 
 
-@pytest.mark.parametrize("past", [1, 3])
-def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions, past):
-    """As `start` and `step` dream it, in bfloat16. With all of the guess kept, no token can flip by rounding."""
+def keep_guesses(world):
+    """With all of the guess kept, no token can flip by rounding."""
     world.dynamics.scale_head.residual = 1.0
     world.config = replace(world.config, dynamics=replace(world.config.dynamics, residual=1.0))
+    return world
+
+
+def test_a_full_window_goes_on_from_as_many_frames_as_it_remembers(make_world, frames, actions):
+    """Else what moves would stop there."""
+    world = keep_guesses(make_world(window=4, memory=3))
+    state = world.start(frames[:, :1])
+    for when in range(4):
+        state, _ = world.step(state, actions[:, when])
+        seen = [*(seen if when else []), world.render(state)]
+    again = world.start(torch.stack(seen[-3:], 1), actions[:, 2:4], state.seeds)
+    went_on, _ = world.step(state, actions[:, 4])
+    begun, _ = world.step(again, actions[:, 4])
+    assert went_on.steps.tolist() == begun.steps.tolist() == [3, 3, 3]
+    # Rendered frames are rounded to whole numbers; those of a dream that goes on are not.
+    torch.testing.assert_close(went_on.fused, begun.fused, atol=0.1, rtol=0.1)
+
+
+def test_the_newest_frames_tell_the_speed(make_world, frames, actions):
+    """In a world that remembers more than one; before the first, nothing moved."""
+    still = np.repeat(frames[:, 1:2], 2, 1)
+    for memory, told in ((1, False), (2, True)):
+        dynamics = make_world(memory=memory).dynamics
+        fused = torch.randn(3, 2, 16, 8, 8)
+        assert (dynamics.motion(fused) is not None) == told
+    world = make_world(memory=2)
+    at_rest, alone = world.start(still, actions[:, :1]), world.start(still[:, :1])
+    assert not (at_rest.fused - at_rest.past[:, -1]).any() and not (alone.fused - alone.past[:, -1]).any()
+    moving = world.start(frames[:, :2], actions[:, :1])
+    assert (moving.fused - moving.past[:, -1]).any()
+
+
+@pytest.mark.parametrize("past", [1, 3])
+def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions, past):
+    """As `start` and `step` dream it, in bfloat16."""
+    keep_guesses(world)
     seen, done = frames[:, :past], actions[:, : past - 1]
     state = world.start(seen, done)
     images = [to_float(torch.from_numpy(frames[:, when])) for when in range(past)]

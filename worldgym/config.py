@@ -67,7 +67,10 @@ class DynamicsConfig:
     head_layers: int = 1
     """Its blocks over each scale, shared by the scales."""
     window: int = 16
-    """Steps the backbone remembers; then the newest frame becomes the context."""
+    """Steps the backbone remembers; then the newest frames become the context and what follows it."""
+    memory: int = 1
+    """Frames that tell where a dream stands: as many go on when the window is full. With more than one, the dynamics are
+    also told how each frame differs from the one before: speed, which a frame alone does not tell."""
     vocabulary: int = 320
     """Entries of the byte-level BPE."""
     outcome_heads: int = 3
@@ -78,6 +81,10 @@ class DynamicsConfig:
     def __post_init__(self):
         if self.predict not in ("in_place", "queries"):
             raise ValueError(f"predict {self.predict!r} must be 'in_place' or 'queries'")
+        if not 1 <= self.memory <= self.window // 2 + 1:
+            raise ValueError(
+                f"memory is {self.memory}; with a window of {self.window} it is 1 to {self.window // 2 + 1}"
+            )
         if not 0.0 <= self.residual <= 1.0:
             raise ValueError(f"residual is {self.residual}; it is a share, from 0 to 1")
 

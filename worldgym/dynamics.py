@@ -15,7 +15,7 @@ from .backbone import Backbone, KVCache
 from .config import DynamicsConfig, TokenizerConfig
 from .layout import TokenLayout
 from .outcomes import OutcomeHeads
-from .scales import ScaleHead
+from .scales import ScaleHead, quiet
 from .sentences import SentencePolicy
 from .tokenizer import Quantized, Tokenizer
 
@@ -62,6 +62,8 @@ class Dynamics(nn.Module):
         self.backbone = Backbone(config)
         self.from_context = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         self.from_fused = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
+        if config.memory > 1:
+            self.from_motion = quiet(nn.Conv2d(tokenizer.width, width, patch, stride=patch))
         self.cells = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
         self.from_vector = nn.Sequential(nn.Linear(action_size, 128), nn.SiLU(), nn.Linear(128, width))
         self.action_to_state = nn.Linear(width, width)
@@ -76,9 +78,21 @@ class Dynamics(nn.Module):
     def prefix_tokens(self, context: Float[Tensor, "b f g g"]) -> Float[Tensor, "b k d"]:
         return self.from_context(context).flatten(2).transpose(1, 2) + self.cells
 
-    def step_tokens(self, fused: Float[Tensor, "m f g g"], action: Float[Tensor, "m d"]) -> Float[Tensor, "m n d"]:
+    def motion(self, fused: Float[Tensor, "b t f g g"]) -> Float[Tensor, "b t f g g"] | None:
+        """How each frame differs from the one before; the first is at rest, for all that is known. None in a world whose
+        `memory` is a single frame."""
+        return torch.diff(fused, dim=1, prepend=fused[:, :1]) if self.config.memory > 1 else None
+
+    def step_tokens(
+        self,
+        fused: Float[Tensor, "m f g g"],
+        action: Float[Tensor, "m d"],
+        motion: Float[Tensor, "m f g g"] | None = None,
+    ) -> Float[Tensor, "m n d"]:
         """[state][action] and, in PAN's layout, [queries]. Whatever predicts is also told the action directly."""
         state = self.from_fused(fused).flatten(2).transpose(1, 2) + self.cells
+        if motion is not None:
+            state = state + self.from_motion(motion).flatten(2).transpose(1, 2)
         told = self.action_to_state(action)[:, None]
         if not self.layout.queries:
             return torch.cat([state + told, action[:, None]], 1)
@@ -87,16 +101,15 @@ class Dynamics(nn.Module):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float, self_fed: int = 0, seen: int = 1) -> DynamicsLoss:
+    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float, self_fed: int = 0) -> DynamicsLoss:
         """Teacher-forced over whole segments, or fed with its own dreams of them.
 
         Args:
             slips: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
                 mistakes: finer scales learn to make up for coarser ones, and the next step for the last.
-            self_fed: how many of the segments have all frames but the first `seen` replaced, as inputs, by what the
+            self_fed: how many of the segments have all frames but the first `memory` replaced, as inputs, by what the
                 model itself dreams there; what it should say next stays the truth (as Self Forcing,
                 arXiv 2506.08009, and before it DAgger).
-            seen: where one frame does not tell how fast things move, a dream of one cannot follow the truth.
         """
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
@@ -109,17 +122,20 @@ class Dynamics(nn.Module):
             fused = tokenizer.fuse(kept, contexts).unflatten(0, (size, steps + 1))
             if self_fed:
                 latent, fused = latent.clone(), fused.float()
+                seen = self.config.memory
                 latent[:self_fed, seen:], fused[:self_fed, seen:] = self.imagine(
                     tokenizer, context[:self_fed], latent[:self_fed, seen - 1], fused[:self_fed, :seen],
                     batch.actions[:self_fed],
                 )  # fmt: skip
         before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
+        moved = self.motion(fused[:, :-1])
+        motion = None if moved is None else moved.flatten(0, 1)
         frame = torch.arange(len(target), device=target.device).view(size, steps + 1)
         after = frame[:, 1:].flatten()
 
         read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
         action = self.from_vector(batch.actions).flatten(0, 1)
-        tokens = self.step_tokens(now, action).unflatten(0, (size, steps)).flatten(1, 2)
+        tokens = self.step_tokens(now, action, motion).unflatten(0, (size, steps)).flatten(1, 2)
         tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
         positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
@@ -128,7 +144,7 @@ class Dynamics(nn.Module):
         state = hidden[:, :, self.layout.output].flatten(0, 1)
 
         token_loss, by_scale, guess = self.scale_head.loss(
-            self.scale_head.align(state, now, action),
+            self.scale_head.align(state, now, action, motion),
             action,
             before,
             target[after],
@@ -189,7 +205,8 @@ class Dynamics(nn.Module):
             actions: of the whole segment.
         """
         size, count = actions.shape[:2]
-        past, fused = seen.shape[1] - 1, seen[:, -1]
+        past, fused, moved = seen.shape[1] - 1, seen[:, -1], self.motion(seen)
+        motion = None if moved is None else moved[:, -1]
         latents, maps = [], []
         # Weights that autocast has cast here, without gradients, must not be met again in the loss.
         with torch.autocast(context.device.type, cache_enabled=False):
@@ -197,11 +214,13 @@ class Dynamics(nn.Module):
             cache = KVCache.empty(self.config, size, self.layout.slots(count), context)
             self.prefill(cache, context, seen[:, :past], action[:, :past])
             for when in range(past, count):
-                aligned = self.predict(cache, torch.full((size,), when, device=context.device), fused, action[:, when])
+                steps = torch.full((size,), when, device=context.device)
+                aligned = self.predict(cache, steps, fused, action[:, when], motion)
                 latent = self.scale_head.draw(
                     aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0, measure=False
                 )[1]
-                fused = tokenizer.fuse(latent, context)
+                fused, before = tokenizer.fuse(latent, context), fused
+                motion = None if motion is None else fused - before
                 latents.append(latent)
                 maps.append(fused)
         return torch.stack(latents, 1), torch.stack(maps, 1).float()
@@ -214,7 +233,9 @@ class Dynamics(nn.Module):
             action: [b, t, d], what was done at each.
         """
         size, steps = action.shape[:2]
-        past = self.step_tokens(fused.flatten(0, 1), action.flatten(0, 1))[:, : self.layout.kept]
+        moved = self.motion(fused)
+        motion = None if moved is None else moved.flatten(0, 1)
+        past = self.step_tokens(fused.flatten(0, 1), action.flatten(0, 1), motion)[:, : self.layout.kept]
         tokens = torch.cat([self.prefix_tokens(context), past.reshape(size, -1, past.shape[-1])], 1)
         when = torch.arange(steps, device=tokens.device)[None]
         # Queries are left out here: nobody would read their outputs.
@@ -223,20 +244,29 @@ class Dynamics(nn.Module):
         mask = layout.training_mask(steps, tokens.device)
         self.backbone(tokens, mask, positions, cache, keep=tokens.shape[1])
 
-    def predict(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b w g g"]:
+    def predict(
+        self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor, motion: Tensor | None = None
+    ) -> Float[Tensor, "b w g g"]:
         """One pass of the backbone: the aligned map of the next frame; the cache grows by one step.
 
         Args:
             steps: long [b], steps in each dream's cache so far.
+            motion: [b, f, g, g], how the newest frame differs from the one before, in a world with `memory`.
         """
-        return self.scale_head.align(self.think(cache, steps, fused, action), fused, action)
+        return self.scale_head.align(self.think(cache, steps, fused, action, motion), fused, action, motion)
 
-    def think(self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor) -> Float[Tensor, "b k d"]:
+    def think(
+        self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor, motion: Tensor | None = None
+    ) -> Float[Tensor, "b k d"]:
         """The backbone's part of `predict`: the next state."""
         # Dreams that are equally far along stand at the same positions.
         when = steps[:1] if cache.even else steps
         own = self.layout.step_mask(steps.device) if self.layout.queries else None
         hidden = self.backbone(
-            self.step_tokens(fused, action), own, self.layout.step_positions(when[:, None]), cache, self.layout.kept
+            self.step_tokens(fused, action, motion),
+            own,
+            self.layout.step_positions(when[:, None]),
+            cache,
+            self.layout.kept,
         )
         return hidden[:, self.layout.output]

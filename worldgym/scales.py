@@ -28,6 +28,8 @@ class ScaleHead(nn.Module):
         self.residual = config.residual
         self.unfold = nn.Linear(config.width, width * config.patch**2)
         self.from_fused = nn.Conv2d(tokenizer.width, width, 1)
+        if config.memory > 1:
+            self.from_motion = quiet(nn.Conv2d(tokenizer.width, width, 1))
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.guess = nn.Sequential(
             nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, 128, 1),
@@ -49,13 +51,23 @@ class ScaleHead(nn.Module):
         self.logits = nn.Linear(width, tokenizer.codes)
 
     def align(
-        self, state: Float[Tensor, "b k d"], fused: Float[Tensor, "b f g g"], action: Float[Tensor, "b d"]
+        self,
+        state: Float[Tensor, "b k d"],
+        fused: Float[Tensor, "b f g g"],
+        action: Float[Tensor, "b d"],
+        motion: Float[Tensor, "b f g g"] | None = None,
     ) -> Float[Tensor, "b w g g"]:
-        """The predicted state, unfolded to the latent grid, on top of what the last frame had there."""
+        """The predicted state, unfolded to the latent grid, on top of what the last frame had there.
+
+        Args:
+            motion: how that frame differs from the one before, in a world with `memory`.
+        """
         batch, cells, _ = state.shape
         side = int(cells**0.5)
         unfolded = self.unfold(state).view(batch, side, side, -1).permute(0, 3, 1, 2)
         aligned = F.pixel_shuffle(unfolded, self.patch) + self.from_fused(fused)
+        if motion is not None:
+            aligned = aligned + self.from_motion(motion)
         x = (aligned + self.local(aligned)).flatten(2).transpose(1, 2) + self.positions[-1]
         modulation = self.modulation(F.silu(self.condition(action)))[:, None].chunk(6, -1)
         for block in self.trunk:
@@ -176,6 +188,14 @@ class ScaleHead(nn.Module):
             start += count
         total = total + self.residual * (guess - total)
         return torch.cat(drawn, 1), total, torch.cat(entropies, 1).mean(1) if measure else None
+
+
+def quiet(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that says nothing yet: weights of a world without it remain good to begin from."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def entropy(logits: Float[Tensor, "*b c"]) -> Float[Tensor, "*b"]:

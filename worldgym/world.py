@@ -36,7 +36,7 @@ from .pixels import to_float, to_uint8
 from .text import PhraseTokenizer
 from .tokenizer import Tokenizer
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 BLOCK = {"cpu": 16}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
 and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
@@ -66,6 +66,10 @@ class WorldState:
     """What the tokens of the newest frame add up to, and the share that is kept of what they leave out."""
     fused: Float[Tensor, "b f g g"]
     """What the newest frame shows; rewards and pixels are read off it."""
+    past: Float[Tensor, "b m f g g"]
+    """What the m frames before it show, oldest first: one less than the world's `memory`."""
+    deeds: Float[Tensor, "b m d"]
+    """What was done at each of those."""
     cache: KVCache
     steps: Int[Tensor, " b"]
     """Steps in the cache, for each dream."""
@@ -143,7 +147,7 @@ class WorldState:
             )
 
 
-_TENSORS = ("context", "latent", "fused", "steps", "seeds", "counters", "instruction")
+_TENSORS = ("context", "latent", "fused", "past", "deeds", "steps", "seeds", "counters", "instruction")
 
 
 class WorldModel(nn.Module):
@@ -422,12 +426,15 @@ class WorldModel(nn.Module):
             slots = self.dynamics.layout.slots(config.window)
             cache = KVCache.empty(config, batch, slots, context.new_empty(0, dtype=self.dtype))
             self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
+            # Before the first frame nothing moved, for all that is known.
+            past = torch.cat([fused[:, :1].expand(-1, config.memory, -1, -1, -1), fused], 1)[:, count:-1]
+            deeds = torch.cat([embedded.new_zeros(batch, config.memory, config.width), embedded], 1)[:, count:]
         newest = latent.unflatten(0, (batch, count))[:, -1]
         steps = torch.full_like(counters, count - 1)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         return WorldState(
-            context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), cache,
-            steps, seeds, counters, instruction, temperature,
+            context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), past.contiguous(),
+            deeds.contiguous(), cache, steps, seeds, counters, instruction, temperature,
         )  # fmt: skip
 
     def _step(
@@ -436,29 +443,35 @@ class WorldModel(nn.Module):
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         state = self._anchor(state)
+        motion = state.fused - state.past[:, -1] if state.past.shape[1] else None
         with self._precision():
-            hidden = self.dynamics.think(state.cache, state.steps, state.fused, action)
-        parts = [self._frame(state, hidden, action, rows, measure) for rows in self._blocks(len(state))]
+            hidden = self.dynamics.think(state.cache, state.steps, state.fused, action, motion)
+        parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]
         latent, fused, judged, entropy = parts[0] if len(parts) == 1 else _joined(parts)
         state.cache.age += 1
         after = replace(
             state,
             latent=latent,
             fused=fused,
+            past=_shifted(state.past, state.fused),
+            deeds=_shifted(state.deeds, action),
             steps=state.steps + 1,
             counters=state.counters + 1,
             age=state.cache.age,
         )
         return after, judged, entropy
 
-    def _frame(self, state: WorldState, hidden: Tensor, action: Tensor, rows: slice, measure: bool) -> "_Frame":
+    def _frame(
+        self, state: WorldState, hidden: Tensor, action: Tensor, motion: Tensor | None, rows: slice, measure: bool
+    ) -> "_Frame":
         """The next frame of some of the dreams, from what the backbone predicts, and what is thought of it."""
         dynamics, action = self.dynamics, action[rows]
         numbers = None
         if state.temperature > 0:
             numbers = uniforms(state.seeds[rows], state.counters[rows], self.config.tokenizer.tokens)
         with self._precision():
-            aligned = dynamics.scale_head.align(hidden[rows], state.fused[rows], action)
+            moved = None if motion is None else motion[rows]
+            aligned = dynamics.scale_head.align(hidden[rows], state.fused[rows], action, moved)
             _, latent, entropy = dynamics.scale_head.draw(
                 aligned, action, state.latent[rows], self.tokenizer.quantizer, numbers, state.temperature, measure
             )
@@ -479,7 +492,7 @@ class WorldModel(nn.Module):
         return total.view(batch, count)
 
     def _anchor(self, state: WorldState) -> WorldState:
-        """Dreams whose window is full go on with their newest imagined frame as the context."""
+        """Dreams whose window is full go on with their newest imagined frames, the oldest as the context."""
         full = torch.nonzero(state.cache.lengths == self.dynamics.layout.capacity(self.config.dynamics.window))
         if not len(full):
             return state
@@ -490,11 +503,16 @@ class WorldModel(nn.Module):
         return state
 
     def _anchored(self, state: WorldState, rows: Tensor) -> tuple[Tensor, WorldState]:
+        maps = torch.cat([state.past[rows], state.fused[rows, None]], 1)
         with self._precision():
-            images = self.tokenizer.decode(state.fused[rows]).float()[:, None].clamp(-1.0, 1.0)
-        nothing = images.new_zeros(len(rows), 0, self.config.dynamics.width)
+            images = self.tokenizer.decode(maps.flatten(0, 1)).float().unflatten(0, maps.shape[:2]).clamp(-1.0, 1.0)
         return rows, self._begin(
-            images, nothing, state.seeds[rows], state.counters[rows], state.instruction[rows], state.temperature
+            images,
+            state.deeds[rows],
+            state.seeds[rows],
+            state.counters[rows],
+            state.instruction[rows],
+            state.temperature,
         )
 
     def _block(self, count: int) -> int:
@@ -551,6 +569,11 @@ def _joined(parts: list[_Frame]) -> _Frame:
         Judgement(*(torch.cat(votes, 1) for votes in zip(*judged, strict=True))),
         entropy,
     )
+
+
+def _shifted(past: Tensor, newest: Tensor) -> Tensor:
+    """The past after one step more: [b, m, ...], of which the oldest is forgotten."""
+    return torch.cat([past[:, 1:], newest[:, None]], 1) if past.shape[1] else past
 
 
 def _tensor(array: Tensor | np.ndarray | Sequence) -> Tensor:

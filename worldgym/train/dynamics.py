@@ -60,8 +60,6 @@ class DynamicsTraining:
     """Share of the segments that the model reads as it dreams them itself, in the last --self-fed-steps."""
     self_fed_steps: float = 0.4
     """Share of the training, at its end, that is so: before, its own dreams teach it little."""
-    seen: int = 1
-    """True frames that such segments, and the evaluation's dreams, begin with; several tell how fast things move."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
@@ -76,8 +74,6 @@ class DynamicsTraining:
 
 def train_dynamics(config: DynamicsTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
-    if not 0 < config.seen <= config.dynamics.window:
-        raise ValueError(f"seen is {config.seen}; it must be from 1 to the window, {config.dynamics.window}")
     if config.batch % config.processes:
         raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
     # Mistakes show here, in one process, before several begin.
@@ -110,7 +106,7 @@ def _train(rank: int, config: DynamicsTraining) -> None:
         torch.manual_seed(hash((config.seed, step, rank)))
         own = round(share * config.self_fed) if step >= config.steps * (1 - config.self_fed_steps) else 0
         with torch.autocast(device.type, torch.bfloat16):
-            loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own, config.seen)
+            loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         average_gradients(model.parameters())
@@ -164,7 +160,7 @@ class Log:
         )
 
     def evaluate(self, step: int) -> None:
-        gain = _evaluate(self.world, self.segment, self.config.seen, self.writer, step)
+        gain = _evaluate(self.world, self.segment, self.writer, step)
         tqdm.write(
             f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the last frame seen, "
             f"last step {gain[-1]:+.2f}"
@@ -251,9 +247,10 @@ def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.
 
 
 @torch.no_grad()
-def _evaluate(world: WorldModel, segment: Segment, seen: int, writer: SummaryWriter, step: int) -> np.ndarray:
+def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: int) -> np.ndarray:
     """Open-loop dreams of held-out segments; returns dB over repeating the last frame seen, for each step."""
     world.eval()
+    seen = world.config.dynamics.memory
     state = world.start(segment.frames[:, :seen], segment.actions[:, : seen - 1])
     dreamed = []
     for when in range(seen - 1, segment.actions.shape[1]):
