@@ -69,8 +69,8 @@ class DynamicsConfig:
     window: int = 16
     """Steps the backbone remembers; then the newest frames become the context and what follows it."""
     memory: int = 1
-    """Frames that tell where a dream stands: as many go on when the window is full. With more than one, the dynamics are
-    also told how each frame differs from the one before: speed, which a frame alone does not tell."""
+    """Frames that tell where a dream stands: as many go on when the window is full. With more than one, the dynamics
+    are also told how each frame differs from the one before: speed, which a frame alone does not tell."""
     vocabulary: int = 320
     """Entries of the byte-level BPE."""
     outcome_heads: int = 3

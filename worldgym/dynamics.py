@@ -79,8 +79,8 @@ class Dynamics(nn.Module):
         return self.from_context(context).flatten(2).transpose(1, 2) + self.cells
 
     def motion(self, fused: Float[Tensor, "b t f g g"]) -> Float[Tensor, "b t f g g"] | None:
-        """How each frame differs from the one before; the first is at rest, for all that is known. None in a world whose
-        `memory` is a single frame."""
+        """How each frame differs from the one before; the first is at rest, for all that is known. None in a world
+        whose `memory` is a single frame."""
         return torch.diff(fused, dim=1, prepend=fused[:, :1]) if self.config.memory > 1 else None
 
     def step_tokens(
