@@ -172,6 +172,35 @@ def test_a_killed_dynamics_training_ends_up_the_same(tmp_path, dataset, trained,
     assert_same(whole.out, halved.out)
 
 
+def test_it_begins_from_another_world(tmp_path, dataset, trained, capsys):
+    """With its weights where they fit; what the other world did not have begins anew, and is named."""
+    root = trained / "world"
+    begun = train_tokenizer(tokenizer_training(dataset, tmp_path, begin_from=str(root), steps=1, learning_rate=1e-9))
+    assert "beginning from" in capsys.readouterr().out
+    theirs, ours = (load_file(folder / "model.safetensors") for folder in (trained / "tokenizer", begun))
+    name = next(name for name in theirs if name.endswith("weight"))
+    torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
+
+    remembering = replace(DYNAMICS, memory=2)
+    training = dynamics_training(
+        dataset, tmp_path, begun, begin_from=str(root), steps=1, learning_rate=1e-9, dynamics=remembering
+    )
+    out = train_dynamics(training)
+    said = capsys.readouterr().out
+    assert "anew: from_motion.bias, from_motion.weight, scale_head.from_motion.bias" in said
+    name = "dynamics.scale_head.logits.weight"
+    theirs, ours = (load_file(folder / "model.safetensors") for folder in (root, out))
+    torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
+
+
+def test_an_unknown_world_to_begin_from_is_a_mistake(tmp_path, dataset, trained):
+    with pytest.raises(ValueError, match="unknown world 'nowhere'"):
+        train_tokenizer(tokenizer_training(dataset, tmp_path, begin_from="nowhere"))
+    with pytest.raises(ValueError, match="unknown world 'nowhere'"):
+        train_dynamics(dynamics_training(dataset, tmp_path, trained / "tokenizer", begin_from="nowhere"))
+    assert not (tmp_path / "world").exists()
+
+
 def test_processes_average_what_they_learned(tmp_path, dataset, trained):
     """Two processes see more than one of them would, and stay one model: the same run ends the same."""
     alone = dynamics_training(dataset, tmp_path / "alone", trained / "tokenizer", steps=2)
