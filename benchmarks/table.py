@@ -14,7 +14,7 @@ def load(name: str) -> dict:
 
 def tables() -> str:
     """The tables as markdown."""
-    return "\n".join([*dream_table(load("tabletop_dream")), "", *plan_table()])
+    return "\n".join([*dream_table(load("tabletop_dream")), "", *plan_table(), "", *speed_table(load("bench"))])
 
 
 def dream_table(results: dict) -> list[str]:
@@ -70,6 +70,40 @@ def plan_table() -> list[str]:
     return lines
 
 
+def speed_table(results: dict) -> list[str]:
+    m, machine = results["metrics"], results["hardware"]
+    sizes = list(m["batches"])
+
+    def rates(name: str) -> list[str]:
+        return [f"{m['batches'][size]['figures'][name]['steps_per_second']:.0f}" for size in sizes]
+
+    def ratios(name: str) -> list[str]:
+        return [f"{m['batches'][size]['baseline_seconds_over_ours'][name]:.1f}" for size in sizes]
+
+    simulators = ", ".join(f"{id} {m['simulators'][id]['steps_per_second']:.0f}" for id in m["simulators"])
+    return [
+        "**How fast is it?** Imagined steps a second by the number of dreams, and how many times longer the same step "
+        "takes otherwise, with as many parameters and by turns in one run.",
+        "",
+        "| dreams | " + " | ".join(sizes) + " |",
+        "|---|" + "---|" * len(sizes),
+        row("with pixels", rates("pixels")),
+        row("without", rates("latent")),
+        row("times longer: 16 tokens a frame one by one, as iVideoGPT ships", ratios("raster_16_as_shipped")),
+        row("... with a kept cache", ratios("raster_16_kept_cache")),
+        row("times longer: all scales through the backbone, as SAMPO", ratios("all_scales_kept")),
+        "",
+        f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
+        f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {m['age']['old_step']} costs "
+        f"{m['age']['old_over_young']:.2f} of step {m['age']['young_step']}; a decision of CEM (64 candidates, 10 steps, "
+        f"4 rounds) {m['decision']['p50']:.1f} s; `import worldgym` {m['start_up_seconds']['import_worldgym']:.1f} s, "
+        f"`gym.make` in a fresh process {m['start_up_seconds']['gym_make']:.1f} s.",
+        "",
+        f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
+        f"{m['dtype'].removeprefix('torch.')}.",
+    ]
+
+
 STEPS = (1, 2, 4, 8, 12, 16)
 
 
@@ -83,6 +117,10 @@ def blocks(error: float | None) -> str:
 
 def percent(rate: float) -> str:
     return f"{rate:.0%}"
+
+
+def percent2(share: float) -> str:
+    return f"{share:.2%}"
 
 
 def interval(bounds: list[float]) -> str:
