@@ -95,8 +95,8 @@ def speed_table(results: dict) -> list[str]:
         "",
         f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
         f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {m['age']['old_step']} costs "
-        f"{m['age']['old_over_young']:.2f} of step {m['age']['young_step']}; a decision of CEM (64 candidates, 10 steps, "
-        f"4 rounds) {m['decision']['p50']:.1f} s; `import worldgym` {m['start_up_seconds']['import_worldgym']:.1f} s, "
+        f"{m['age']['old_over_young']:.2f} of step {m['age']['young_step']}; a decision of CEM (64 candidates, 10 "
+        f"steps, 4 rounds) {m['decision']['p50']:.1f} s; `import worldgym` {m['start_up_seconds']['import_worldgym']:.1f} s, "
         f"`gym.make` in a fresh process {m['start_up_seconds']['gym_make']:.1f} s.",
         "",
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
