@@ -80,6 +80,7 @@ def speed_table(results: dict) -> list[str]:
     def ratios(name: str) -> list[str]:
         return [f"{m['batches'][size]['baseline_seconds_over_ours'][name]:.1f}" for size in sizes]
 
+    age, start = m["age"], m["start_up_seconds"]
     simulators = ", ".join(f"{id} {m['simulators'][id]['steps_per_second']:.0f}" for id in m["simulators"])
     return [
         "**How fast is it?** Imagined steps a second by the number of dreams, and how many times longer the same step "
@@ -94,10 +95,10 @@ def speed_table(results: dict) -> list[str]:
         row("times longer: all scales through the backbone, as SAMPO", ratios("all_scales_kept")),
         "",
         f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
-        f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {m['age']['old_step']} costs "
-        f"{m['age']['old_over_young']:.2f} of step {m['age']['young_step']}; a decision of CEM (64 candidates, 10 "
-        f"steps, 4 rounds) {m['decision']['p50']:.1f} s; `import worldgym` {m['start_up_seconds']['import_worldgym']:.1f} s, "
-        f"`gym.make` in a fresh process {m['start_up_seconds']['gym_make']:.1f} s.",
+        f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {age['old_step']} costs "
+        f"{age['old_over_young']:.2f} of step {age['young_step']}; a decision of CEM (64 candidates, 10 steps, "
+        f"4 rounds) {m['decision']['p50']:.1f} s; `import worldgym` {start['import_worldgym']:.1f} s, "
+        f"`gym.make` in a fresh process {start['gym_make']:.1f} s.",
         "",
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
         f"{m['dtype'].removeprefix('torch.')}.",
