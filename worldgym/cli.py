@@ -1,7 +1,6 @@
 """The one command, `worldgym`: the only module that composes the library, its planners and the real worlds."""
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +20,6 @@ from .train.tokenizer import TokenizerTraining, train_tokenizer
 
 World = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
 TabletopUnlessSaid = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[WORLD]")]
-PUSH_TO_A_PLACE = ("push the * to the centre", "push the * side", "push the * corner")
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,9 @@ class Demo:
     world: TabletopUnlessSaid = "tabletop"
     """A Tabletop: a bundled world, a checkpoint folder, or user/name on the hub."""
     out: Path = Path("runs/demo")
-    """Where the pictures go."""
+    """Where the pictures and the page go."""
     episodes: int = 3
-    """Episodes for each of the two tasks."""
+    """Episodes for each of the two tasks and each way to act."""
     seed: int = 0
     """Of the episodes."""
 
@@ -421,47 +419,12 @@ def transfer(config: Transfer) -> dict[str, Any]:
 
 
 def demo(config: Demo) -> None:
-    from .envs_real.tabletop_cases import held_out_episodes
-    from .evaluate import write_comparison
-    from .video import enlarged, write_video
+    from .demo import demonstrate
     from .world import WorldModel
 
-    began = time.monotonic()
     world = WorldModel.load(config.world)
     _need_tabletop(world.config.twin)
-    size = sum(parameter.numel() for parameter in world.parameters())
-    print(f"1. The world {world.config.name!r}: {size / 1e6:.1f} million parameters on {world.device}.")
-
-    real, _ = held_out_episodes(4, 16, config.seed)
-    state, frames = world.start(real.frames[:, :1]), [real.frames[:, 0]]
-    for when in range(16):
-        state, _ = world.step(state, real.actions[:, when])
-        frames.append(world.render(state).cpu().numpy())
-    write_comparison(config.out / "dream.gif", real.frames, np.stack(frames, 1))
-    print(f"2. Four dreams of 16 steps from one frame each, MuJoCo above and dream below: {config.out / 'dream.gif'}")
-
-    sentence = "push the red block right"
-    env = gym.make("worldgym/Dream-v0", world=config.world, action_mode="text", render_mode="rgb_array")
-    before, _ = env.reset(seed=config.seed)
-    after, *_ = env.step(sentence)
-    write_video(config.out / "sentence.gif", enlarged(np.stack([before, after])), 1)
-    print(f'3. A sentence as an action, "{sentence}", before and after: {config.out / "sentence.gif"}')
-
-    print("4. Planning in the dream, acting in MuJoCo:")
-    for task, patterns in (("reach", ("reach *",)), ("push", PUSH_TO_A_PLACE)):
-        for planner in ("cem", "random"):
-            video = config.out / f"{task}.gif" if planner == "cem" else None
-            plan(
-                Planning(
-                    config.world,
-                    planner,
-                    instruction=patterns,
-                    episodes=config.episodes,
-                    seed=config.seed,
-                    video=video,
-                )
-            )
-    print(f"Done in {time.monotonic() - began:.0f} s. Look at the pictures in {config.out}.")
+    demonstrate(world, config.world, config.out, config.episodes, config.seed)
 
 
 def bench(config: Bench) -> dict[str, Any]:
