@@ -167,7 +167,7 @@ def about(session: Session) -> dict[str, Any]:
     config = session.world.config
     return {
         "world": config.name,
-        "twin": config.twin if session.twin is not None else None,
+        "twin": None if session.twin is None else config.twin or "the twin",  # which may have no name
         "action_size": config.action_size,
         "instructions": config.instructions,
         "phrases": config.phrases,
