@@ -3,8 +3,6 @@
 `make_twin` is the environment as its dream will be: square frames for observations, actions in [-1, 1].
 """
 
-import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,6 @@ from PIL import Image
 from worldgym.config import DynamicsConfig
 
 from .recording import RecordConfig, record_episodes
-
-if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""

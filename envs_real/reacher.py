@@ -1,4 +1,4 @@
-"""Gymnasium's Reacher-v5 seen from above: the true twin of the dream `worldgym/Reacher-v0`.
+"""Gymnasium's Reacher-v5 seen from above, `worldgym/ReacherMuJoCo-v0`: a twin whose dream is not bundled yet.
 
 The physics, the start, and the reward's distance are Gymnasium's. The picture is made for 64 pixels: the camera looks
 straight down, and the arm, its tip and the target are drawn thicker, which nothing touches. The reward has no control
@@ -6,16 +6,11 @@ cost (`reward_control_weight=0`): rewards are read off frames, and a frame canno
 """
 
 import json
-import os
-import sys
 from typing import Any, Literal
 
 import gymnasium as gym
-import numpy as np
-
-if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
 import mujoco
+import numpy as np
 from gymnasium.envs.mujoco import reacher_v5
 
 from worldgym.spaces import ActionMode, read_action

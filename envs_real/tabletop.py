@@ -6,17 +6,12 @@ physics in a few hours (see docs/decisions.md).
 """
 
 import json
-import os
-import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
-import numpy as np
-
-if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-    os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it when it is imported
 import mujoco
+import numpy as np
 
 from worldgym.spaces import ActionMode, action_space, read_action
 

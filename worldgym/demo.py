@@ -8,9 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .envs_real.tabletop import FRAMES_PER_TEXT, TabletopEnv
-from .envs_real.tabletop_cases import held_out_episodes
-from .envs_real.tabletop_skills import phrases, skill_action
-from .evaluate import write_comparison
+from .envs_real.tabletop_cases import carry_out, held_out_episodes
+from .evaluate import dream, write_comparison
 from .metrics import psnr
 from .planners.planning import Planning, plan_and_act
 from .report import page, picture, png, table
@@ -79,11 +78,7 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
 def dream_actions(world: WorldModel, path: Path, seed: int) -> bytes:
     """Dreams of held-out episodes beside them, as a video; the PNG of their PSNR by step is returned."""
     real, _ = held_out_episodes(4, 16, seed)
-    state, frames = world.start(real.frames[:, :1]), [real.frames[:, 0]]
-    for when in range(16):
-        state, _ = world.step(state, real.actions[:, when])
-        frames.append(world.render(state).cpu().numpy())
-    dreamed = np.stack(frames, 1)
+    dreamed = np.concatenate([real.frames[:, :1], dream(world, real, seed).frames], 1)
     write_comparison(path, real.frames, dreamed)
     figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
     still = np.broadcast_to(real.frames[:, :1], real.frames.shape)
@@ -96,19 +91,17 @@ def dream_actions(world: WorldModel, path: Path, seed: int) -> bytes:
 
 def speak(world: WorldModel, path: Path, seed: int) -> None:
     """A video of sentences, carried out in MuJoCo by the scripted controller and in the dream by the world itself."""
-    tables = [TabletopEnv() for _ in SENTENCES]
-    known = phrases(tables[0].colors)
-    first = np.stack([env.reset(seed=seed + index)[0] for index, env in enumerate(tables)])
-    state, real, dreamed = world.start(first[:, None]), [first], [first]
+    env, videos = TabletopEnv(), []
+    for index, sentence in enumerate(SENTENCES):
+        first, _ = env.reset(seed=seed + index)
+        videos.append(np.stack([first, *(env.render() for _ in carry_out(env, sentence))]))
+    env.close()
+    real = np.stack(videos)
+    state, dreamed = world.start(real[:, :1]), [real[:, 0]]
     for _ in range(FRAMES_PER_TEXT):
-        for sentence, env in zip(SENTENCES, tables, strict=True):
-            env.advance(skill_action(known[sentence], env.positions, env.colors))
-        real.append(np.stack([env.render() for env in tables]))
         state, _ = world.step(state, list(SENTENCES))
         dreamed.append(world.render(state).cpu().numpy())
-    for env in tables:
-        env.close()
-    write_comparison(path, np.stack(real, 1), np.stack(dreamed, 1))
+    write_comparison(path, real, np.stack(dreamed, 1))
 
 
 def plan(
