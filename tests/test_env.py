@@ -561,7 +561,7 @@ def test_a_snapshot_continues_exactly_in_another_process(dream, checkpoint, tmp_
         lambda env: env.snapshot()[:100],
         lambda env: env.snapshot()[:-10],
         lambda env: env.snapshot() + b"more",
-        lambda env: env.snapshot().replace(b'"version": 3', b'"version": 99', 1),
+        lambda env: env.snapshot().replace(b'"version": 4', b'"version": 99', 1),
         lambda env: env.snapshot().replace(b'"tiny"', b'"huge"', 1),
         lambda env: env.snapshot().replace(b'"randoms"', b'"radnoms"', 1),
         lambda env: env.snapshot().replace(b"reach the centre", b"fly to the moon!", 1),

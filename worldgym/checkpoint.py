@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .config import DynamicsConfig, TokenizerConfig, WorldConfig
@@ -46,6 +48,7 @@ def save_checkpoint(
             temporary / "training.safetensors",
         )
     for name, content in (extras or {}).items():
+        (temporary / name).parent.mkdir(exist_ok=True)
         (temporary / name).write_bytes(content)
     described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
     (temporary / "config.json").write_text(json.dumps(described, indent=1))
@@ -104,6 +107,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
 
 
+def read_tensors(content: bytes, device: torch.device) -> dict[str, Tensor]:
+    """A safetensors file's content; truncated or foreign bytes are a ValueError."""
+    try:
+        return {name: tensor.to(device) for name, tensor in load_bytes(content).items()}
+    except SafetensorError as error:
+        raise ValueError(f"these {len(content)} bytes are truncated or not of safetensors: {error}") from None
+
+
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     """Strictly: every parameter must be there with its shape, and nothing else."""
     try:
@@ -120,17 +131,31 @@ def adopt(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     return sorted(own.keys() - fitting.keys())
 
 
-def export_world(source: Path, target: Path) -> None:
-    """Write what dreaming needs of a trained world, with weights in half precision."""
+DECODER_FILES = ("decoder.json", "config.json", "diffusion_pytorch_model.safetensors")
+"""Of a diffusion decoder, in the folder `decoder` of its world."""
+
+
+def export_world(source: Path, target: Path, decoder: Path | None = None) -> None:
+    """Write what dreaming needs of a trained world, with weights in half precision.
+
+    Args:
+        decoder: folder of a diffusion decoder that was trained for it, to travel with it.
+    """
     config, stage = load_config(source)
     if stage != "world":
         raise ValueError(f"{source} holds a {stage} only; there is nothing to dream with yet")
-    weights = {
-        name: tensor.half() if tensor.dtype == torch.float32 else tensor
-        for name, tensor in load_tensors(source / "model.safetensors").items()
-    }
     extras = {name: (source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
-    save_checkpoint(target, config, weights, stage, extras)
+    if decoder is not None:
+        if missing := [name for name in DECODER_FILES if not (decoder / name).exists()]:
+            raise FileNotFoundError(f"{decoder} holds no diffusion decoder: it has no {', '.join(missing)}")
+        weights = _halved(load_tensors(decoder / DECODER_FILES[-1]))
+        extras |= {f"decoder/{name}": (decoder / name).read_bytes() for name in DECODER_FILES[:-1]}
+        extras[f"decoder/{DECODER_FILES[-1]}"] = save_bytes(weights, {"format": "pt"})
+    save_checkpoint(target, config, _halved(load_tensors(source / "model.safetensors")), stage, extras)
+
+
+def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()}
 
 
 def find_world(name: str) -> Path:

@@ -106,6 +106,28 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Render:
+    """Show a recorded episode, of a dream or of the true environment, again by the diffusion decoder.
+
+    Its pictures are read into the world's own maps and drawn anew; the video has the recorded ones on the left.
+    """
+
+    world: TabletopUnlessSaid = "tabletop"
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the episodes: `worldgym record` writes real ones, `worldgym play` dreamed ones."""
+    episode: int = 0
+    decoder: str = "diffusion"
+    """"diffusion" for the one in the world's folder, or the folder of another."""
+    out: Path = Path("runs/render.mp4")
+    """The video; its suffix says of what kind."""
+    seed: int = 0
+    """Of the noise that pictures begin as."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Strip a trained world down to what dreaming needs, with weights in half precision."""
 
@@ -113,6 +135,8 @@ class Export:
     """Checkpoint folder that training wrote."""
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Folder to write."""
+    decoder: Path | None = None
+    """Folder of a diffusion decoder that was trained for this world, to travel with it."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +206,7 @@ def _run() -> None:
         | Annotated[Transfer, tyro.conf.subcommand("transfer")]
         | Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Bench, tyro.conf.subcommand("bench")]
+        | Annotated[Render, tyro.conf.subcommand("render")]
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[PlayCommand, tyro.conf.subcommand("play")]
         | Annotated[ListCommand, tyro.conf.subcommand("list")]
@@ -210,6 +235,8 @@ def _run() -> None:
             demo(config)
         case Bench():
             bench(config)
+        case Render():
+            render(config)
         case Export():
             export(config)
         case PlayCommand():
@@ -453,10 +480,30 @@ def bench(config: Bench) -> dict[str, Any]:
     return metrics
 
 
+def render(config: Render) -> None:
+    from .dreams import load_decoder
+    from .render import rerender
+    from .video import enlarged, side_by_side, write_video
+    from .world import WorldModel
+
+    world, data = WorldModel.load(config.world, config.device), load_episodes(config.dataset)
+    episodes, size = len(data.starts) - 1, world.config.tokenizer.resolution
+    if not 0 <= config.episode < episodes:
+        raise ValueError(f"episode is {config.episode}; {config.dataset} has {episodes}, counted from 0")
+    if data.frames.shape[1:] != (size, size, 3):
+        raise ValueError(f"{config.dataset} has frames {data.frames.shape[1:]}; this world's are {(size, size, 3)}")
+    decoder = load_decoder(config.world, config.decoder, world)
+    frames = np.array(data.frames[data.starts[config.episode] : data.starts[config.episode + 1]])
+    drawn = rerender(world, decoder, frames, config.seed)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    write_video(config.out, enlarged(side_by_side([frames, drawn], gap=2), 4), frames_per_second=10)
+    print(f"wrote {config.out}: recorded, and by the diffusion decoder")
+
+
 def export(config: Export) -> None:
     from .checkpoint import export_world
 
-    export_world(config.source, config.target)
+    export_world(config.source, config.target, config.decoder)
     size = (config.target / "model.safetensors").stat().st_size
     print(f"exported {config.target}: {size / 1e6:.2f} MB")
 

@@ -18,23 +18,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import index
+from pathlib import Path
 from traceback import walk_stack
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AsyncVectorEnv
-from torch import Tensor
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
 
-from .checkpoint import find_world, recover
+from .checkpoint import DECODER_FILES, find_world, read_tensors, recover
+from .config import TokenizerConfig
 from .rewards import FrameReward, make_judge
 from .spaces import ActionMode, action_space
 from .starts import Starts, bundled_starts, recorded_starts
 from .world import WorldModel, WorldState
 
-SNAPSHOT_VERSION = 3
+if TYPE_CHECKING:
+    from .pan.decoder import DiffusionDecoder
+    from .pan.screen import Screen
+
+SNAPSHOT_VERSION = 4
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
 """What a reset tells; of the same types as `Step.info`."""
 LATENT_BOUND = 10.0
@@ -70,6 +77,11 @@ class DreamOptions:
     """Id of a Minari dataset from `worldgym record` to begin from; the world's bundled held-out frames otherwise."""
     temperature: float = 0.0
     """0 dreams the likeliest future, 1 the learned spread."""
+    decoder: str = "fast"
+    """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
+    the world's folder, sharper and many times slower; or a folder that `python -m worldgym.pan.train_decoder` wrote.
+    It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
+    are functions of frames see the fast decoder's."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
 
@@ -122,6 +134,7 @@ class Dreams:
         self.observation_space = _observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
         self._judge = make_judge(options.reward, self.world)
+        self._screen = _make_screen(self.world, options, count)
         self._starts: Starts | None = None  # read at the first reset that needs one
         instruction = options.instruction
         if instruction is None and isinstance(options.reward, str):
@@ -191,6 +204,8 @@ class Dreams:
             self.temperature,
         )
         self._put(rows, fresh)
+        if self._screen:
+            self._screen.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
         for row, wanted, random in zip(rows, asked, randoms, strict=True):
             self.instructions[row], self.randoms[row] = wanted, random
         self.elapsed[rows], self.returns[rows], self.over[rows] = 0, 0.0, False
@@ -223,6 +238,8 @@ class Dreams:
                     said = torch.from_numpy(spoken[rows, None]).to(now.device)
                     now = torch.where(said, self.world.act(state, read[here]), now)
                 state, outcome = self.world.step(state, now)
+                if self._screen:
+                    self._screen.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
                     [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
                 )
@@ -267,7 +284,8 @@ class Dreams:
     def render(self) -> Tensor:
         """Pictures, uint8 [n, h, w, 3], decoded when they are first asked for; a copy."""
         if self._pictures is None:
-            self._pictures = self.world.render(self._running())
+            now = self._running()
+            self._pictures = self._screen.look() if self._screen else self.world.render(now)
         return self._pictures.clone()
 
     def instruct(self, instructions: Sequence[str | None]) -> None:
@@ -304,6 +322,7 @@ class Dreams:
         chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
         chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
         chosen._judge = make_judge(self.options.reward, self.world)
+        chosen._screen = self._screen and self._screen.select(rows.tolist())
         chosen._pictures = None
         return chosen
 
@@ -314,6 +333,8 @@ class Dreams:
             if self.state is None and len(rows) < len(self):
                 raise gym.error.ResetNeeded("reset all dreams once before replacing some of them")
             self._put(rows, other.state)
+            if self._screen and other._screen:
+                self._screen.replace(rows.tolist(), other._screen)
         for place, row in enumerate(rows):
             self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
         self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
@@ -330,18 +351,22 @@ class Dreams:
             "returns": self.returns.tolist(),
             "over": self.over.tolist(),
         }
-        return json.dumps(meta).encode() + b"\n" + self._running().snapshot()
+        body = self._running().snapshot()
+        shown = save_bytes(self._screen.snapshot()) if self._screen else b""
+        meta |= {"size": len(body), "decoder": self._decoder_fingerprint()}
+        return json.dumps(meta).encode() + b"\n" + body + shown
 
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         header, _, body = blob.partition(b"\n")
-        names = ("world", "weights", "instructions", "randoms", "elapsed", "returns", "over")
+        names = ("world", "weights", "decoder", "instructions", "randoms", "elapsed", "returns", "over", "size")
         try:
             meta = json.loads(header)
             version = meta["version"]
             if version == SNAPSHOT_VERSION:
-                world, weights, instructions, states, elapsed, returns, over = (meta[name] for name in names)
+                world, weights, decoder, instructions, states, elapsed, returns, over, size = (meta[n] for n in names)
                 randoms = [_generator(state) for state in states]
+                size = index(size)
                 counts = {len(part) for part in (instructions, randoms, elapsed, returns, over)}
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
@@ -356,11 +381,18 @@ class Dreams:
                 f"the snapshot was taken in the world {world!r} with other weights ({weights}; here they are "
                 f"{fingerprint(self.world)}): it has been trained since, and would not continue as it would have"
             )
+        if decoder != self._decoder_fingerprint():
+            raise ValueError(
+                f"the snapshot's pictures are by {'another diffusion' if decoder else 'the fast'} decoder; this "
+                f"environment has decoder={self.options.decoder!r}"
+            )
         self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
-        state = WorldState.restore(body, self.world.device)
+        state = WorldState.restore(body[:size] if self._screen else body, self.world.device)
         self.world.check_state(state)
         if counts != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
+        if self._screen:
+            self._screen.restore(read_tensors(body[size:], self.world.device))
         self._put(np.arange(len(self)), state)
         self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
         self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)
@@ -421,6 +453,9 @@ class Dreams:
             )
         return torch.from_numpy(vectors).to(device), read
 
+    def _decoder_fingerprint(self) -> str | None:
+        return fingerprint(self._screen.decoder) if self._screen else None
+
     def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:
         bound = self.options.max_uncertainty
         return np.zeros(len(uncertainty), bool) if bound is None else uncertainty > bound
@@ -459,18 +494,18 @@ def _asked_for_workers() -> bool:
     return any(isinstance(frame.f_locals.get("self"), AsyncVectorEnv) for frame, _ in walk_stack(None))
 
 
-def fingerprint(world: WorldModel) -> str:
-    """Tells worlds apart by their weights: a digest of a few numbers of each tensor, the same on every device.
+def fingerprint(model: nn.Module) -> str:
+    """Tells models apart by their weights: a digest of a few numbers of each tensor, the same on every device.
 
     A step of training changes every tensor, so a few are as good as all and take milliseconds at any size.
     """
-    return _fingerprint(world, sum(tensor._version for tensor in world.state_dict().values()))
+    return _fingerprint(model, sum(tensor._version for tensor in model.state_dict().values()))
 
 
 @lru_cache(maxsize=8)
-def _fingerprint(world: WorldModel, changes: int) -> str:
+def _fingerprint(model: nn.Module, changes: int) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(world.state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.flatten()
         few = flat[:: max(1, len(flat) // 32)].double().cpu().numpy()
         digest.update(f"{name} {tuple(tensor.shape)}".encode() + few.tobytes())
@@ -480,6 +515,41 @@ def _fingerprint(world: WorldModel, changes: int) -> str:
 @lru_cache(maxsize=8)
 def _load(folder: str, device: str, stamp: tuple[int, int] | None) -> WorldModel:
     return WorldModel.load(folder, device)
+
+
+def _make_screen(world: WorldModel, options: DreamOptions, dreams: int) -> "Screen | None":
+    """What shows the dreams, if not the world's own decoder."""
+    if options.decoder == "fast":
+        return None
+    from .pan.screen import Screen
+
+    return Screen(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)
+
+
+def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecoder":
+    """A diffusion decoder, one copy for all who show dreams in this process.
+
+    Args:
+        name: of the world, as `find_world` takes it.
+        decoder: "diffusion" for the one in its folder, or another's folder.
+        world: the same world, loaded.
+    """
+    folder = find_world(name) / "decoder" if decoder == "diffusion" else Path(decoder)
+    weights = folder / DECODER_FILES[-1]
+    if not weights.exists():
+        raise ValueError(
+            f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}: train one with "
+            "`python -m worldgym.pan.train_decoder`, or take decoder='fast'"
+        )
+    stamp = weights.stat().st_mtime_ns, weights.stat().st_size
+    return _load_decoder(str(folder.resolve()), world.config.tokenizer, str(world.device), stamp)
+
+
+@lru_cache(maxsize=8)
+def _load_decoder(folder: str, tokenizer: TokenizerConfig, device: str, stamp: tuple[int, int]) -> "DiffusionDecoder":
+    from .pan.decoder import DiffusionDecoder
+
+    return DiffusionDecoder.load(Path(folder), tokenizer, device)
 
 
 def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:

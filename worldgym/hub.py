@@ -19,11 +19,11 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from .checkpoint import load_config
+from .checkpoint import DECODER_FILES, load_config
 from .listing import count_parameters
 
-FILES = ("config.json", "model.safetensors", "bpe.json", "starts.npz")
-"""What dreaming needs; the state for resuming a training stays at home."""
+FILES = ("config.json", "model.safetensors", "bpe.json", "starts.npz", *(f"decoder/{name}" for name in DECODER_FILES))
+"""What dreaming needs, and a diffusion decoder if there is one; the state for resuming a training stays at home."""
 ENV_PY = '''"""Dreams as environments for LeRobot: make_env("{repo}", n_envs=8, trust_remote_code=True)."""
 
 from pathlib import Path
@@ -100,7 +100,8 @@ def push(
     with tempfile.TemporaryDirectory() as temporary:
         for name in FILES:
             if (folder / name).exists():
-                shutil.copy(folder / name, temporary)
+                (Path(temporary) / name).parent.mkdir(exist_ok=True)
+                shutil.copy(folder / name, Path(temporary) / name)
         (Path(temporary) / "README.md").write_text(card)
         (Path(temporary) / "env.py").write_text(ENV_PY.format(repo=repo))
         url = api.create_repo(repo, private=private, exist_ok=True)

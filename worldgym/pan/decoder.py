@@ -34,10 +34,10 @@ LEAST_LEVEL = 0.05
 class DecoderConfig:
     """Sizes of a toy decoder, and how it samples."""
 
-    layers: int = 6
-    heads: int = 5
+    layers: int = 4
+    heads: int = 4
     head_width: int = 32
-    mlp_width: int = 640
+    mlp_width: int = 512
     swin: SwinConfig = field(
         default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(8, 1.0), guidance=1.0, drop=0.0)
     )
