@@ -11,6 +11,7 @@ from worldgym.metrics import (
     psnr,
     rank_correlation,
     reliability,
+    sharpness,
     ssim,
 )
 
@@ -32,6 +33,16 @@ def test_ssim_is_that_of_scikit_image():
     shapes = np.stack([(x * 7 + y * 3) % 256, (x * y) % 256, chess], -1).astype(np.uint8)
     found = ssim(np.stack([noise, shapes]), np.stack([darker, np.roll(shapes, 1, 1)]))
     np.testing.assert_allclose(found, [0.7204357467, 0.8157000187], atol=1e-4)
+
+
+def test_blur_lowers_sharpness_and_flat_pictures_have_none():
+    edge = np.zeros((1, 16, 16, 3), np.uint8)
+    edge[:, :, 8:] = 255
+    ramp = np.broadcast_to(np.linspace(0, 255, 16).astype(np.uint8)[:, None], (1, 16, 16, 3))
+    # Of 14 columns inside, two have a Laplacian of 1 and -1 next to the edge: the variance is 2 / 14.
+    assert sharpness(edge) == pytest.approx(2 / 14)
+    assert sharpness(ramp) < 1e-3
+    assert sharpness(np.full((3, 16, 16, 3), 90, np.uint8)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_ssim_of_flat_pictures_is_the_light_alone():

@@ -41,6 +41,17 @@ def _ssim(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     return similar.flatten(1).mean(1).numpy()
 
 
+def sharpness(pictures: UInt8[np.ndarray, "*b h w c"]) -> Float[np.ndarray, "*b"]:
+    """Variance of the Laplacian of the grey picture (Pech-Pacheco et al. 2000), grey being 0 to 1: blur lowers it.
+
+    Noise raises it as edges do, so it means something only beside a metric that noise lowers.
+    """
+    grey = pictures.astype(np.float32).mean(-1) / 255
+    inside = grey[..., 1:-1, 1:-1]
+    around = grey[..., :-2, 1:-1] + grey[..., 2:, 1:-1] + grey[..., 1:-1, :-2] + grey[..., 1:-1, 2:]
+    return (around - 4 * inside).var((-2, -1)).astype(np.float64)
+
+
 def _blur(size: int) -> Float[torch.Tensor, "inside size"]:
     """Rows that each weigh the 11 pixels of a window."""
     weights = torch.exp(-((torch.arange(11) - 5) ** 2) / (2 * 1.5**2))

@@ -5,7 +5,8 @@ pictures = rerender(world, load_decoder("tabletop", "diffusion", world), frames,
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from .pan.decoder import DiffusionDecoder
 from .pixels import to_float
@@ -16,19 +17,23 @@ from .world import WorldModel
 def rerender(
     world: WorldModel, decoder: DiffusionDecoder, frames: UInt8[np.ndarray, "t h w c"], seed: int
 ) -> UInt8[np.ndarray, "t h w c"]:
-    """An episode drawn anew by a diffusion decoder; the first frame is what it goes on from and stays.
+    """An episode drawn anew by a diffusion decoder; the first frame is what it goes on from and stays."""
+    if len(frames) == 1:
+        return frames
+    seeds = torch.tensor([seed], device=world.device)
+    first = torch.from_numpy(frames[:1]).to(world.device)
+    drawn = decoder.rerender(world.tokenizer, first, read_maps(world, frames)[None], seeds)[0]
+    return np.concatenate([frames[:1], drawn.cpu().numpy()])
 
-    Frames are read as the world dreams them: relative to the first of their window, by the same tokens and residual.
-    """
+
+@torch.no_grad()
+def read_maps(world: WorldModel, frames: UInt8[np.ndarray, "t1 h w c"]) -> Float[Tensor, "t f g g"]:
+    """Fused maps of all frames but the first, as the world dreams them: relative to the first of their window, by the
+    same tokens and residual."""
     tokenizer, window = world.tokenizer, world.config.dynamics.window
     images, maps = to_float(torch.from_numpy(frames).to(world.device)), []
     for begin in range(0, len(images) - 1, window):
         new = images[begin + 1 : begin + 1 + window]
         context = tokenizer.encode_context(images[begin : begin + 1]).expand(len(new), -1, -1, -1)
         maps.append(tokenizer.fuse(world.latent(new, context), context))
-    if not maps:
-        return frames
-    seeds = torch.tensor([seed], device=world.device)
-    first = torch.from_numpy(frames[:1]).to(world.device)
-    drawn = decoder.rerender(tokenizer, first, torch.cat(maps)[None], seeds)[0]
-    return np.concatenate([frames[:1], drawn.cpu().numpy()])
+    return torch.cat(maps)

@@ -1,0 +1,184 @@
+"""The same dreams, shown by the fast decoder and by diffusion: how sharp, how true, and for how long?
+
+    bash benchmarks/decoders.sh
+
+Causal Swin-DPM lets a chunk begin while the one before is still noise; how many of the steps apart they are is the
+variant: a quarter, a half (PAN's), or all of them, which is no window at all, chunk after chunk from clean pictures. A
+chunk is one frame here. All variants are trained alike, and show the same fused maps.
+
+Two tables: of the world's dreams of held-out episodes against what really happened, where what the dream gets wrong
+counts too; and of maps that are read off the true frames, where only the decoder can drift.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from worldgym.dreams import load_decoder
+from worldgym.envs_real.tabletop import locate
+from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.metrics import bootstrap, psnr, sharpness, ssim
+from worldgym.pan.decoder import DiffusionDecoder
+from worldgym.pixels import to_uint8
+from worldgym.render import read_maps
+from worldgym.results import current_commit, write_results
+from worldgym.world import WorldModel
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+FAST = "fast decoder"
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """Show the same dreams by several decoders."""
+
+    world: Annotated[str, tyro.conf.Positional] = "tabletop"
+    decoders: tuple[str, ...] = ("diffusion",)
+    """Folders of diffusion decoders, or "diffusion" for the one that is bundled with the world."""
+    dreams: int = 48
+    steps: int = 48
+    bins: tuple[int, ...] = (1, 9, 17, 33)
+    """Steps at which a column of the tables begins."""
+    seed: int = 0
+    json: Path = Path("benchmarks/results/tabletop_decoders.json")
+    picture: Path = Path("docs/images/decoders.png")
+
+
+def main(config: Decoders) -> None:
+    commit = current_commit()
+    world = WorldModel.load(config.world)
+    real, positions = held_out_episodes(config.dreams, config.steps, config.seed)
+    dreamed = dream(world, real.frames[:, :1], real.actions)
+    true_maps = torch.stack([read_maps(world, episode) for episode in real.frames])
+    bins = [*config.bins, config.steps + 1]
+    metrics: dict[str, Any] = {"dreams": config.dreams, "bins": bins, "dreamed": {}, "true_maps": {}, "decoders": {}}
+    ways: dict[str, Callable[[Tensor], np.ndarray]] = {FAST: lambda maps: fast(world, maps)}
+    for folder in config.decoders:
+        decoder = load_decoder(config.world, folder, world)
+        ways[named(decoder)] = lambda maps, decoder=decoder: shown(world, decoder, real.frames[:, 0], maps, config.seed)
+        metrics["decoders"][named(decoder)] = {
+            "parameters": sum(p.numel() for p in decoder.parameters()),
+            "steps": decoder.config.swin.schedule.steps,
+        }
+    pictures = {"MuJoCo": real.frames[:, 1:]}
+    for name, way in ways.items():
+        for table, maps in (("dreamed", dreamed), ("true_maps", true_maps)):
+            began = time.perf_counter()
+            frames = way(maps)
+            took = time.perf_counter() - began
+            reference = pictures.get(FAST) if table == "dreamed" else None
+            if table == "dreamed":
+                pictures[name] = frames
+            found = figures(frames, real.frames[:, 1:], positions[:, 1:], bins, reference)
+            metrics[table][name] = found | {"milliseconds_a_frame": 1000 * took / frames[..., 0, 0, 0].size}
+            print(f"{name:32s} {table:10s} " + "  ".join(f"{key} {value}" for key, value in brief(found).items()))
+            write_results(config.json, config.seed, metrics, commit)
+    show(pictures, (1, 4, 8, 16, 32, 48), config.picture)
+
+
+def named(decoder: DiffusionDecoder) -> str:
+    offset = decoder.config.swin.offset
+    if offset == 1:
+        return "diffusion, chunk after chunk"
+    return f"diffusion, {offset:g} of the steps apart"
+
+
+@torch.no_grad()
+def dream(world: WorldModel, first: np.ndarray, actions: np.ndarray) -> Tensor:
+    """Fused maps of the likeliest dreams, [b, t, d, g, g]."""
+    state, maps = world.start(first), []
+    for when in tqdm(range(actions.shape[1]), desc="dreaming", unit="step"):
+        state, _ = world.step(state, actions[:, when])
+        maps.append(state.fused)
+    return torch.stack(maps, 1)
+
+
+@torch.no_grad()
+def fast(world: WorldModel, maps: Tensor) -> np.ndarray:
+    return np.stack([to_uint8(world.tokenizer.decode(one)).cpu().numpy() for one in maps])
+
+
+def shown(world: WorldModel, decoder: DiffusionDecoder, first: np.ndarray, maps: Tensor, seed: int) -> np.ndarray:
+    frames, seeds = torch.from_numpy(np.ascontiguousarray(first)), torch.arange(len(maps)) + 1000 * seed
+    return decoder.rerender(world.tokenizer, frames, maps, seeds).cpu().numpy()
+
+
+def figures(
+    frames: np.ndarray, truth: np.ndarray, places: np.ndarray, bins: list[int], reference: np.ndarray | None
+) -> dict[str, list]:
+    """One entry for each stretch of steps.
+
+    Args:
+        frames, truth: uint8 [b, t, h, w, 3].
+        places: [b, t, k, 2], where the objects truly are.
+        reference: the fast decoder's frames, for the gain over them.
+    """
+    found = np.stack([locate(episode) for episode in frames])
+    kept = ~np.isnan(found).any(-1)
+    error = np.where(kept, np.linalg.norm(found - places, axis=-1) / BLOCK_WIDTH, np.inf)
+    quality, structure, sharp, edges = psnr(frames, truth), ssim(frames, truth), sharpness(frames), sharpness(truth)
+    restless, moves = (np.abs(np.diff(part.astype(np.int16), axis=1)).mean((2, 3, 4)) for part in (frames, truth))
+    restless, moves = (np.concatenate([part[:, :1], part], 1) for part in (restless, moves))
+    parts = [slice(begin - 1, end - 1) for begin, end in pairwise(bins)]
+
+    def each(values: np.ndarray) -> tuple[list[float], list[list[float]]]:
+        means = [values[:, part].mean(1) for part in parts]
+        return [float(mean.mean()) for mean in means], [bootstrap(np.mean, mean) for mean in means]
+
+    def ratio(one: np.ndarray, other: np.ndarray) -> tuple[list[float], list[list[float]]]:
+        pairs = [(one[:, part].mean(1), other[:, part].mean(1)) for part in parts]
+        compare = lambda a, b: float(a.mean() / b.mean())  # noqa: E731
+        return [compare(*pair) for pair in pairs], [bootstrap(compare, *pair) for pair in pairs]
+
+    result: dict[str, list] = {}
+    result["psnr"], result["psnr_interval"] = each(quality)
+    result["ssim"], result["ssim_interval"] = each(structure)
+    result["sharpness"], result["sharpness_interval"] = ratio(sharp, edges)
+    result["restlessness"], result["restlessness_interval"] = ratio(restless, moves)
+    result["objects_kept"], result["objects_kept_interval"] = each(kept.mean(2))
+    result["object_error_blocks"] = [float(np.median(error[:, part])) for part in parts]
+    result["object_error_blocks_interval"] = [bootstrap(np.median, error[:, part]) for part in parts]
+    if reference is not None:
+        result["psnr_gain"], result["psnr_gain_interval"] = each(quality - psnr(reference, truth))
+        result["ssim_gain"], result["ssim_gain_interval"] = each(structure - ssim(reference, truth))
+    return result
+
+
+def brief(found: dict[str, list]) -> dict[str, str]:
+    names = ("psnr", "ssim", "sharpness", "objects_kept", "object_error_blocks")
+    return {name: "/".join(f"{value:.3g}" for value in found[name]) for name in names}
+
+
+def show(pictures: dict[str, np.ndarray], at: tuple[int, ...], path: Path, episodes: int = 2) -> None:
+    """Rows: MuJoCo and each decoder, of the first episodes; columns: steps."""
+    at = tuple(step for step in at if step <= pictures["MuJoCo"].shape[1])
+    rows = [(episode, name, frames) for episode in range(episodes) for name, frames in pictures.items()]
+    figure, axes = plt.subplots(
+        len(rows), len(at), figsize=(1.6 * len(at) + 1.2, 1.6 * len(rows)), layout="constrained", squeeze=False
+    )
+    for line, (episode, name, frames) in zip(axes, rows, strict=True):
+        for axis, step in zip(line, at, strict=True):
+            axis.imshow(frames[episode, step - 1])
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8)
+    for axis, step in zip(axes[0], at, strict=True):
+        axis.set_title(f"step {step}", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Decoders))

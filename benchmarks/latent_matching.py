@@ -1,0 +1,273 @@
+"""Does supervision by pictures matter? The same encoder and dynamics, taught by pictures or by latents alone.
+
+    python benchmarks/latent_matching.py
+
+PAN's argument for generative latent prediction (PAN 2): a model that only has to match its own latents may agree with
+itself about nothing. Here everything but the loss is shared, data, steps, sizes and seeds:
+
+    generative            the predicted latents must give back the true next frames, through a decoder
+    matching              they must equal what the encoder makes of those frames, its gradient stopped (as JEPA)
+    matching, regularised the same, and the encoder's outputs must vary and not repeat each other (VICReg, 2105.04906)
+
+Nobody is told where the objects are. Afterwards the encoder and dynamics are frozen and asked two ways: a ridge
+regression from the encoder's latents of true frames to the objects' places is applied to latents that were rolled out
+open loop, and a decoder is trained on latents of true frames, so that there are pictures of all three.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from worldgym.data import Episodes, load_episodes, sample_segments
+from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.metrics import bootstrap, psnr
+from worldgym.pixels import to_float, to_uint8
+from worldgym.results import current_commit, write_results
+from worldgym.train.tokenizer import schedule
+
+GENERATIVE, MATCHING, REGULARISED = "generative", "matching", "matching, regularised"
+
+
+@dataclass(frozen=True)
+class LatentMatching:
+    dataset: str = "worldgym/tabletop-v0"
+    steps: int = 1200
+    """Optimiser steps of encoder and dynamics, and half as many of each decoder that looks at them afterwards."""
+    batch: int = 16
+    """Segments a step."""
+    horizon: int = 4
+    """Steps that are rolled out in training."""
+    learning_rate: float = 1e-3
+    seeds: int = 3
+    held_out: int = 64
+    """Episodes of MuJoCo to measure on, of 16 steps each."""
+    probe: int = 192
+    """Episodes that the ridge regression sees."""
+    json: Path = Path("benchmarks/results/latent_matching.json")
+
+
+class Latents(nn.Module):
+    """h and f of PAN's equation 1: a map of 8 x 8 cells, moved on by the action."""
+
+    def __init__(self, width: int = 48, channels: int = 32):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, width, 4, 2, 1), nn.SiLU(),
+            nn.Conv2d(width, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1),
+        )  # fmt: skip
+        self.action = nn.Linear(2, width)
+        self.enter = nn.Conv2d(channels, width, 3, 1, 1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, 1, 1)) for _ in range(4)
+        )
+        self.leave = nn.Conv2d(width, channels, 3, 1, 1)
+
+    def encode(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b z g g"]:
+        return self.encoder(images)
+
+    def advance(self, latent: Float[Tensor, "b z g g"], action: Float[Tensor, "b a"]) -> Float[Tensor, "b z g g"]:
+        x = self.enter(latent) + self.action(action)[:, :, None, None]
+        for block in self.blocks:
+            x = x + block(x)
+        return latent + self.leave(x)
+
+    def roll(self, latent: Tensor, actions: Float[Tensor, "b t a"]) -> Float[Tensor, "b t z g g"]:
+        """Open loop."""
+        latents = []
+        for action in actions.unbind(1):
+            latent = self.advance(latent, action)
+            latents.append(latent)
+        return torch.stack(latents, 1)
+
+
+def make_decoder(channels: int = 32, width: int = 48) -> nn.Module:
+    """g: from a latent to a picture."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(),
+        nn.Conv2d(width, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(width, 12, 3, 1, 1),
+        nn.PixelShuffle(2),
+    )  # fmt: skip
+
+
+class Batch(NamedTuple):
+    frames: Float[Tensor, "b t1 c h w"]
+    actions: Float[Tensor, "b t a"]
+
+
+def batches(data: Episodes, config: LatentMatching, count: int, seed: int) -> Iterator[Batch]:
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        segment = sample_segments(data, data.split("train"), config.batch, config.horizon, rng)
+        frames = to_float(torch.from_numpy(segment.frames).flatten(0, 1)).unflatten(0, segment.frames.shape[:2])
+        yield Batch(frames, torch.from_numpy(segment.actions))
+
+
+def regularity(latents: Float[Tensor, "n z g g"]) -> Tensor:
+    """VICReg's other two terms: each channel varies by at least 1 at each cell, and channels are uncorrelated."""
+    spread = latents.flatten(1).var(0).add(1e-4).sqrt()
+    flat = latents.movedim(1, -1).flatten(0, -2)
+    flat = flat - flat.mean(0)
+    covariance = flat.T @ flat / len(flat)
+    apart = covariance - covariance.diag().diag()
+    return F.relu(1 - spread).mean() + apart.square().sum() / len(covariance) / 25
+
+
+def train(data: Episodes, config: LatentMatching, variant: str, seed: int) -> Latents:
+    torch.manual_seed(seed)
+    model, decoder = Latents(), make_decoder()
+    learned = [*model.parameters(), *(decoder.parameters() if variant == GENERATIVE else ())]
+    optimizer = torch.optim.AdamW(learned, config.learning_rate)
+    progress = tqdm(batches(data, config, config.steps, seed), total=config.steps, desc=f"{variant}, seed {seed}")
+    for step, batch in enumerate(progress):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(step, config.steps)
+        with torch.autocast("cpu", torch.bfloat16):
+            size = batch.frames.shape[:2]
+            if variant == GENERATIVE:
+                latent = model.encode(batch.frames[:, 0])
+                whole = torch.cat([latent[:, None], model.roll(latent, batch.actions)], 1)
+                shown = decoder(whole.flatten(0, 1)).float().unflatten(0, size)
+                loss = F.mse_loss(shown, batch.frames)
+            else:
+                seen = model.encode(batch.frames.flatten(0, 1)).float().unflatten(0, size)
+                rolled = model.roll(seen[:, 0], batch.actions).float()
+                loss = F.mse_loss(rolled, seen[:, 1:].detach())
+                if variant == REGULARISED:
+                    # Frames of one segment are alike by right; only different segments must differ.
+                    loss = 25 * loss + 25 * regularity(seen[:, 0])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        if step % 20 == 0:
+            progress.set_postfix(loss=f"{loss.item():.4f}")
+    return model.eval().requires_grad_(False)
+
+
+def train_pictures(data: Episodes, config: LatentMatching, model: Latents, seed: int) -> nn.Module:
+    """A decoder of frozen latents, for all variants alike."""
+    torch.manual_seed(seed)
+    decoder, steps = make_decoder(), config.steps // 2
+    optimizer = torch.optim.AdamW(decoder.parameters(), config.learning_rate)
+    for step, batch in enumerate(batches(data, config, steps, seed + 1000)):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(step, steps)
+        images = batch.frames[:, :2].flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.mse_loss(decoder(model.encode(images)).float(), images)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return decoder.eval().requires_grad_(False)
+
+
+class Seen(NamedTuple):
+    """Episodes with the truth about them."""
+
+    frames: np.ndarray
+    actions: Tensor
+    places: np.ndarray
+    """[b, t + 1, k, 2]."""
+
+
+def see(count: int, seed: int) -> Seen:
+    real, places = held_out_episodes(count, 16, seed)
+    return Seen(real.frames, torch.from_numpy(real.actions), places)
+
+
+def encode_all(model: Latents, frames: np.ndarray) -> Float[Tensor, "b t z g g"]:
+    images = to_float(torch.from_numpy(frames).flatten(0, 1))
+    return torch.cat([model.encode(part) for part in images.split(256)]).unflatten(0, frames.shape[:2])
+
+
+def fit_places(latents: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Ridge regression [n, d] -> [n, 2k], its penalty chosen on a fifth that is left out; returns [d + 1, 2k]."""
+    x = np.concatenate([latents, np.ones((len(latents), 1), latents.dtype)], 1).astype(np.float64)
+    cut = len(x) * 4 // 5
+    gram, product = x[:cut].T @ x[:cut], x[:cut].T @ places[:cut]
+    scale, best = np.trace(gram) / len(gram), None
+    for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        weights = np.linalg.solve(gram + penalty * scale * np.eye(len(gram)), product)
+        error = np.square(x[cut:] @ weights - places[cut:]).mean()
+        if best is None or error < best[0]:
+            best = error, weights
+    assert best is not None
+    return best[1]
+
+
+def rank(latents: np.ndarray) -> float:
+    """Effective rank of a cell's latents (Roy & Vetterli 2007): how many directions are in use."""
+    values = np.linalg.svd(latents - latents.mean(0), compute_uv=False)
+    share = values / max(values.sum(), 1e-12)
+    return float(np.exp(-(share * np.log(share + 1e-12)).sum()))
+
+
+@torch.no_grad()
+def measure(model: Latents, decoder: nn.Module, probe: Seen, held_out: Seen) -> dict[str, Any]:
+    known = encode_all(model, probe.frames)
+    weights = fit_places(known.flatten(0, 1).flatten(1).numpy(), probe.places.reshape(-1, probe.places.shape[2] * 2))
+    latents = encode_all(model, held_out.frames)
+    rolled = torch.cat([latents[:, :1], model.roll(latents[:, 0], held_out.actions)], 1)
+
+    def places(maps: Tensor) -> np.ndarray:
+        x = maps.flatten(2).numpy().astype(np.float64)
+        return (x @ weights[:-1] + weights[-1]).reshape(held_out.places.shape)
+
+    shown = to_uint8(decoder(rolled.flatten(0, 1))).unflatten(0, rolled.shape[:2]).numpy()
+    error = np.linalg.norm(places(rolled) - held_out.places, axis=-1) / BLOCK_WIDTH
+    own = np.linalg.norm(places(latents) - held_out.places, axis=-1) / BLOCK_WIDTH
+    far = (rolled - latents).flatten(2).square().mean((0, 2)) / latents.flatten(2).var((0, 1)).mean()
+    cells = latents[:, ::4].movedim(2, -1).flatten(0, -2).numpy()
+    return {
+        "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
+        "pusher_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
+        "block_error_blocks": np.median(error[..., 1:], (0, 2)).tolist(),
+        "block_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 1:].transpose(1, 0, 2)],
+        "pusher_error_blocks_of_true_frames": float(np.median(own[..., 0])),
+        "block_error_blocks_of_true_frames": float(np.median(own[..., 1:])),
+        "psnr": psnr(shown, held_out.frames).mean(0).tolist(),
+        "latent_error_in_variances": far.tolist(),
+        "effective_rank": rank(cells),
+        "standard_deviation": float(latents.flatten(2).std((0, 1)).mean()),
+    }
+
+
+def main(config: LatentMatching) -> None:
+    commit, data = current_commit(), load_episodes(config.dataset)
+    probe, held_out = see(config.probe, seed=5000), see(config.held_out, seed=0)
+    metrics: dict[str, Any] = {"episodes": config.held_out, "variants": {}}
+    still = np.linalg.norm(held_out.places - held_out.places[:, :1], axis=-1) / BLOCK_WIDTH
+    metrics["if_still"] = {
+        "pusher_error_blocks": np.median(still[..., 0], 0).tolist(),
+        "psnr": psnr(np.broadcast_to(held_out.frames[:, :1], held_out.frames.shape), held_out.frames).mean(0).tolist(),
+    }
+    for variant in (GENERATIVE, MATCHING, REGULARISED):
+        found = []
+        for seed in range(config.seeds):
+            model = train(data, config, variant, seed)
+            found.append(measure(model, train_pictures(data, config, model, seed), probe, held_out))
+            metrics["variants"][variant] = found
+            write_results(config.json, 0, metrics, commit)
+            print(f"{variant}, seed {seed}: {brief(found[-1])}")
+
+
+def brief(found: dict[str, Any]) -> str:
+    pusher, blocks, quality = (found[name] for name in ("pusher_error_blocks", "block_error_blocks", "psnr"))
+    return (
+        f"pusher {pusher[1]:.2f}, {pusher[8]:.2f}, {pusher[16]:.2f} widths off after 1, 8, 16 steps, blocks "
+        f"{blocks[16]:.2f}; {quality[8]:.1f} dB, rank {found['effective_rank']:.1f}, "
+        f"spread {found['standard_deviation']:.3g}"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(LatentMatching))
