@@ -1,7 +1,6 @@
 """The temporal part: a Qwen2.5-VL language model over continuous tokens (PAN C1), and its cache.
 
-The same class serves every size; nano trains one from scratch. It gets embeddings, a mask and space-time
-positions, and knows nothing of pictures, actions or rewards.
+It gets embeddings, a mask and space-time positions, and knows nothing of pictures, actions or rewards.
 """
 
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AttentionInterface, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from .config import DynamicsConfig
+from .qwen import QwenText
 
 
 @dataclass
@@ -113,9 +112,9 @@ class KVCache:
             mask = torch.cat([known.to(device)[:, None].expand(-1, mask.shape[1], -1), mask], -1)
         return mask[:, None]
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """What `transformers` calls in each layer: writes the new keys and values, returns them with the dreams' own
-        past, [b, kv_heads, reach, d]. A trunk is left to `attention`."""
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values; returns them with the dreams' own past, [b, kv_heads, reach, d]. A trunk
+        is left to `forked_attention`."""
         assert self.now is not None, "begin() a pass first"
         seen = []
         for past, new in ((self.keys, keys), (self.values, values)):
@@ -203,37 +202,26 @@ class KVCache:
 
 
 def attention(
-    module: nn.Module,
     query: Float[Tensor, "b h n d"],
     key: Float[Tensor, "b g m d"],
     value: Float[Tensor, "b g m d"],
-    attention_mask: Bool[Tensor, "#b 1 #n past"] | None,
-    scaling: float,
-    cache: KVCache | None = None,
-    **unused,
-) -> tuple[Float[Tensor, "b n h d"], None]:
-    """Masked attention with shared keys and values, as `transformers` calls it.
+    mask: Bool[Tensor, "#b 1 #n past"] | None,
+) -> Float[Tensor, "b n h d"]:
+    """Masked attention with shared keys and values.
 
     On a CPU it is written out, heads that share keys as one product: training over sentences is eight times
     faster so than by the fused kernel, over segments a quarter faster.
     """
-    if cache is not None and cache.trunk is not None:
-        trunk, layer = cache.trunk, module.layer_idx
-        assert isinstance(layer, int)
-        return forked_attention(
-            query, key, value, trunk.keys[layer], trunk.values[layer], cache.copies, attention_mask, scaling
-        ), None
     if query.is_cuda:
-        out = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
-        return out.transpose(1, 2), None
+        return F.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).transpose(1, 2)
     batch, heads, rows, size = query.shape
     groups = key.shape[1]
-    scores = query.reshape(batch, groups, -1, size) @ key.transpose(-1, -2) * scaling
+    scores = query.reshape(batch, groups, -1, size) @ key.transpose(-1, -2) * size**-0.5
     scores = scores.view(batch, heads, rows, -1)
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     out = scores.softmax(-1).view(batch, groups, heads // groups * rows, -1) @ value
-    return out.view(batch, heads, rows, size).transpose(1, 2), None
+    return out.view(batch, heads, rows, size).transpose(1, 2)
 
 
 def forked_attention(
@@ -244,7 +232,6 @@ def forked_attention(
     trunk_value: Float[Tensor, "b g t d"],
     copies: int,
     mask: Bool[Tensor, "#bc 1 #n tm"] | None,
-    scaling: float,
 ) -> Float[Tensor, "bc n h d"]:
     """`attention` to `trunk ++ own` keys, where c = `copies` neighbours share a trunk: one product for all of them."""
     batch, heads, rows, size = query.shape
@@ -258,7 +245,7 @@ def forked_attention(
     def apart(x: Tensor) -> Tensor:
         return x.unflatten(2, (copies, each)).transpose(1, 2).flatten(0, 1)
 
-    query = query.reshape(batch, groups, each, size) * scaling
+    query = query.reshape(batch, groups, each, size) * size**-0.5
     scores = torch.cat([apart(together(query) @ trunk_key.transpose(-1, -2)), query @ key.transpose(-1, -2)], -1).view(
         batch, heads, rows, -1
     )
@@ -269,34 +256,12 @@ def forked_attention(
     return out.view(batch, heads, rows, size).transpose(1, 2)
 
 
-AttentionInterface.register("worldgym", attention)
-
-
 class Backbone(nn.Module):
-    """`Qwen2_5_VLTextModel` at any size."""
+    """Qwen2.5-VL's language model, at any size, behind a cache."""
 
     def __init__(self, config: DynamicsConfig):
         super().__init__()
-        half = config.width // config.heads // 2
-        space = 3 * half // 8
-        self.model = Qwen2_5_VLTextModel(
-            Qwen2_5_VLTextConfig(
-                vocab_size=config.vocabulary,
-                hidden_size=config.width,
-                intermediate_size=config.mlp_width,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                num_key_value_heads=config.kv_heads,
-                rope_parameters={
-                    "rope_type": "default",
-                    "rope_theta": 10000.0,
-                    "mrope_section": [half - 2 * space, space, space],
-                },
-                attn_implementation="worldgym",  # type: ignore[call-arg]  # its base class takes it
-                bos_token_id=None,
-                eos_token_id=None,
-            )
-        )
+        self.model = QwenText(config)
 
     def forward(
         self,
@@ -315,20 +280,20 @@ class Backbone(nn.Module):
         """
         if cache is None:
             mask = None if own is None else own[None, None]
-        else:
-            cache.begin(own, tokens.shape[1])
+            return self.model(tokens, positions, lambda layer, *qkv: attention(*qkv, mask))
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             assert cache.now is not None
-            mask = cache.now.mask
-        hidden = self.model(
-            inputs_embeds=tokens,
-            attention_mask={"full_attention": mask},
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=False,
-            cache=cache,
-        ).last_hidden_state
-        if cache is not None:
-            cache.end(keep)
+            key, value = cache.update(key, value, layer)
+            if (trunk := cache.trunk) is None:
+                return attention(query, key, value, cache.now.mask)
+            return forked_attention(
+                query, key, value, trunk.keys[layer], trunk.values[layer], cache.copies, cache.now.mask
+            )
+
+        cache.begin(own, tokens.shape[1])
+        hidden = self.model(tokens, positions, attend)
+        cache.end(keep)
         return hidden
 
     def read(self, ids: Int[Tensor, "p l"], lengths: Int[Tensor, " p"]) -> Float[Tensor, "p d"]:
