@@ -20,6 +20,7 @@ from worldgym.evaluate import (
     evaluate_objects,
     evaluate_perception,
     held_out_segments,
+    unseen,
 )
 from worldgym.metrics import ssim
 from worldgym.perceptual import Lpips, VideoFeatures
@@ -75,6 +76,18 @@ def test_a_perfect_dream_has_perfect_figures(make_world):
     assert metrics["success_calibration"]["brier"] == 0
     assert np.isnan(metrics["uncertainty_rank_correlation"]["token_entropy"])  # a constant doubt says nothing
     assert metrics["ssim_repeat_context"][0] < 0.5
+
+
+def test_a_world_with_a_memory_dreams_on_from_as_many_frames(make_world):
+    world, real = make_world(memory=3), segment(6)
+    dreamed, truth = dream(world, real, 0), unseen(world, real)
+    state = world.start(real.frames[:, :3], real.actions[:, :2])
+    for when in range(4):
+        state, _ = world.step(state, real.actions[:, 2 + when])
+        assert np.array_equal(dreamed.frames[:, when], world.render(state).numpy())
+    assert dreamed.frames.shape[1] == 4
+    assert np.array_equal(truth.frames, real.frames[:, 2:])
+    assert len(evaluate_dreams(world, truth, dreamed)["psnr"]) == 4
 
 
 def test_objects_that_vanish_are_lost_and_as_wrong_as_can_be():

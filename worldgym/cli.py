@@ -263,6 +263,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         evaluate_sentences,
         held_out_segments,
         open_questions,
+        unseen,
         write_comparison,
     )
     from .report import as_text, write_report
@@ -271,7 +272,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
     commit = current_commit()
     world = WorldModel.load(config.world)
-    not_known = []
+    seen, not_known = world.config.dynamics.memory, []
+    frames_seen = "one real frame" if seen == 1 else f"{seen} real frames"
     if config.dataset is None:
         if world.config.twin != TABLETOP:
             raise ValueError(
@@ -281,21 +283,21 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         from .envs_real.tabletop import locate
         from .envs_real.tabletop_cases import BLOCK_WIDTH, ENOUGH, held_out_episodes, sentence_cases
 
-        real, positions = held_out_episodes(config.episodes, config.steps, config.seed)
-        about = f"{len(real.frames)} held-out episodes of MuJoCo, dreamed open loop from one real frame each."
+        real, positions = held_out_episodes(config.episodes, config.steps + seen - 1, config.seed)
+        about = f"{len(real.frames)} held-out episodes of MuJoCo, dreamed open loop from {frames_seen} each."
     else:
         data = load_episodes(config.dataset)
         check_recording(world.config, config.dataset, data)
-        real = held_out_segments(data, config.episodes, config.steps, config.seed)
+        real = held_out_segments(data, config.episodes, config.steps + seen - 1, config.seed)
         about = (
             f"{len(real.frames)} stretches from as many episodes of the test split of {config.dataset} "
-            f"({data.environment}), dreamed open loop from one real frame each."
+            f"({data.environment}), dreamed open loop from {frames_seen} each."
         )
-        not_known = open_questions(real)
-    dreamed = dream(world, real, config.seed)
-    metrics = evaluate_dreams(world, real, dreamed)
+        not_known = open_questions(unseen(world, real))
+    dreamed, truth = dream(world, real, config.seed), unseen(world, real)
+    metrics = evaluate_dreams(world, truth, dreamed)
     if config.dataset is None:
-        metrics |= evaluate_objects(dreamed.frames, positions, locate, BLOCK_WIDTH)
+        metrics |= evaluate_objects(dreamed.frames, positions[:, seen - 1 :], locate, BLOCK_WIDTH)
         cases = sentence_cases(config.sentences, config.seed)
         metrics["sentences"] = evaluate_sentences(
             world, cases.frames, cases.sentences, cases.objects, cases.directions, cases.moves, locate, ENOUGH
@@ -305,7 +307,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
     report = config.report or Path("runs/evaluate") / world.config.name
     comparison = report / "dream.gif"
-    write_comparison(comparison, real.frames, np.concatenate([real.frames[:, :1], dreamed.frames], 1))
+    write_comparison(comparison, truth.frames, np.concatenate([truth.frames[:, :1], dreamed.frames], 1))
     page = write_report(
         report, f"How true is {world.config.name}?", about, metrics, comparison.read_bytes(), not_known, commit
     )

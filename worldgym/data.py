@@ -7,7 +7,7 @@ steps holds t + 1 frames and t of everything else.
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +73,10 @@ class Segment:
     """bool [b, t, m]."""
     terminations: np.ndarray
     """bool [b, t, m]."""
+
+    def since(self, step: int) -> "Segment":
+        """Without the first `step` steps."""
+        return Segment(*(getattr(self, part.name)[:, step:] for part in fields(self)))
 
 
 def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator) -> Segment:

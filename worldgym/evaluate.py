@@ -1,7 +1,7 @@
 """How true a dream is: open-loop dreams of held-out episodes against what really happened, step by step.
 
-    dreamed = dream(world, real, seed)
-    metrics = evaluate_dreams(world, real, dreamed)                           # any world
+    dreamed, truth = dream(world, real, seed), unseen(world, real)
+    metrics = evaluate_dreams(world, truth, dreamed)                          # any world
     metrics |= evaluate_objects(dreamed.frames, positions, locate, width)     # where something finds the objects
     metrics |= evaluate_perception(world, real, dreamed, weights, samples)    # LPIPS, FVD, best of many
 
@@ -51,7 +51,7 @@ class Dreamed:
     """Dreams of b segments, t steps each."""
 
     frames: np.ndarray
-    """uint8 [b, t, h, w, 3], without the real frame that they began from."""
+    """uint8 [b, t, h, w, 3], without the real frames that they began from."""
     rewards: np.ndarray
     """float64 [b, t]."""
     success: np.ndarray
@@ -116,8 +116,13 @@ def held_out_segments(data: Episodes, count: int, steps: int, seed: int) -> Segm
     return segments_at(data, data.starts[fitting] + random.integers(room), steps)
 
 
+def unseen(world: WorldModel, real: Segment) -> Segment:
+    """Of segments that are dreamed, what the dreams are compared with, and the last frame that was seen before it."""
+    return real.since(world.config.dynamics.memory - 1)
+
+
 def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0) -> Dreamed:
-    """Dream every segment from its first frame with its actions.
+    """Dream every segment with its actions, from its first frame: in a world with a longer `memory`, from as many.
 
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
@@ -136,9 +141,12 @@ def _dream(
     world: WorldModel, real: Segment, asked: np.ndarray, seeds: np.ndarray, temperature: float, rows: slice
 ) -> tuple[np.ndarray, ...]:
     instructions = [world.config.instructions[index] for index in asked[rows]]
-    state = world.start(real.frames[rows, :1], seeds=seeds[rows], instruction=instructions, temperature=temperature)
+    seen = world.config.dynamics.memory
+    state = world.start(
+        real.frames[rows, :seen], real.actions[rows, : seen - 1], seeds[rows], instructions, temperature
+    )
     frames, outcomes = [], []
-    for when in range(real.actions.shape[1]):
+    for when in range(seen - 1, real.actions.shape[1]):
         state, outcome = world.step(state, real.actions[rows, when])
         frames.append(world.render(state).cpu().numpy())
         said = outcome.reward, outcome.success, outcome.terminated, outcome.uncertainty
@@ -147,7 +155,11 @@ def _dream(
 
 
 def evaluate_dreams(world: WorldModel, real: Segment, dreamed: Dreamed) -> dict[str, Any]:
-    """Pictures, outcomes and the world's own doubts; lists have one entry for each step."""
+    """Pictures, outcomes and the world's own doubts; lists have one entry for each step.
+
+    Args:
+        real: what the dreams are of, as `unseen` gives it.
+    """
     steps, truth = real.actions.shape[1], real.frames[:, 1:]
     first = np.broadcast_to(real.frames[:, :1], truth.shape)
     column = dreamed.asked[:, None, None]
@@ -237,20 +249,22 @@ def evaluate_perception(
     differ: the first frame counts in FVD alone and is the real one, and tokens are drawn from all, not the top 100.
 
     Args:
+        real: what `dream` was given.
         lpips, fvd: TorchScript files, see perceptual.py; without one its metric says that it was not measured.
         samples: 1 leaves the protocol out.
     """
     distance = None if lpips is None else Lpips(lpips, world.device)
     features = None if fvd is None else VideoFeatures(fvd, world.device)
-    truth = real.frames[:, 1:]
+    known = unseen(world, real)
+    truth = known.frames[:, 1:]
     metrics: dict[str, Any] = {"lpips": NO_WEIGHTS, "fvd": NO_WEIGHTS}
     if distance is not None:
         far = distance(dreamed.frames, truth)
         metrics["lpips"] = far.mean(0).tolist()
         metrics["lpips_interval"] = [bootstrap(np.mean, one) for one in far.T]
     if features is not None:
-        happened = features(real.frames)
-        metrics["fvd"] = frechet_distance(features(_with_first(real, dreamed.frames)), happened)
+        happened = features(known.frames)
+        metrics["fvd"] = frechet_distance(features(_with_first(known, dreamed.frames)), happened)
     if samples == 1:
         return metrics | {"best_of": "not measured: one sample"}
 
@@ -264,7 +278,7 @@ def evaluate_perception(
             values = judge(frames, truth).mean(1)
             best[name] = better[name](best.get(name, values), values)
         if features is not None:
-            seen.append(features(_with_first(real, frames)))
+            seen.append(features(_with_first(known, frames)))
     metrics["best_of"] = {
         "samples": samples,
         "videos": len(truth),
