@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from table import ROOT, blocks, dream_table, load, percent, plan_table, row
@@ -159,6 +160,114 @@ def pan_suite() -> list[str]:
     ]
 
 
+def decoders() -> list[str]:
+    results = load("tabletop_decoders")
+    m = results["metrics"]
+    bins = [f"{begin} to {end - 1}" for begin, end in pairwise(m["bins"])]
+    cells = " / ".join(bins)
+    lines = [
+        f"{m['dreams']} dreams of {m['bins'][-1] - 1} steps from one real frame each, shown by each decoder. Each "
+        f"cell: mean over steps {cells}. Sharpness is the variance of the Laplacian and restlessness the change from "
+        "frame to frame, both over that of the true frames: 1 is as they are. Object error: median over all objects, "
+        "in block widths. *True maps*: shown from maps that are read off the true frames, where only the decoder can "
+        "err.",
+        "",
+    ]
+    for table, title in (("dreamed", "dreams"), ("true_maps", "true maps")):
+        lines += [f"| {title} | PSNR | SSIM | sharpness | restlessness | object error | objects found | ms a frame |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for name, found in m[table].items():
+            shown: list[str] = []
+            for key, show in (
+                ("psnr", one_digit), ("ssim", three_digits), ("sharpness", two_digits), ("restlessness", two_digits),
+                ("object_error_blocks", error), ("objects_kept", share),
+            ):  # fmt: skip
+                shown.append(" / ".join(show(value) for value in found[key]))
+            lines.append(row(name, [*shown, f"{found['milliseconds_a_frame']:.0f}"]))
+        lines.append("")
+    gains = [
+        f"{name}: SSIM "
+        + ", ".join(
+            f"{gain:+.4f} ({low:+.4f} to {high:+.4f})"
+            for gain, (low, high) in zip(found["ssim_gain"], found["ssim_gain_interval"], strict=True)
+        )
+        for name, found in m["dreamed"].items()
+        if "ssim_gain" in found
+    ]
+    return [
+        *lines, "Of dreams, over the fast decoder, episode by episode: " + "; ".join(gains) + ".", "",
+        "![The same dreams by every decoder](images/decoders.png)", "", made_by(results),
+    ]  # fmt: skip
+
+
+def latent_matching() -> list[str]:
+    results = load("latent_matching")
+    m = results["metrics"]
+    steps = (1, 4, 8, 16)
+    lines = [
+        "The same encoder and dynamics, taught three ways (PAN's argument for generative supervision); "
+        f"{m['episodes']} held-out episodes, open loop. Position errors: medians in block widths, of a ridge regression "
+        "from latents of true frames. Each cell: the mean over seeds and its range. Rank: directions of a cell's "
+        "latent in use, of 32.",
+        "",
+        "| taught by | " + " | ".join(f"pusher, {step} steps" for step in steps) + " | blocks, 16 | PSNR, 16 | rank |",
+        "|---|" + "---|" * (len(steps) + 3),
+    ]
+    for variant, seeds in m["variants"].items():
+        cells = [over_seeds([one["pusher_error_blocks"][step] for one in seeds], 2) for step in steps]
+        cells.append(over_seeds([one["block_error_blocks"][16] for one in seeds], 2))
+        cells.append(over_seeds([one["psnr"][16] for one in seeds], 1))
+        cells.append(over_seeds([one["effective_rank"] for one in seeds], 1))
+        lines.append(row(variant, cells))
+    still = m["if_still"]
+    ways = [f"{still['pusher_error_blocks'][step]:.2f}" for step in steps]
+    lines.append(row("nothing moves", [*ways, "", f"{still['psnr'][16]:.1f}", ""]))
+    return [*lines, "", made_by(results)]
+
+
+def backbones() -> list[str]:
+    results = load("pan_backbone")
+    m = results["metrics"]
+    rounds = range(m["rounds"])
+    lines = [
+        "PAN's stage two over frozen backbones: the queries and a linear readout learn what the table looks like after "
+        f"a sentence. {m['held_out']} held-out conversations of {m['rounds']} rounds, each round from what the model "
+        "showed itself. Obeyed: the named block goes the commanded way where it does in MuJoCo; error: of that block, "
+        "median, in block widths. Each cell: round "
+        + " / ".join(str(index + 1) for index in rounds)
+        + ", mean over seeds.",
+        "",
+        "| backbone | parameters | PSNR | obeyed | error |",
+        "|---|---|---|---|---|",
+    ]
+    for label, entry in m["backbones"].items():
+        seeds = entry["seeds"]
+
+        def cell(name: str, digits: int, seeds: list = seeds) -> str:
+            return " / ".join(over_seeds([one[name][index] for one in seeds], digits) for index in rounds)
+
+        lines.append(
+            row(label, [f"{entry['parameters'] / 1e6:.1f} M", cell("psnr", 1), cell("obeyed", 2), cell("error", 2)])
+        )
+    lines.append(row("nothing moves", ["", " / ".join(f"{value:.1f}" for value in m["psnr_if_still"]), "0", ""]))
+    told = ", ".join(f"the {name} {found['words_right']:.0%}" for name, found in m["pretraining"].items())
+    return [
+        *lines,
+        "",
+        *([f"Words of a caption right after pretraining: {told}.", ""] if told else []),
+        made_by(results),
+    ]
+
+
+def over_seeds(values: list[float | None], digits: int) -> str:
+    """The mean and the range over seeds; "lost" where one is infinite."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "lost"
+    mean = f"{sum(known) / len(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
+
+
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     return [row(head[0], head[1:]), "|---|" + "---|" * (len(head) - 1), *(row(cells[0], cells[1:]) for cells in rows)]
 
@@ -179,6 +288,14 @@ SECTIONS = (
     ),
     Section("Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", drift),
     Section("What does the evaluation of PAN say?", ("pan_suite",), "benchmarks/pan_suite.sh", pan_suite),
+    Section("What does the diffusion decoder show?", ("tabletop_decoders",), "benchmarks/decoders.sh", decoders),
+    Section(
+        "Does supervision by pictures matter?",
+        ("latent_matching",),
+        "python benchmarks/latent_matching.py",
+        latent_matching,
+    ),
+    Section("What is a pretrained backbone worth?", ("pan_backbone",), "python benchmarks/pan_backbone.py", backbones),
 )
 """In the order of the page."""
 
