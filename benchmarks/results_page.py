@@ -206,9 +206,9 @@ def latent_matching() -> list[str]:
     steps = (1, 4, 8, 16)
     lines = [
         "The same encoder and dynamics, taught three ways (PAN's argument for generative supervision); "
-        f"{m['episodes']} held-out episodes, open loop. Position errors: medians in block widths, of a ridge regression "
-        "from latents of true frames. Each cell: the mean over seeds and its range. Rank: directions of a cell's "
-        "latent in use, of 32.",
+        f"{m['episodes']} held-out episodes, open loop. Position errors: medians in block widths, of a ridge "
+        "regression from latents of true frames. Each cell: the mean over seeds and its range. Rank: directions of "
+        "a cell's latent in use, of 32.",
         "",
         "| taught by | " + " | ".join(f"pusher, {step} steps" for step in steps) + " | blocks, 16 | PSNR, 16 | rank |",
         "|---|" + "---|" * (len(steps) + 3),
