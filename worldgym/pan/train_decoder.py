@@ -1,7 +1,7 @@
 """Train the diffusion decoder of a world on that world's own dreams of recorded episodes.
 
 python -m worldgym.pan.train_decoder
-accelerate launch --cpu --num_processes 2 -m worldgym.pan.train_decoder
+torchrun --nproc-per-node 2 -m worldgym.pan.train_decoder
 """
 
 from dataclasses import asdict, dataclass, field
@@ -34,6 +34,8 @@ class DecoderTraining:
     """Folder of the run; the decoder itself is in its subfolder `decoder`."""
     windows: int = 4
     """Windows cut out of each dreamed segment; `fit.batch` counts windows."""
+    pool: int = 150
+    """Batches of segments that are dreamed; after so many steps they come again, cut into other windows."""
     fit: Fit = field(
         default_factory=lambda: Fit(steps=3000, batch=32, learning_rate=1e-3, clip=1.0, checkpoint_every=250)
     )
@@ -62,22 +64,22 @@ class Windows:
     def __init__(self, config: DecoderTraining, world: WorldModel, data: Episodes, refiner: Refiner):
         self.config, self.world, self.data, self.refiner = config, world, data, refiner
         self.episodes = data.split("train")
+        self.dreamed: dict[int, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def draw(self, step: int, rank: int, processes: int) -> tuple[Tensor, ...]:
         """Latents, condition, noise and chances of this process's windows of batch number `step`."""
         config, world = self.config, self.world
-        rng = np.random.default_rng([config.fit.seed, step])
+        rng = np.random.default_rng([config.fit.seed, 1, step])
         segments, length = config.fit.batch // config.windows, world.config.dynamics.window
-        segment = sample_segments(self.data, self.episodes, segments, length, rng)
         span = 2 * config.decoder.swin.frames
         starts = rng.integers(length - span + 1, size=(segments, config.windows))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
         mine = np.arange(rank, segments, processes)
 
-        frames = to_float(torch.from_numpy(segment.frames[mine].reshape(-1, *segment.frames.shape[2:])))
-        frames = frames.to(world.device).unflatten(0, (len(mine), length + 1))
-        fused = dream(world, frames[:, 0], torch.from_numpy(segment.actions[mine]).to(world.device))
+        pictures, maps = self._dreams(step % config.pool, segments, length, mine)
+        frames = to_float(pictures.to(world.device).flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        fused = maps.to(world.device, torch.float32)
         row = torch.arange(len(mine)).repeat_interleave(config.windows)[:, None]
         start = torch.from_numpy(starts[mine]).flatten()[:, None]
         latents = self.refiner.to_latents(frames[row, start + torch.arange(span + 1)])
@@ -88,6 +90,17 @@ class Windows:
         chances = torch.rand((segments, config.windows, 3), generator=chance)[mine].flatten(0, 1).to(latents)
         assert condition.aligned is not None
         return latents, condition.text, condition.aligned, noise, chances
+
+    def _dreams(self, number: int, segments: int, length: int, mine: np.ndarray) -> tuple[Tensor, Tensor]:
+        """This process's segments of a batch of the pool: true frames, and the dream's fused maps in half precision."""
+        if number not in self.dreamed:
+            rng = np.random.default_rng([self.config.fit.seed, 0, number])
+            segment = sample_segments(self.data, self.episodes, segments, length, rng)
+            frames, device = torch.from_numpy(segment.frames[mine]), self.world.device
+            first = to_float(frames[:, 0].to(device))
+            maps = dream(self.world, first, torch.from_numpy(segment.actions[mine]).to(device))
+            self.dreamed[number] = frames, maps.half().cpu()
+        return self.dreamed[number]
 
 
 @torch.no_grad()
@@ -110,7 +123,7 @@ def train_decoder(config: DecoderTraining) -> Path:
     decoder = DiffusionDecoder(world.config.tokenizer, config.decoder)
     windows = Windows(config, world, data, decoder.refiner)
     model = WindowLoss(decoder.refiner, config.decoder.swin)
-    described = {"world": config.world, "dataset": config.dataset, "windows": config.windows}
+    described = {name: getattr(config, name) for name in ("world", "dataset", "windows", "pool")}
     described |= {"decoder": asdict(config.decoder)}
     weights = fit(accelerator, model, windows.draw, config.fit, config.out, described)
     folder = config.out / "decoder"
