@@ -67,6 +67,8 @@ def main(config: Decoders) -> None:
     ways: dict[str, Callable[[Tensor], np.ndarray]] = {FAST: lambda maps: fast(world, maps)}
     for folder in config.decoders:
         decoder = load_decoder(config.world, folder, world)
+        if named(decoder) in ways:
+            raise ValueError(f"two of the decoders are {named(decoder)!r}; a row of the tables takes one")
         ways[named(decoder)] = lambda maps, decoder=decoder: shown(world, decoder, real.frames[:, 0], maps, config.seed)
         metrics["decoders"][named(decoder)] = {
             "parameters": sum(p.numel() for p in decoder.parameters()),
@@ -111,7 +113,8 @@ def fast(world: WorldModel, maps: Tensor) -> np.ndarray:
 
 
 def shown(world: WorldModel, decoder: DiffusionDecoder, first: np.ndarray, maps: Tensor, seed: int) -> np.ndarray:
-    frames, seeds = torch.from_numpy(np.ascontiguousarray(first)), torch.arange(len(maps)) + 1000 * seed
+    frames = torch.from_numpy(np.ascontiguousarray(first)).to(world.device)
+    seeds = torch.arange(len(maps), device=world.device) + 1000 * seed
     return decoder.rerender(world.tokenizer, frames, maps, seeds).cpu().numpy()
 
 

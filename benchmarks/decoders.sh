@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 STEPS=${STEPS:-800}
 for offset in 0.25 0.5 1.0; do
+    # Without a window there is no late chunk to learn from: every window is one chunk from all noise to none.
+    first=$([[ $offset == 1.0 ]] && echo 1.0 || echo 0.2)
     torchrun --nproc-per-node 2 -m worldgym.pan.train_decoder \
-        --out "runs/tabletop/decoder_$offset" --fit.steps "$STEPS" --decoder.swin.offset "$offset"
+        --out "runs/tabletop/decoder_$offset" --fit.steps "$STEPS" --decoder.swin.offset "$offset" --decoder.swin.first "$first" --fit.cpu
 done
 python benchmarks/decoders.py --decoders runs/tabletop/decoder_{0.25,0.5,1.0}/decoder

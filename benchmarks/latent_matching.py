@@ -5,7 +5,7 @@
 PAN's argument for generative latent prediction (PAN 2): a model that only has to match its own latents may agree with
 itself about nothing. Here everything but the loss is shared, data, steps, sizes and seeds:
 
-    generative            the predicted latents must give back the true next frames, through a decoder
+    generative            the first and the predicted latents must give back the true frames, through a decoder
     matching              they must equal what the encoder makes of those frames, its gradient stopped (as JEPA)
     matching, regularised the same, and the encoder's outputs must vary and not repeat each other (VICReg, 2105.04906)
 
@@ -190,9 +190,13 @@ def encode_all(model: Latents, frames: np.ndarray) -> Float[Tensor, "b t z g g"]
 
 
 def fit_places(latents: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Ridge regression [n, d] -> [n, 2k], its penalty chosen on a fifth that is left out; returns [d + 1, 2k]."""
-    x = np.concatenate([latents, np.ones((len(latents), 1), latents.dtype)], 1).astype(np.float64)
-    cut = len(x) * 4 // 5
+    """Ridge regression [n, d] -> [n, 2k], its penalty chosen on a fifth that is left out; returns [d + 1, 2k].
+
+    Latents are centred and scaled as a whole, so that small ones are read as well as large ones.
+    """
+    mean, spread = latents.mean(0, dtype=np.float64), max(float(latents.std(0).mean()), 1e-12)
+    centre, x = places.mean(0), (latents - mean) / spread
+    cut, places = len(x) * 4 // 5, places - centre
     gram, product = x[:cut].T @ x[:cut], x[:cut].T @ places[:cut]
     scale, best = np.trace(gram) / len(gram), None
     for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
@@ -201,7 +205,8 @@ def fit_places(latents: np.ndarray, places: np.ndarray) -> np.ndarray:
         if best is None or error < best[0]:
             best = error, weights
     assert best is not None
-    return best[1]
+    weights = best[1] / spread
+    return np.concatenate([weights, (centre - mean @ weights)[None]])
 
 
 def rank(latents: np.ndarray) -> float:

@@ -1,7 +1,8 @@
 """What is a pretrained backbone worth? PAN's stage two on the Tabletop, over frozen language models that differ.
 
-    python benchmarks/pan_backbone.py                                         # toys, made and pretrained here
-    python benchmarks/pan_backbone.py --backbones Qwen/Qwen2.5-VL-3B-Instruct random:Qwen/Qwen2.5-VL-3B-Instruct
+    python benchmarks/pan_backbone.py            # toys, made and pretrained here
+    python benchmarks/pan_backbone.py --size 112 --backbones Qwen/Qwen2.5-VL-3B-Instruct \
+        random:Qwen/Qwen2.5-VL-3B-Instruct
 
 PAN claims that a pretrained model grounds the prediction of what is seen next (PAN 3.1). The queries of a frozen
 backbone, and a linear readout of what comes out at them, learn what the table looks like after each of three
@@ -142,7 +143,7 @@ def make_toy(folder: Path, width: int, layers: int, corpus: list[str]) -> Path:
 
 
 def pretrain(folder: Path, target: Path, data: Conversations, config: Backbones) -> dict[str, float]:
-    """Teach a toy to say where everything is; returns how well it does at last."""
+    """Teach a toy to say where everything is; returns how well it does at last, on what it learns from."""
     torch.manual_seed(0)
     shape = conversation(config)
     backbone = PanBackbone.load(str(folder), shape).train()
@@ -151,6 +152,7 @@ def pretrain(folder: Path, target: Path, data: Conversations, config: Backbones)
     frames, told = data.frames.reshape(-1, *data.frames.shape[2:]), captions(data)
     mark = text.convert_tokens_to_ids("<|vision_end|>")
     stop, pad = text.convert_tokens_to_ids("<|im_end|>"), text.convert_tokens_to_ids("<pad>")
+    digits = {text.encode(f" {cell}", add_special_tokens=False)[0] for cell in range(CELLS)}
     right = 0.0
     progress = tqdm(range(config.pretraining), desc=f"pretraining {folder.name}")
     for step in progress:
@@ -171,13 +173,13 @@ def pretrain(folder: Path, target: Path, data: Conversations, config: Backbones)
         loss.backward()
         nn.utils.clip_grad_norm_(vlm.parameters(), 1.0)
         optimizer.step()
-        counted = asked != pad
+        counted = torch.isin(asked, torch.tensor(sorted(digits)))  # all else in a caption is always the same
         right = 0.98 * right + 0.02 * float((logits.argmax(-1) == asked)[counted].float().mean())
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", right=f"{right:.2f}")
     vlm.save_pretrained(target)
     text.save_pretrained(target)
-    return {"loss": loss.item(), "words_right": right}
+    return {"loss": loss.item(), "cells_right": right}
 
 
 def look(vlm: Qwen2_5_VLModel, frames: np.ndarray, config: Backbones) -> Tensor:
@@ -302,7 +304,9 @@ def measure(model: Predictor, data: Conversations, config: Backbones) -> dict[st
 
 
 def main(config: Backbones) -> None:
-    commit, world = current_commit(), WorldModel.load(config.world).requires_grad_(False)
+    commit, world = current_commit(), WorldModel.load(config.world, "cpu").requires_grad_(False)
+    for name in config.backbones:
+        load(name, config, 0)  # mistakes show before anything is recorded
     data, held_out = converse(config.conversations, config.rounds, 1), converse(config.held_out, config.rounds, 2)
     metrics: dict[str, Any] = {"rounds": config.rounds, "held_out": config.held_out, "pretraining": {}, "backbones": {}}
     still = held_out.frames[:, :1].repeat(config.rounds, 1)

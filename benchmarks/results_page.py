@@ -208,20 +208,25 @@ def latent_matching() -> list[str]:
         "The same encoder and dynamics, taught three ways (PAN's argument for generative supervision); "
         f"{m['episodes']} held-out episodes, open loop. Position errors: medians in block widths, of a ridge "
         "regression from latents of true frames. Each cell: the mean over seeds and its range. Rank: directions of "
-        "a cell's latent in use, of 32.",
+        "a cell's latent in use, of 32; spread: their standard deviation.",
         "",
-        "| taught by | " + " | ".join(f"pusher, {step} steps" for step in steps) + " | blocks, 16 | PSNR, 16 | rank |",
-        "|---|" + "---|" * (len(steps) + 3),
+        "| taught by | pusher, true frames | "
+        + " | ".join(f"{step} steps" for step in steps)
+        + " | blocks, true frames | 16 steps | PSNR, 16 | rank | spread |",
+        "|---|" + "---|" * (len(steps) + 6),
     ]
     for variant, seeds in m["variants"].items():
-        cells = [over_seeds([one["pusher_error_blocks"][step] for one in seeds], 2) for step in steps]
+        cells = [over_seeds([one["pusher_error_blocks_of_true_frames"] for one in seeds], 2)]
+        cells += [over_seeds([one["pusher_error_blocks"][step] for one in seeds], 2) for step in steps]
+        cells.append(over_seeds([one["block_error_blocks_of_true_frames"] for one in seeds], 2))
         cells.append(over_seeds([one["block_error_blocks"][16] for one in seeds], 2))
         cells.append(over_seeds([one["psnr"][16] for one in seeds], 1))
         cells.append(over_seeds([one["effective_rank"] for one in seeds], 1))
+        cells.append(over_seeds([one["standard_deviation"] for one in seeds], 3))
         lines.append(row(variant, cells))
     still = m["if_still"]
     ways = [f"{still['pusher_error_blocks'][step]:.2f}" for step in steps]
-    lines.append(row("nothing moves", [*ways, "", f"{still['psnr'][16]:.1f}", ""]))
+    lines.append(row("nothing moves", ["", *ways, "", "", f"{still['psnr'][16]:.1f}", "", ""]))
     return [*lines, "", made_by(results)]
 
 
@@ -250,13 +255,11 @@ def backbones() -> list[str]:
             row(label, [f"{entry['parameters'] / 1e6:.1f} M", cell("psnr", 1), cell("obeyed", 2), cell("error", 2)])
         )
     lines.append(row("nothing moves", ["", " / ".join(f"{value:.1f}" for value in m["psnr_if_still"]), "0", ""]))
-    told = ", ".join(f"the {name} {found['words_right']:.0%}" for name, found in m["pretraining"].items())
-    return [
-        *lines,
-        "",
-        *([f"Words of a caption right after pretraining: {told}.", ""] if told else []),
-        made_by(results),
-    ]
+    told = ", ".join(f"the {name} {found['cells_right']:.0%}" for name, found in m["pretraining"].items())
+    said = "After the first round a model is also given what it predicted, as in PAN; in training it never was."
+    if told:
+        said += f" Cells named rightly at the end of the pretraining, where guessing gives 12%: {told}."
+    return [*lines, "", said, "", made_by(results)]
 
 
 def over_seeds(values: list[float | None], digits: int) -> str:

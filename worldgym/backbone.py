@@ -280,7 +280,7 @@ class Backbone(nn.Module):
         """
         if cache is None:
             mask = None if own is None else own[None, None]
-            return self.model(tokens, positions, lambda layer, *qkv: attention(*qkv, mask))
+            return self.model(tokens, positions, lambda _, query, key, value: attention(query, key, value, mask))
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             assert cache.now is not None

@@ -139,12 +139,15 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
     """Write what dreaming needs of a trained world, with weights in half precision.
 
     Args:
-        decoder: folder of a diffusion decoder that was trained for it, to travel with it.
+        decoder: folder of a diffusion decoder that was trained for it, to travel with it; the one in `source`, if
+            there is one, by default.
     """
     config, stage = load_config(source)
     if stage != "world":
         raise ValueError(f"{source} holds a {stage} only; there is nothing to dream with yet")
     extras = {name: (source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
+    if decoder is None and (source / "decoder").exists():
+        decoder = source / "decoder"
     if decoder is not None:
         if missing := [name for name in DECODER_FILES if not (decoder / name).exists()]:
             raise FileNotFoundError(f"{decoder} holds no diffusion decoder: it has no {', '.join(missing)}")

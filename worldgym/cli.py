@@ -136,7 +136,7 @@ class Export:
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Folder to write."""
     decoder: Path | None = None
-    """Folder of a diffusion decoder that was trained for this world, to travel with it."""
+    """Folder of a diffusion decoder that was trained for this world, to travel with it; the world's own by default."""
 
 
 @dataclass(frozen=True)
@@ -484,20 +484,19 @@ def bench(config: Bench) -> dict[str, Any]:
 
 def render(config: Render) -> None:
     from .dreams import load_decoder
+    from .evaluate import check_recording
     from .render import rerender
     from .video import enlarged, side_by_side, write_video
     from .world import WorldModel
 
     world, data = WorldModel.load(config.world, config.device), load_episodes(config.dataset)
-    episodes, size = len(data.starts) - 1, world.config.tokenizer.resolution
+    check_recording(world.config, config.dataset, data)
+    episodes = len(data.starts) - 1
     if not 0 <= config.episode < episodes:
         raise ValueError(f"episode is {config.episode}; {config.dataset} has {episodes}, counted from 0")
-    if data.frames.shape[1:] != (size, size, 3):
-        raise ValueError(f"{config.dataset} has frames {data.frames.shape[1:]}; this world's are {(size, size, 3)}")
     decoder = load_decoder(config.world, config.decoder, world)
     frames = np.array(data.frames[data.starts[config.episode] : data.starts[config.episode + 1]])
     drawn = rerender(world, decoder, frames, config.seed)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     write_video(config.out, enlarged(side_by_side([frames, drawn], gap=2), 4), frames_per_second=10)
     print(f"wrote {config.out}: recorded, and by the diffusion decoder")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .envs_real.tabletop import FRAMES_PER_TEXT, TabletopEnv
 from .envs_real.tabletop_cases import carry_out, held_out_episodes
-from .evaluate import dream, write_comparison
+from .evaluate import dream, unseen, write_comparison
 from .metrics import psnr
 from .planners.planning import Planning, plan_and_act
 from .report import page, picture, png, table
@@ -77,8 +77,9 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
 
 def dream_actions(world: WorldModel, path: Path, seed: int) -> bytes:
     """Dreams of held-out episodes beside them, as a video; the PNG of their PSNR by step is returned."""
-    real, _ = held_out_episodes(4, 16, seed)
-    dreamed = np.concatenate([real.frames[:, :1], dream(world, real, seed).frames], 1)
+    episodes, _ = held_out_episodes(4, 15 + world.config.dynamics.memory, seed)
+    real = unseen(world, episodes)
+    dreamed = np.concatenate([real.frames[:, :1], dream(world, episodes, seed).frames], 1)
     write_comparison(path, real.frames, dreamed)
     figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
     still = np.broadcast_to(real.frames[:, :1], real.frames.shape)

@@ -31,7 +31,6 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .checkpoint import DECODER_FILES, find_world, read_tensors, recover
-from .config import TokenizerConfig
 from .rewards import FrameReward, make_judge
 from .spaces import ActionMode, action_space
 from .starts import Starts, bundled_starts, recorded_starts
@@ -79,7 +78,7 @@ class DreamOptions:
     """0 dreams the likeliest future, 1 the learned spread."""
     decoder: str = "fast"
     """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
-    the world's folder, sharper and many times slower; or a folder that `python -m worldgym.pan.train_decoder` wrote.
+    the world's folder, many times slower; or the folder of one that `python -m worldgym.pan.train_decoder` wrote.
     It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
     are functions of frames see the fast decoder's."""
     device: str = "auto"
@@ -454,7 +453,10 @@ class Dreams:
         return torch.from_numpy(vectors).to(device), read
 
     def _decoder_fingerprint(self) -> str | None:
-        return fingerprint(self._screen.decoder) if self._screen else None
+        if self._screen is None:
+            return None
+        decoder = self._screen.decoder
+        return f"{fingerprint(decoder)} {decoder.config}"
 
     def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:
         bound = self.options.max_uncertainty
@@ -538,18 +540,19 @@ def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecode
     weights = folder / DECODER_FILES[-1]
     if not weights.exists():
         raise ValueError(
-            f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}: train one with "
-            "`python -m worldgym.pan.train_decoder`, or take decoder='fast'"
+            f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}. Take decoder='fast', or train one "
+            "with `python -m worldgym.pan.train_decoder` and pass the folder that it names; "
+            "`worldgym export WORLD TARGET --decoder FOLDER` makes a world that has it"
         )
-    stamp = weights.stat().st_mtime_ns, weights.stat().st_size
-    return _load_decoder(str(folder.resolve()), world.config.tokenizer, str(world.device), stamp)
+    stamp = tuple(path.stat().st_mtime_ns for path in (weights, folder / DECODER_FILES[0]))
+    return _load_decoder(str(folder.resolve()), world, stamp)
 
 
 @lru_cache(maxsize=8)
-def _load_decoder(folder: str, tokenizer: TokenizerConfig, device: str, stamp: tuple[int, int]) -> "DiffusionDecoder":
+def _load_decoder(folder: str, world: WorldModel, stamp: tuple[int, ...]) -> "DiffusionDecoder":
     from .pan.decoder import DiffusionDecoder
 
-    return DiffusionDecoder.load(Path(folder), tokenizer, device)
+    return DiffusionDecoder.load(Path(folder), world.tokenizer, world.device)
 
 
 def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:

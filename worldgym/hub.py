@@ -105,7 +105,10 @@ def push(
         (Path(temporary) / "README.md").write_text(card)
         (Path(temporary) / "env.py").write_text(ENV_PY.format(repo=repo))
         url = api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=temporary, commit_message=f"WorldGym world {folder.name}")
+        api.upload_folder(
+            repo_id=repo, folder_path=temporary, commit_message=f"WorldGym world {folder.name}",
+            delete_patterns="decoder/*",  # of other weights
+        )  # fmt: skip
     return str(url)
 
 

@@ -31,8 +31,8 @@ class RotaryPositions(nn.Module):
         half = size // 2
         space = 3 * half // 8
         axes = torch.arange(3).repeat_interleave(torch.tensor([half - 2 * space, space, space]))
-        self.register_buffer("axes", axes, persistent=False)
-        self.register_buffer("frequencies", THETA ** (-torch.arange(half) / half), persistent=False)
+        self.axes = nn.Buffer(axes, persistent=False)
+        self.frequencies = nn.Buffer(THETA ** (-torch.arange(half) / half), persistent=False)
 
     def forward(self, positions: Float[Tensor, "3 b n"]) -> tuple[Tensor, Tensor]:
         """(cosines, sines), [b, 1, n, d / 2] each."""

@@ -9,7 +9,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from .pan.decoder import DiffusionDecoder
-from .pixels import to_float
 from .world import WorldModel
 
 
@@ -30,10 +29,8 @@ def rerender(
 def read_maps(world: WorldModel, frames: UInt8[np.ndarray, "t1 h w c"]) -> Float[Tensor, "t f g g"]:
     """Fused maps of all frames but the first, as the world dreams them: relative to the first of their window, by the
     same tokens and residual."""
-    tokenizer, window = world.tokenizer, world.config.dynamics.window
-    images, maps = to_float(torch.from_numpy(frames).to(world.device)), []
-    for begin in range(0, len(images) - 1, window):
-        new = images[begin + 1 : begin + 1 + window]
-        context = tokenizer.encode_context(images[begin : begin + 1]).expand(len(new), -1, -1, -1)
-        maps.append(tokenizer.fuse(world.latent(new, context), context))
+    window, maps = world.config.dynamics.window, []
+    for begin in range(0, len(frames) - 1, window):
+        new = torch.from_numpy(frames[begin + 1 : begin + 1 + window]).to(world.device)
+        maps.append(world.see(new, world.start(frames[None, begin : begin + 1]).fork(len(new))))
     return torch.cat(maps)

@@ -6,6 +6,7 @@ fused features and the fast decoder's picture of it; what the network adds to th
 Its last layer begins at zero, so it begins as the fast decoder and learns only what that one blurs.
 """
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from .swin import Asked, CausalSwin, Stream, SwinConfig
 from .wan import Condition, ConditionedWan, Keys
 
 FORMAT_VERSION = 1
-LEAST_LEVEL = 0.05
+LEAST_LEVEL = 0.1
 """Below this noise level a guess of the truth is not asked to be more exact than at it."""
 
 
@@ -47,6 +48,12 @@ class DecoderConfig:
             raise ValueError("nothing is said to this decoder that guidance could leave out; its guidance is 1")
 
 
+def codebook_digest(tokenizer: Tokenizer) -> str:
+    """Tells tokenizers apart, before and after an export, which halves their precision."""
+    codes = tokenizer.quantizer.codebook.detach().half().cpu().numpy()
+    return hashlib.sha256(codes.tobytes()).hexdigest()[:16]
+
+
 class Refiner(nn.Module):
     """Velocity by way of the clean frame: the fast decoder's picture plus what the transformer adds to it."""
 
@@ -59,7 +66,7 @@ class Refiner(nn.Module):
             num_attention_heads=config.heads,
             attention_head_dim=config.head_width,
             in_channels=2 * pixels + tokenizer.width,
-            out_channels=pixels,
+            out_channels=pixels + 1,
             text_dim=1,
             freq_dim=64,
             ffn_dim=config.mlp_width,
@@ -79,9 +86,12 @@ class Refiner(nn.Module):
         past: Keys | None = None,
     ) -> tuple[Float[Tensor, "b c f g g"], Keys]:
         assert condition.aligned is not None
-        correction, keys = self.wan(latents, levels, condition, chunks, past)
-        clean = condition.aligned[:, : latents.shape[1]] + correction.float()
-        return (latents - clean) / levels.clamp(min=LEAST_LEVEL)[:, None, :, None, None], keys
+        out, keys = self.wan(latents, levels, condition, chunks, past)
+        correction, gate = out.float().split([latents.shape[1], 1], 1)
+        fast, level = condition.aligned[:, : latents.shape[1]], levels[:, None, :, None, None]
+        # How much of a cell is what is seen through the noise: a cell has more pixels than the network is wide.
+        clean = fast + correction + gate * (latents - (1 - level) * fast)
+        return (latents - clean) / level.clamp(min=LEAST_LEVEL), keys
 
     def to_latents(self, images: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b k f g g"]:
         """Pictures as cells of pixels."""
@@ -100,13 +110,13 @@ class Refiner(nn.Module):
 class DiffusionDecoder(nn.Module):
     """Shows dreams of one world, frame after frame. Make one with `load`."""
 
-    def __init__(self, tokenizer: TokenizerConfig, config: DecoderConfig):
+    def __init__(self, tokenizer: Tokenizer, config: DecoderConfig):
         super().__init__()
-        self.tokenizer, self.config = tokenizer, config
-        self.refiner = Refiner(tokenizer, config)
+        self.config, self.codebook = config, codebook_digest(tokenizer)
+        self.refiner = Refiner(tokenizer.config, config)
 
     @classmethod
-    def load(cls, folder: Path, tokenizer: TokenizerConfig, device: str | torch.device = "cpu") -> "DiffusionDecoder":
+    def load(cls, folder: Path, tokenizer: Tokenizer, device: str | torch.device = "cpu") -> "DiffusionDecoder":
         """The decoder in a folder that training wrote.
 
         Args:
@@ -114,7 +124,7 @@ class DiffusionDecoder(nn.Module):
 
         Raises:
             FileNotFoundError: no decoder there.
-            ValueError: it was trained for a world of another shape, or by another release.
+            ValueError: it was trained over another tokenizer, or by another release.
         """
         path = folder / "decoder.json"
         if not path.exists():
@@ -122,9 +132,11 @@ class DiffusionDecoder(nn.Module):
         found = json.loads(path.read_text())
         if found.pop("version") != FORMAT_VERSION:
             raise ValueError(f"{path} is of another format; this release reads {FORMAT_VERSION}")
-        trained = TokenizerConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in found["tokenizer"].items()})
-        if trained != tokenizer:
-            raise ValueError(f"{folder} shows worlds with the tokenizer {trained}; this world's is {tokenizer}")
+        if found["codebook"] != (own := codebook_digest(tokenizer)):
+            raise ValueError(
+                f"{folder} was trained over another tokenizer (codebook {found['codebook']}, this world's is {own}) "
+                "and would show wrong pictures; train one for this world"
+            )
         swin = SwinConfig(**{**found["config"].pop("swin"), "schedule": Schedule(**found.pop("schedule"))})
         decoder = cls(tokenizer, DecoderConfig(**found["config"], swin=swin))
         decoder.refiner.wan = ConditionedWan.load(str(folder), None)
@@ -136,7 +148,7 @@ class DiffusionDecoder(nn.Module):
         config = asdict(self.config)
         schedule = config["swin"].pop("schedule")
         described = {
-            "version": FORMAT_VERSION, "tokenizer": asdict(self.tokenizer), "config": config, "schedule": schedule,
+            "version": FORMAT_VERSION, "codebook": self.codebook, "config": config, "schedule": schedule,
         }  # fmt: skip
         (folder / "decoder.json").write_text(json.dumps(described, indent=1))
 

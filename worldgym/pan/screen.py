@@ -69,6 +69,8 @@ class Screen:
 
     def select(self, rows: Sequence[int]) -> "Screen":
         """Of these dreams, in this order; one may be there many times."""
+        if len(set(rows)) < len(rows):
+            self.look()  # what waits is shown once, not by each branch
         chosen = copy.copy(self)
         chosen.streams = [self.streams[row] for row in rows]
         chosen.waiting = [list(self.waiting[row]) for row in rows]
@@ -93,7 +95,8 @@ class Screen:
                 told = stream.asked.condition
                 tensors |= {f"{row}.before": stream.before, f"{row}.text": told.text, f"{row}.aligned": told.aligned}
                 tensors |= {f"{row}.trail.{step}": chunk for step, chunk in enumerate(stream.trail)}
-        return {name: tensor.contiguous() for name, tensor in tensors.items()}
+        # Copies: branches of one dream share tensors, which a file of tensors cannot.
+        return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Return to a `snapshot()` of as many dreams."""
@@ -119,12 +122,13 @@ class Screen:
 
     def _show(self, rows: list[int]) -> None:
         """The next waiting map of each of these dreams, all fresh or all under way."""
-        maps = [self.waiting[row].pop(0) for row in rows]
+        maps = [self.waiting[row][0] for row in rows]
         stream = _join([stream for row in rows if (stream := self.streams[row]) is not None])
         fused, seeds, counters = (torch.cat(part) for part in zip(*maps, strict=True))
         stream, pictures = self.decoder.show(stream, self.tokenizer, fused[:, None], seeds, counters)
         for place, row in enumerate(rows):
             self.streams[row], self.pictures[row] = _row(stream, place), pictures[place, 0]
+            self.waiting[row].pop(0)  # not before it has been shown: who interrupts may look again
 
 
 def _row(stream: Stream, row: int) -> Stream:

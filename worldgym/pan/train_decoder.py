@@ -1,7 +1,7 @@
 """Train the diffusion decoder of a world on that world's own dreams of recorded episodes.
 
 python -m worldgym.pan.train_decoder
-torchrun --nproc-per-node 2 -m worldgym.pan.train_decoder
+torchrun --nproc-per-node 2 -m worldgym.pan.train_decoder --fit.cpu
 """
 
 from dataclasses import asdict, dataclass, field
@@ -120,7 +120,7 @@ def train_decoder(config: DecoderTraining) -> Path:
     torch.manual_seed(config.fit.seed)
     world = WorldModel.load(config.world, str(accelerator.device))
     data = load_episodes(config.dataset)
-    decoder = DiffusionDecoder(world.config.tokenizer, config.decoder)
+    decoder = DiffusionDecoder(world.tokenizer, config.decoder)
     windows = Windows(config, world, data, decoder.refiner)
     model = WindowLoss(decoder.refiner, config.decoder.swin)
     described = {name: getattr(config, name) for name in ("world", "dataset", "windows", "pool")}
@@ -132,7 +132,7 @@ def train_decoder(config: DecoderTraining) -> Path:
         trained = {name.removeprefix(prefix): part.cpu() for name, part in weights.items() if name.startswith(prefix)}
         decoder.refiner.wan = decoder.refiner.wan.holding(trained)
         decoder.save(folder)
-        decoder = DiffusionDecoder.load(folder, world.config.tokenizer, world.device)
+        decoder = DiffusionDecoder.load(folder, world.tokenizer, world.device)
         fast, shown = compare(world, decoder, data)
         print(f"PSNR of 16 held-out dreams: fast decoder {fast:.2f} dB, diffusion {shown:.2f} dB")
     accelerator.wait_for_everyone()

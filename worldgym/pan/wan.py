@@ -186,7 +186,7 @@ class ConditionedWan(nn.Module):
         condition: Condition,
         chunks: tuple[int, ...],
         past: Keys | None = None,
-    ) -> tuple[Float[Tensor, "b c f h w"], Keys]:
+    ) -> tuple[Float[Tensor, "b o f h w"], Keys]:
         """Velocity of each frame at its own noise level, and the keys and values of these frames.
 
         Args:
