@@ -40,7 +40,7 @@ def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
         ("learn", "WORLD"),
         ("transfer", "WORLD"),
         ("play", "[WORLD]"),
-        ("export", "SOURCE TARGET"),
+        ("export", "SOURCE TARGET [--decoder {None}|PATH]"),
         ("push", "FOLDER USER/NAME"),
     ],
 )
