@@ -76,6 +76,14 @@ def test_a_conversation_is_the_same_alone_and_beside_a_longer_one(backbone):
 
 
 @torch.no_grad()
+def test_there_may_be_more_conversations_than_a_conversation_has_tokens(backbone):
+    seen = [torch.zeros(70, 6, 48)]
+    states = backbone(seen, [["a"]] * 70, [None])
+    assert len(backbone._write(["a"], 6, [False])[0]) < 70
+    torch.testing.assert_close(states[-1], states[0], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_a_past_rounds_queries_are_seen_by_nobody_else(backbone):
     seen, actions = talk(backbone)
     before = backbone(seen, actions, [None] * 3)

@@ -163,6 +163,7 @@ class PanBackbone(nn.Module):
             ids,
             (kinds == SEEN).int() * 2,  # 2 says that it is a video
             video_grid_thw=self._grid().to(device).expand(len(ids) * rounds, -1),
+            second_per_grid_ts=[1] * len(ids) * rounds,  # its own default is too short for many short conversations
             attention_mask=(kinds != PADDING).long(),
         )
         hidden = self.vlm.language_model(
