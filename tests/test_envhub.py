@@ -84,7 +84,7 @@ def test_an_end_says_whether_it_was_a_success(pushed):
 
 def test_a_file_that_was_downloaded_alone_fetches_the_rest_of_its_commit(pushed, checkpoint, monkeypatch):
     for name in hub.FILES:
-        (pushed / name).unlink()
+        (pushed / name).unlink(missing_ok=name.startswith("decoder/"))
 
     def download(name, revision, cache_dir, allow_patterns):
         assert (name, revision, cache_dir) == ("user/tiny", "c0ffee", pushed.parents[2])
