@@ -40,7 +40,7 @@ class DecoderConfig:
     head_width: int = 32
     mlp_width: int = 512
     swin: SwinConfig = field(
-        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(8, 1.0), guidance=1.0, drop=0.0)
+        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(4, 3.0), guidance=1.0, drop=0.0)
     )
 
     def __post_init__(self):
