@@ -17,25 +17,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib
 import numpy as np
 import torch
 import tyro
+from drift import misplaced, show
 from torch import Tensor
 from tqdm import tqdm
 
 from worldgym.dreams import load_decoder
-from worldgym.envs_real.tabletop import locate
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.envs_real.tabletop_cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.pan.decoder import DiffusionDecoder
 from worldgym.pixels import to_uint8
 from worldgym.render import read_maps
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 FAST = "fast decoder"
 
@@ -87,7 +83,8 @@ def main(config: Decoders) -> None:
             metrics[table][name] = found | {"milliseconds_a_frame": 1000 * took / frames[..., 0, 0, 0].size}
             print(f"{name:32s} {table:10s} " + "  ".join(f"{key} {value}" for key, value in brief(found).items()))
             write_results(config.json, config.seed, metrics, commit)
-    show(pictures, (1, 4, 8, 16, 32, 48), config.picture)
+    at = tuple(step for step in (1, 4, 8, 16, 32, 48) if step <= config.steps)
+    show(pictures, [step - 1 for step in at], at, config.picture)
 
 
 def named(decoder: DiffusionDecoder) -> str:
@@ -128,9 +125,7 @@ def figures(
         places: [b, t, k, 2], where the objects truly are.
         reference: the fast decoder's frames, for the gain over them.
     """
-    found = np.stack([locate(episode) for episode in frames])
-    kept = ~np.isnan(found).any(-1)
-    error = np.where(kept, np.linalg.norm(found - places, axis=-1) / BLOCK_WIDTH, np.inf)
+    kept, error = misplaced(frames, places)
     quality, structure, sharp, edges = psnr(frames, truth), ssim(frames, truth), sharpness(frames), sharpness(truth)
     restless, moves = (np.abs(np.diff(part.astype(np.int16), axis=1)).mean((2, 3, 4)) for part in (frames, truth))
     restless, moves = (np.concatenate([part[:, :1], part], 1) for part in (restless, moves))
@@ -162,25 +157,6 @@ def figures(
 def brief(found: dict[str, list]) -> dict[str, str]:
     names = ("psnr", "ssim", "sharpness", "objects_kept", "object_error_blocks")
     return {name: "/".join(f"{value:.3g}" for value in found[name]) for name in names}
-
-
-def show(pictures: dict[str, np.ndarray], at: tuple[int, ...], path: Path, episodes: int = 2) -> None:
-    """Rows: MuJoCo and each decoder, of the first episodes; columns: steps."""
-    at = tuple(step for step in at if step <= pictures["MuJoCo"].shape[1])
-    rows = [(episode, name, frames) for episode in range(episodes) for name, frames in pictures.items()]
-    figure, axes = plt.subplots(
-        len(rows), len(at), figsize=(1.6 * len(at) + 1.2, 1.6 * len(rows)), layout="constrained", squeeze=False
-    )
-    for line, (episode, name, frames) in zip(axes, rows, strict=True):
-        for axis, step in zip(line, at, strict=True):
-            axis.imshow(frames[episode, step - 1])
-            axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8)
-    for axis, step in zip(axes[0], at, strict=True):
-        axis.set_title(f"step {step}", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

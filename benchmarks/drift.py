@@ -127,6 +127,13 @@ def reconstruct(world: WorldModel, real: Segment, look: list[int]) -> np.ndarray
     return np.stack(outputs)
 
 
+def misplaced(frames: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects are found, bool [b, s, k], and how far from their true places, in block widths."""
+    found = np.stack([locate(episode) for episode in frames])
+    kept = ~np.isnan(found).any(-1)
+    return kept, np.where(kept, np.linalg.norm(found - places, axis=-1) / BLOCK_WIDTH, np.inf)
+
+
 def figures(frames: np.ndarray, truth: np.ndarray, places: np.ndarray) -> dict[str, list]:
     """One entry for each step looked at; an object that is lost is as far off as can be.
 
@@ -134,9 +141,7 @@ def figures(frames: np.ndarray, truth: np.ndarray, places: np.ndarray) -> dict[s
         frames, truth: uint8 [b, s, h, w, 3].
         places: [b, s, k, 2], where the objects truly are.
     """
-    found = np.stack([locate(episode) for episode in frames])
-    kept = ~np.isnan(found).any(-1)
-    error = np.where(kept, np.linalg.norm(found - places, axis=-1) / BLOCK_WIDTH, np.inf)
+    kept, error = misplaced(frames, places)
     quality, structure = (
         np.stack([judge(*pair) for pair in zip(frames, truth, strict=True)]) for judge in (psnr, ssim)
     )
@@ -182,7 +187,7 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
 
 
 def show(shown: dict[str, np.ndarray], where: list[int], at: tuple[int, ...], path: Path, episodes: int = 2) -> None:
-    """Rows: MuJoCo and each variant, of the first episodes; columns: steps."""
+    """Rows: each of what is shown, of the first episodes; columns: the steps `at`, which are frames number `where`."""
     rows = [(episode, name, frames) for episode in range(episodes) for name, frames in shown.items()]
     figure, axes = plt.subplots(
         len(rows), len(at), figsize=(1.6 * len(at) + 1.2, 1.6 * len(rows)), layout="constrained", squeeze=False
