@@ -167,7 +167,7 @@ def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: 
             planner = MPPI(returns, space.low, space.high, **budget)
         case "shooting":
             planner = RandomShooting(returns, space.low, space.high, **budget)
-    return MPC(returns, planner, config.replan_every, world.config.dynamics.memory)
+    return MPC(returns, planner, config.replan_every, world.config.dynamics.observed)
 
 
 def make_speaker(config: Planning, world: WorldModel, env: gym.Env, instruction: str) -> Speaker:

@@ -16,7 +16,7 @@ from worldgym.world import WorldModel
 PHRASES = ("push the red block left", "move up", "stay still", "reach the centre")
 
 
-def tiny_config(predict: str = "in_place", window: int = 4, memory: int = 1) -> WorldConfig:
+def tiny_config(predict: str = "in_place", window: int = 4, memory: int = 1, prompt: int = 0) -> WorldConfig:
     return WorldConfig(
         name="tiny",
         action_size=2,
@@ -26,19 +26,21 @@ def tiny_config(predict: str = "in_place", window: int = 4, memory: int = 1) -> 
         tokenizer=TokenizerConfig(resolution=64, channels=(8, 16, 16), latent_channels=4, codes=32, heads=2),
         dynamics=DynamicsConfig(
             layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, predict=predict, head_width=32, head_layers=1,
-            window=window, memory=memory, vocabulary=280, outcome_heads=2,
+            window=window, memory=memory, prompt=prompt, vocabulary=280, outcome_heads=2,
         ),
     )  # fmt: skip
 
 
-def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1) -> WorldModel:
+def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prompt: int = 0) -> WorldModel:
     torch.manual_seed(0)
-    config = tiny_config(predict, window, memory)
+    config = tiny_config(predict, window, memory, prompt)
     text = PhraseTokenizer.train((*config.phrases, *config.instructions), config.dynamics.vocabulary)
     world = WorldModel(config, text)
     if memory > 1:  # untrained, motion says nothing
         for part in (world.dynamics, world.dynamics.scale_head):
             torch.nn.init.normal_(part.from_motion.weight, std=0.5)
+    if prompt:
+        torch.nn.init.normal_(world.dynamics.from_prompt.weight, std=0.5)
     return world.eval().requires_grad_(False)
 
 
@@ -52,7 +54,7 @@ def fresh_accelerator():
 
 @pytest.fixture
 def make_world():
-    """`tiny_world(predict, window, memory)` for tests that need another one."""
+    """`tiny_world(predict, window, memory, prompt)` for tests that need another one."""
     return tiny_world
 
 

@@ -22,6 +22,7 @@ from worldgym.checkpoint import load_config
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes
 from worldgym.env import DreamEnv
+from worldgym.text import PhraseTokenizer
 from worldgym.train import dynamics as dynamics_module
 from worldgym.train import tokenizer as tokenizer_module
 from worldgym.train.dynamics import DynamicsTraining, train_dynamics
@@ -191,6 +192,32 @@ def test_it_begins_from_another_world(tmp_path, dataset, trained, capsys):
     name = "dynamics.scale_head.logits.weight"
     theirs, ours = (load_file(folder / "model.safetensors") for folder in (root, out))
     torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
+
+
+def test_a_world_with_motion_prompts_trains_and_resumes(tmp_path, dataset, trained, monkeypatch):
+    """Its segments have frames before the context, half of them are not shown, and a killed run goes on the same."""
+    prompted = replace(DYNAMICS, prompt=3, memory=2)
+    whole = dynamics_training(dataset, tmp_path / "whole", trained / "tokenizer", dynamics=prompted)
+    train_dynamics(whole)
+    halved = replace(whole, out=tmp_path / "halved" / "world")
+    killed_at(monkeypatch, dynamics_module, train_dynamics, halved, when=5)
+    train_dynamics(halved)
+    assert_same(whole.out, halved.out)
+    assert load_file(whole.out / "model.safetensors")["dynamics.from_prompt.weight"].any()
+
+
+def test_prompts_are_dropped(dataset, trained):
+    """A segment is told of the frames before its context by the prompt and the difference to it, or by neither."""
+    data, text = load_episodes(dataset), PhraseTokenizer.load(trained / "world" / "bpe.json")
+    for dropout in (0.0, 0.5, 1.0):
+        config = replace(DYNAMICS, prompt=3, memory=2)
+        batch = dynamics_module.Batches(data, text, 64, config, dropout, torch.device("cpu")).draw(0, 0, 0)
+        assert torch.equal(batch.context, batch.frames[:, 0])
+        earlier = (batch.earlier != batch.context).flatten(1).any(1)
+        drawn = (batch.prompt != batch.context).flatten(1).any(1)
+        assert not (drawn & ~earlier).any()
+        assert (dropout == 0.0) == earlier.all() and (dropout == 1.0) == (~earlier).all()
+        assert drawn.any() == (dropout < 1.0)
 
 
 def test_an_unknown_world_to_begin_from_is_a_mistake(tmp_path, dataset, trained):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from worldgym.dynamics import Beginning
 from worldgym.pixels import to_float
 from worldgym.world import WorldState
 
@@ -24,7 +25,7 @@ def test_cached_steps_equal_one_uncached_pass(world, frames, actions):
     prefilled = world.start(frames[:, :3], actions[:, :2])
     images = torch.as_tensor(frames[:, :3])
     fused = torch.stack([_fused(world, images[:, 0], images[:, when]) for when in range(2)], 1)
-    moved = world.dynamics.motion(fused)
+    moved = world.dynamics.motion(fused, Beginning(fused[:, 0]))
     stepped = world.start(frames[:, :1])
     for when in range(2):
         aligned = world.dynamics.predict(
@@ -48,11 +49,12 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
     context = world.tokenizer.encode_context(_float(images[:, 0]))
     fused = torch.stack([_fused(world, images[:, 0], images[:, t]) for t in range(steps)], 1)
     action = torch.stack([_embed(world, actions[:, t]) for t in range(steps)], 1)
-    moved = dynamics.motion(fused)
+    begin = Beginning(context)
+    moved = dynamics.motion(fused, begin)
     motion = None if moved is None else moved.flatten(0, 1)
     tokens = dynamics.step_tokens(fused.flatten(0, 1), action.flatten(0, 1), motion)
     tokens = tokens.unflatten(0, (3, steps)).flatten(1, 2)
-    tokens = torch.cat([dynamics.prefix_tokens(context), tokens], 1)
+    tokens = torch.cat([dynamics.prefix_tokens(begin), tokens], 1)
     when = torch.arange(steps)[None]
     positions = torch.cat([layout.prefix_positions(when.device), layout.step_positions(when)], -1)
     hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device), positions)
@@ -242,7 +244,7 @@ def test_the_newest_frames_tell_the_speed(make_world, frames, actions):
     for memory, told in ((1, False), (2, True)):
         dynamics = make_world(memory=memory).dynamics
         fused = torch.randn(3, 2, 16, 8, 8)
-        assert (dynamics.motion(fused) is not None) == told
+        assert (dynamics.motion(fused, Beginning(fused[:, 0])) is not None) == told
     world = make_world(memory=2)
     at_rest, alone = world.start(still, actions[:, :1]), world.start(still[:, :1])
     assert not (at_rest.fused - at_rest.past[:, -1]).any() and not (alone.fused - alone.past[:, -1]).any()
@@ -261,7 +263,7 @@ def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions,
     latents = torch.stack([world.latent(image, context) for image in images], 1)
     maps = torch.stack([world.tokenizer.fuse(latents[:, when], context) for when in range(past)], 1)
     whole = torch.from_numpy(actions[:, :4])
-    dreamed, _ = world.dynamics.imagine(world.tokenizer, context, latents[:, -1], maps, whole)
+    dreamed, _ = world.dynamics.imagine(world.tokenizer, Beginning(context), latents[:, -1], maps, whole)
     assert dreamed.shape[1] == 5 - past
     for when in range(5 - past):
         state, _ = world.step(state, actions[:, past - 1 + when])

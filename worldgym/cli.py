@@ -272,7 +272,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
     commit = current_commit()
     world = WorldModel.load(config.world)
-    seen, not_known = world.config.dynamics.memory, []
+    seen, not_known = world.config.dynamics.observed, []
     frames_seen = "one real frame" if seen == 1 else f"{seen} real frames"
     if config.dataset is None:
         if world.config.twin != TABLETOP:

@@ -71,6 +71,9 @@ class DynamicsConfig:
     memory: int = 1
     """Frames that tell where a dream stands: as many go on when the window is full. With more than one, the dynamics
     are also told how each frame differs from the one before: speed, which a frame alone does not tell."""
+    prompt: int = 0
+    """Observed frames whose tracked points are drawn as trajectories on the newest of them, the context: the motion
+    prompt (SAMPO A3). 0 for none, else 2 or more."""
     vocabulary: int = 320
     """Entries of the byte-level BPE."""
     outcome_heads: int = 3
@@ -85,8 +88,21 @@ class DynamicsConfig:
             raise ValueError(
                 f"memory is {self.memory}; with a window of {self.window} it is 1 to {self.window // 2 + 1}"
             )
+        if self.prompt < 0 or self.prompt == 1:
+            raise ValueError(f"prompt is {self.prompt}; motion shows in 2 observed frames or more, 0 is for no prompt")
         if not 0.0 <= self.residual <= 1.0:
             raise ValueError(f"residual is {self.residual}; it is a share, from 0 to 1")
+
+    @property
+    def lead(self) -> int:
+        """Frames before the context that the motion prompt is drawn from."""
+        return max(0, self.prompt - 1)
+
+    @property
+    def observed(self) -> int:
+        """Frames that tell all that a dream can be told at its beginning: those of the prompt, of which the last is the
+        context, and those of the memory, of which the context is the first."""
+        return self.lead + self.memory
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ class Batch(NamedTuple):
 
     context: Float[Tensor, "b c h w"]
     """The observed frame that the tokens of all others are relative to; the first frame of the segment."""
+    prompt: Float[Tensor, "b c h w"]
+    """The context with the trajectories of what moved before it; the context itself where that is not told."""
+    earlier: Float[Tensor, "b c h w"]
+    """The frame before the context; the context itself where that is not told."""
     frames: Float[Tensor, "b t1 c h w"]
     actions: Float[Tensor, "b t a"]
     sentences: Int[Tensor, "b t s"]
@@ -38,6 +42,21 @@ class Batch(NamedTuple):
     terminations: Float[Tensor, "b t q"]
     phrase_ids: Int[Tensor, "p l"]
     phrase_lengths: Int[Tensor, " p"]
+
+
+class Beginning(NamedTuple):
+    """What a window of the backbone begins from, as maps of the tokenizer."""
+
+    context: Float[Tensor, "b f g g"]
+    """Dense map of the frame that the tokens of all others are relative to."""
+    prompt: Float[Tensor, "b f g g"] | None = None
+    """Dense map of the motion prompt drawn on it; None if nothing is known to move."""
+    earlier: Float[Tensor, "b f g g"] | None = None
+    """Fused map of the frame before the context; None if it is at rest, for all that is known."""
+
+    def first(self, count: int) -> "Beginning":
+        """Of the first `count` in the batch."""
+        return Beginning(*(None if part is None else part[:count] for part in self))
 
 
 class DynamicsLoss(NamedTuple):
@@ -64,6 +83,9 @@ class Dynamics(nn.Module):
         self.from_fused = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         if config.memory > 1:
             self.from_motion = quiet(nn.Conv2d(tokenizer.width, width, patch, stride=patch))
+        if config.prompt:
+            # Without a bias: a context on which nothing is drawn is a context without a prompt.
+            self.from_prompt = quiet(nn.Conv2d(tokenizer.width, width, patch, stride=patch, bias=False))
         self.cells = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
         self.from_vector = nn.Sequential(nn.Linear(action_size, 128), nn.SiLU(), nn.Linear(128, width))
         self.action_to_state = nn.Linear(width, width)
@@ -75,13 +97,20 @@ class Dynamics(nn.Module):
 
     # -- tokens of the conversation -------------------------------------------------------------------------------
 
-    def prefix_tokens(self, context: Float[Tensor, "b f g g"]) -> Float[Tensor, "b k d"]:
-        return self.from_context(context).flatten(2).transpose(1, 2) + self.cells
+    def prefix_tokens(self, begin: Beginning) -> Float[Tensor, "b k d"]:
+        """The context and, in a world with motion prompts, what the prompt's map has and the context's has not: both
+        lie cell on cell, so they are concatenated along channels (the sum of two convolutions) and not as tokens."""
+        x = self.from_context(begin.context)
+        if begin.prompt is not None:
+            x = x + self.from_prompt(begin.prompt - begin.context)
+        return x.flatten(2).transpose(1, 2) + self.cells
 
-    def motion(self, fused: Float[Tensor, "b t f g g"]) -> Float[Tensor, "b t f g g"] | None:
-        """How each frame differs from the one before; the first is at rest, for all that is known. None in a world
-        whose `memory` is a single frame."""
-        return torch.diff(fused, dim=1, prepend=fused[:, :1]) if self.config.memory > 1 else None
+    def motion(self, fused: Float[Tensor, "b t f g g"], begin: Beginning) -> Float[Tensor, "b t f g g"] | None:
+        """How each frame differs from the one before it, from the context on. None in a world whose `memory` is a
+        single frame."""
+        if self.config.memory == 1:
+            return None
+        return torch.diff(fused, dim=1, prepend=fused[:, :1] if begin.earlier is None else begin.earlier[:, None])
 
     def step_tokens(
         self,
@@ -114,29 +143,35 @@ class Dynamics(nn.Module):
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
             context = tokenizer.encode_context(batch.context)
+            prompt = tokenizer.encode_context(batch.prompt) if self.config.prompt else None
             contexts = context.repeat_interleave(steps + 1, 0)
-            target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
+            images = batch.frames.flatten(0, 1)
+            if self.config.lead and self.config.memory > 1:  # behind all others the frames before the contexts
+                images, contexts = torch.cat([images, batch.earlier]), torch.cat([contexts, context])
+            target = tokenizer.latent(images, contexts).float()
             quantized = tokenizer.quantizer.quantize(target, slips)
             kept = torch.lerp(quantized.totals[-1], target, self.config.residual)
-            latent = kept.unflatten(0, (size, steps + 1))
-            fused = tokenizer.fuse(kept, contexts).unflatten(0, (size, steps + 1))
+            latent = kept[: size * (steps + 1)].unflatten(0, (size, steps + 1))
+            fused, earlier = tokenizer.fuse(kept, contexts).split([size * (steps + 1), len(kept) - size * (steps + 1)])
+            fused = fused.unflatten(0, (size, steps + 1))
+            begin = Beginning(context, prompt, earlier if len(earlier) else None)
             if self_fed:
                 latent, fused = latent.clone(), fused.float()
                 seen = self.config.memory
                 latent[:self_fed, seen:], fused[:self_fed, seen:] = self.imagine(
-                    tokenizer, context[:self_fed], latent[:self_fed, seen - 1], fused[:self_fed, :seen],
+                    tokenizer, begin.first(self_fed), latent[:self_fed, seen - 1], fused[:self_fed, :seen],
                     batch.actions[:self_fed],
                 )  # fmt: skip
         before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
-        moved = self.motion(fused[:, :-1])
+        moved = self.motion(fused[:, :-1], begin)
         motion = None if moved is None else moved.flatten(0, 1)
-        frame = torch.arange(len(target), device=target.device).view(size, steps + 1)
+        frame = torch.arange(size * (steps + 1), device=target.device).view(size, steps + 1)
         after = frame[:, 1:].flatten()
 
         read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
         action = self.from_vector(batch.actions).flatten(0, 1)
         tokens = self.step_tokens(now, action, motion).unflatten(0, (size, steps)).flatten(1, 2)
-        tokens = torch.cat([self.prefix_tokens(context), tokens], 1)
+        tokens = torch.cat([self.prefix_tokens(begin), tokens], 1)
         when = torch.arange(steps, device=tokens.device)[None]
         positions = torch.cat([self.layout.prefix_positions(tokens.device), self.layout.step_positions(when)], -1)
         hidden = self.backbone(tokens, self.layout.training_mask(steps, tokens.device), positions)
@@ -192,7 +227,7 @@ class Dynamics(nn.Module):
     def imagine(
         self,
         tokenizer: Tokenizer,
-        context: Float[Tensor, "b f g g"],
+        begin: Beginning,
         latent: Float[Tensor, "b z g g"],
         seen: Float[Tensor, "b s f g g"],
         actions: Float[Tensor, "b t a"],
@@ -205,38 +240,38 @@ class Dynamics(nn.Module):
             actions: of the whole segment.
         """
         size, count = actions.shape[:2]
-        past, fused, moved = seen.shape[1] - 1, seen[:, -1], self.motion(seen)
+        past, fused, moved = seen.shape[1] - 1, seen[:, -1], self.motion(seen, begin)
         motion = None if moved is None else moved[:, -1]
         latents, maps = [], []
         # Weights that autocast has cast here, without gradients, must not be met again in the loss.
-        with torch.autocast(context.device.type, cache_enabled=False):
+        with torch.autocast(seen.device.type, cache_enabled=False):
             action = self.from_vector(actions)
-            cache = KVCache.empty(self.config, size, self.layout.slots(count), context)
-            self.prefill(cache, context, seen[:, :past], action[:, :past])
+            cache = KVCache.empty(self.config, size, self.layout.slots(count), seen)
+            self.prefill(cache, begin, seen[:, :past], action[:, :past])
             for when in range(past, count):
-                steps = torch.full((size,), when, device=context.device)
+                steps = torch.full((size,), when, device=seen.device)
                 aligned = self.predict(cache, steps, fused, action[:, when], motion)
                 latent = self.scale_head.draw(
                     aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0, measure=False
                 )[1]
-                fused, before = tokenizer.fuse(latent, context), fused
+                fused, before = tokenizer.fuse(latent, begin.context), fused
                 motion = None if motion is None else fused - before
                 latents.append(latent)
                 maps.append(fused)
         return torch.stack(latents, 1), torch.stack(maps, 1).float()
 
-    def prefill(self, cache: KVCache, context: Tensor, fused: Tensor, action: Tensor) -> None:
-        """Read the context and `t` past steps into an empty cache.
+    def prefill(self, cache: KVCache, begin: Beginning, fused: Tensor, action: Tensor) -> None:
+        """Read the prefix and `t` past steps into an empty cache.
 
         Args:
             fused: [b, t, f, g, g], the frames before the newest.
             action: [b, t, d], what was done at each.
         """
         size, steps = action.shape[:2]
-        moved = self.motion(fused)
+        moved = self.motion(fused, begin)
         motion = None if moved is None else moved.flatten(0, 1)
         past = self.step_tokens(fused.flatten(0, 1), action.flatten(0, 1), motion)[:, : self.layout.kept]
-        tokens = torch.cat([self.prefix_tokens(context), past.reshape(size, -1, past.shape[-1])], 1)
+        tokens = torch.cat([self.prefix_tokens(begin), past.reshape(size, -1, past.shape[-1])], 1)
         when = torch.arange(steps, device=tokens.device)[None]
         # Queries are left out here: nobody would read their outputs.
         layout = TokenLayout(self.layout.side, self.layout.window, queries=False)

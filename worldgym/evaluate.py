@@ -118,7 +118,7 @@ def held_out_segments(data: Episodes, count: int, steps: int, seed: int) -> Segm
 
 def unseen(world: WorldModel, real: Segment) -> Segment:
     """Of segments that are dreamed, what the dreams are compared with, and the last frame that was seen before it."""
-    return real.since(world.config.dynamics.memory - 1)
+    return real.since(world.config.dynamics.observed - 1)
 
 
 def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0) -> Dreamed:
@@ -141,7 +141,7 @@ def _dream(
     world: WorldModel, real: Segment, asked: np.ndarray, seeds: np.ndarray, temperature: float, rows: slice
 ) -> tuple[np.ndarray, ...]:
     instructions = [world.config.instructions[index] for index in asked[rows]]
-    seen = world.config.dynamics.memory
+    seen = world.config.dynamics.observed
     state = world.start(
         real.frames[rows, :seen], real.actions[rows, : seen - 1], seeds[rows], instructions, temperature
     )

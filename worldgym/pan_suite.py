@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from .evaluate import CHUNK, Locate, went_along
 from .metrics import bootstrap
+from .motion import opencv
 from .world import WorldModel
 
 ROUNDS = 10
@@ -218,10 +219,7 @@ def flow_speeds(video: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n-1
     Raises:
         ImportError: OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError:
-        raise ImportError('optical flow needs OpenCV: pip install "worldgym[flow]"') from None
+    cv2 = opencv()
     near, speeds = np.ones((FLOW_WINDOW, FLOW_WINDOW), np.uint8), []
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in video]
     for before, after in itertools.pairwise(grey):

@@ -193,8 +193,8 @@ class ScaleHead(nn.Module):
 def quiet(layer: nn.Conv2d) -> nn.Conv2d:
     """A layer that says nothing yet: weights of a world without it remain good to begin from."""
     nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -30,7 +30,8 @@ from .chance import uniforms
 from .checkpoint import find_world, load_config, load_tensors, load_weights
 from .config import WorldConfig
 from .device import pick_device
-from .dynamics import Dynamics
+from .dynamics import Beginning, Dynamics
+from .motion import Tracker, lucas_kanade, motion_prompt
 from .outcomes import Judgement
 from .pixels import to_float, to_uint8
 from .text import PhraseTokenizer
@@ -67,7 +68,7 @@ class WorldState:
     fused: Float[Tensor, "b f g g"]
     """What the newest frame shows; rewards and pixels are read off it."""
     past: Float[Tensor, "b m f g g"]
-    """What the m frames before it show, oldest first: one less than the world's `memory`."""
+    """What the m frames before it show, oldest first: one less than the world has `observed`."""
     deeds: Float[Tensor, "b m d"]
     """What was done at each of those."""
     cache: KVCache
@@ -162,6 +163,8 @@ class WorldModel(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size)
         self.dtype = torch.float32
+        self.tracker: Tracker = lucas_kanade
+        """Follows the points of motion prompts."""
 
     @classmethod
     def load(cls, name: str, device: str = "auto", dtype: torch.dtype = torch.float32) -> "WorldModel":
@@ -248,8 +251,9 @@ class WorldModel(nn.Module):
         """Begin `b` dreams from observed frames.
 
         Args:
-            frames: uint8 [b, t, h, w, 3], what was seen, oldest first; more than half a window of them are cut
-                to the newest.
+            frames: uint8 [b, t, h, w, 3], what was seen, oldest first; more than half a window of them, beside those
+                of the motion prompt, are cut to the newest. The first ones are the motion prompt's, in a world that
+                has one; a single frame tells of no motion.
             actions: float32 [b, t - 1, a], what was done between them; may be left out for a single frame.
             seeds: [b], one for each dream; 0, 1, 2, ... by default.
             instruction: judged by the rewards; one for all or one each; the world's first by default.
@@ -270,7 +274,7 @@ class WorldModel(nn.Module):
             )
         if not torch.isfinite(actions).all():
             raise ValueError("actions are not finite")
-        keep = min(count, self.config.dynamics.window // 2 + 1)
+        keep = min(count, self.config.dynamics.lead + self.config.dynamics.window // 2 + 1)
         frames, actions = frames[:, count - keep :], actions[:, count - keep :]
         images = to_float(frames.flatten(0, 1)).unflatten(0, (batch, keep))
         seeds = torch.arange(batch) if seeds is None else torch.as_tensor(seeds)
@@ -415,27 +419,38 @@ class WorldModel(nn.Module):
         instruction: Tensor,
         temperature: float,
     ) -> WorldState:
-        """Dreams whose context is the first of `images` [b, t, c, h, w] and whose newest frame is the last."""
+        """Dreams whose newest frame is the last of `images` [b, t, c, h, w], and whose context is the first, or in a
+        world with motion prompts the last of those that the prompt is drawn from."""
         batch, count = images.shape[:2]
         config = self.config.dynamics
+        lead = min(config.lead, count - 1)
         with self._precision():
-            context = self.tokenizer.encode_context(images[:, 0]).float()
+            context = self.tokenizer.encode_context(images[:, lead]).float()
             contexts = context.repeat_interleave(count, 0)
             latent = self.latent(images.flatten(0, 1), contexts)
             fused = self.tokenizer.fuse(latent, contexts).float().unflatten(0, (batch, count))
             slots = self.dynamics.layout.slots(config.window)
             cache = KVCache.empty(config, batch, slots, context.new_empty(0, dtype=self.dtype))
-            self.dynamics.prefill(cache, context, fused[:, :-1], embedded)
+            begin = Beginning(context, self._prompt(images[:, : lead + 1]), fused[:, lead - 1] if lead else None)
+            self.dynamics.prefill(cache, begin, fused[:, lead:-1], embedded[:, lead:])
             # Before the first frame nothing moved, for all that is known.
-            past = torch.cat([fused[:, :1].expand(-1, config.memory, -1, -1, -1), fused], 1)[:, count:-1]
-            deeds = torch.cat([embedded.new_zeros(batch, config.memory, config.width), embedded], 1)[:, count:]
+            past = torch.cat([fused[:, :1].expand(-1, config.observed, -1, -1, -1), fused], 1)[:, count:-1]
+            deeds = torch.cat([embedded.new_zeros(batch, config.observed, config.width), embedded], 1)[:, count:]
         newest = latent.unflatten(0, (batch, count))[:, -1]
-        steps = torch.full_like(counters, count - 1)
+        steps = torch.full_like(counters, count - 1 - lead)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         return WorldState(
             context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), past.contiguous(),
             deeds.contiguous(), cache, steps, seeds, counters, instruction, temperature,
         )  # fmt: skip
+
+    def _prompt(self, images: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b f g g"] | None:
+        """Map of the motion prompt; None where there is none."""
+        if images.shape[1] == 1:
+            return None
+        frames = to_uint8(images.flatten(0, 1)).unflatten(0, images.shape[:2]).cpu().numpy()
+        drawn = np.stack([motion_prompt(each, self.tracker) for each in frames])
+        return self.tokenizer.encode_context(to_float(torch.from_numpy(drawn).to(images.device))).float()
 
     def _step(
         self, state: WorldState, action: Float[Tensor, "b d"], measure: bool
@@ -443,7 +458,7 @@ class WorldModel(nn.Module):
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         state = self._anchor(state)
-        motion = state.fused - state.past[:, -1] if state.past.shape[1] else None
+        motion = state.fused - state.past[:, -1] if self.config.dynamics.memory > 1 else None
         with self._precision():
             hidden = self.dynamics.think(state.cache, state.steps, state.fused, action, motion)
         parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]

@@ -13,6 +13,7 @@ import tyro
 from torch import Tensor, nn
 
 from ..data import Episodes, load_episodes, sample_segments
+from ..dynamics import Beginning
 from ..metrics import psnr
 from ..pixels import to_float, to_uint8
 from ..world import WorldModel
@@ -110,7 +111,9 @@ def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
     context = tokenizer.encode_context(images)
     latent = world.latent(images, context)
     with torch.autocast(images.device.type, torch.bfloat16):
-        maps = world.dynamics.imagine(tokenizer, context, latent, tokenizer.fuse(latent, context)[:, None], actions)[1]
+        maps = world.dynamics.imagine(
+            tokenizer, Beginning(context), latent, tokenizer.fuse(latent, context)[:, None], actions
+        )[1]
     return maps.float()
 
 

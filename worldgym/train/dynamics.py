@@ -25,6 +25,7 @@ from ..data import Episodes, Segment, load_episodes, sample_segments
 from ..device import pick_device
 from ..dynamics import Batch, DynamicsLoss
 from ..metrics import psnr
+from ..motion import motion_prompt
 from ..pixels import to_float
 from ..text import PhraseTokenizer
 from ..video import gif, side_by_side, stacked
@@ -56,6 +57,9 @@ class DynamicsTraining:
     """Peak; warm-up, then cosine to a twentieth."""
     slips: float = 0.1
     """Mean share of tokens replaced by wrong ones in the model's own past."""
+    prompt_dropout: float = 0.5
+    """Share of the segments that begin without their motion prompt (SAMPO), in a world that has one: as dreams do that
+    begin from a single frame."""
     self_fed: float = 0.5
     """Share of the segments that the model reads as it dreams them itself, in the last --self-fed-steps."""
     self_fed_steps: float = 0.4
@@ -97,7 +101,7 @@ def _train(rank: int, config: DynamicsTraining) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     first = _resume(config, world, optimizer)
     share = config.batch // config.processes if device.type == "cpu" else config.batch
-    batches = Batches(data, world.text, share, config.dynamics.window, device)
+    batches = Batches(data, world.text, share, config.dynamics, config.prompt_dropout, device)
     log = Log(config, world, data, first) if rank == 0 else None
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
@@ -134,7 +138,8 @@ class Log:
     def __init__(self, config: DynamicsTraining, world: WorldModel, data: Episodes, first: int):
         self.config, self.world = config, world
         held_out = data.split("validation")
-        self.segment = sample_segments(data, held_out, 32, config.dynamics.window, np.random.default_rng(0))
+        steps = config.dynamics.lead + config.dynamics.window
+        self.segment = sample_segments(data, held_out, 32, steps, np.random.default_rng(0))
         self.extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": pick_starts(data, config.starts)}
         self.writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
         self.progress = tqdm(total=config.steps, initial=first, desc="dynamics", unit="step")
@@ -174,8 +179,17 @@ class Log:
 class Batches:
     """Training batches; each follows from (seed, step, process)."""
 
-    def __init__(self, data: Episodes, text: PhraseTokenizer, size: int, steps: int, device: torch.device):
-        self.data, self.size, self.steps, self.device = data, size, steps, device
+    def __init__(
+        self,
+        data: Episodes,
+        text: PhraseTokenizer,
+        size: int,
+        dynamics: DynamicsConfig,
+        prompt_dropout: float,
+        device: torch.device,
+    ):
+        self.data, self.size, self.dynamics, self.prompt_dropout = data, size, dynamics, prompt_dropout
+        self.device = device
         self.episodes = data.split("train")
         self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
         self.instruction_rows = np.array([self.sentences.index(text) for text in data.instructions])
@@ -183,9 +197,20 @@ class Batches:
 
     def draw(self, seed: int, step: int, rank: int) -> Batch:
         rng = np.random.default_rng([seed, step, rank])
-        return self.batch(sample_segments(self.data, self.episodes, self.size, self.steps, rng), rng)
+        steps = self.dynamics.lead + self.dynamics.window
+        return self.batch(sample_segments(self.data, self.episodes, self.size, steps, rng), rng)
 
     def batch(self, segment: Segment, rng: np.random.Generator) -> Batch:
+        """On the device; of a segment's frames the first `lead` are for the motion prompt alone."""
+        lead = self.dynamics.lead
+        before, segment = segment.frames[:, :lead], segment.since(lead)
+        context = segment.frames[:, 0]
+        prompt, earlier = context, context
+        if lead:
+            told = rng.random(len(context)) >= self.prompt_dropout
+            observed = np.concatenate([before, context[:, None]], 1)
+            prompt = np.stack([motion_prompt(each if t else each[-1:]) for each, t in zip(observed, told, strict=True)])
+            earlier = np.where(told[:, None, None, None], before[:, -1], context)
         asked = rng.integers(len(self.data.instructions), size=(*segment.actions.shape[:2], JUDGED))
         phrases = np.maximum(segment.sentences, 0)
         # Only the sentences of this batch are read by the backbone.
@@ -198,6 +223,8 @@ class Batches:
         lengths = self.lengths[used]
         return Batch(
             context=images[:, 0],
+            prompt=to_float(self._tensor(prompt)),
+            earlier=to_float(self._tensor(earlier)),
             frames=images,
             actions=self._tensor(segment.actions),
             sentences=self._tensor(np.where(segment.sentences >= 0, phrase_rows.reshape(phrases.shape), -1)),
@@ -250,7 +277,7 @@ def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.
 def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: int) -> np.ndarray:
     """Open-loop dreams of held-out segments; returns dB over repeating the last frame seen, for each step."""
     world.eval()
-    seen = world.config.dynamics.memory
+    seen = world.config.dynamics.observed
     state = world.start(segment.frames[:, :seen], segment.actions[:, : seen - 1])
     dreamed = []
     for when in range(seen - 1, segment.actions.shape[1]):

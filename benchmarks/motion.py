@@ -1,0 +1,96 @@
+"""What is the motion prompt worth (SAMPO's ablation), where a frame alone does not tell how things go on?
+
+    bash benchmarks/motion.sh
+
+All worlds dream the same held-out stretches, after the same true frames, of which each is shown as many as it can be
+told motion from. A world with a prompt is also shown one frame alone: what the prompt adds to it, and to nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from drift import show
+
+from worldgym.data import Segment, load_episodes
+from worldgym.evaluate import held_out_segments
+from worldgym.metrics import bootstrap, psnr
+from worldgym.results import current_commit, write_results
+from worldgym.world import WorldModel
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Dream the same stretches in worlds that are told of motion in different ways."""
+
+    worlds: tuple[str, ...]
+    """Checkpoint folders, each named NAME_SEED/world."""
+    dataset: str = "worldgym/reacher-v0"
+    episodes: int = 128
+    steps: int = 16
+    at: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Steps that the table shows."""
+    seed: int = 0
+    json: Path = Path("benchmarks/results/reacher_motion.json")
+    picture: Path = Path("docs/images/motion.png")
+
+
+def main(config: Motion) -> None:
+    commit = current_commit()
+    worlds = {Path(folder).parent.name: WorldModel.load(folder) for folder in config.worlds}
+    seen = max(world.config.dynamics.observed for world in worlds.values())
+    real = held_out_segments(load_episodes(config.dataset), config.episodes, config.steps + seen - 1, config.seed)
+    truth, last = real.frames[:, seen:], real.frames[:, seen - 1 : seen]
+    still = psnr(np.broadcast_to(last, truth.shape), truth)
+    fast = np.abs(last[:, 0].astype(int) - real.frames[:, seen - 2]).mean((1, 2, 3))
+    fastest = fast >= np.quantile(fast, 0.75)
+    metrics: dict[str, Any] = {
+        "episodes": len(truth), "seen": seen, "at": config.at, "psnr_still": still.mean(0).tolist(), "worlds": {},
+    }  # fmt: skip
+    pictures = {"MuJoCo": truth}
+    for name, world in worlds.items():
+        dynamics = world.config.dynamics
+        for shown in [dynamics.observed] + ([1] if dynamics.prompt else []):
+            frames, rewards = dream(world, real, seen, shown)
+            gain = psnr(frames, truth) - still
+            wrong = np.abs(rewards - real.rewards[:, seen - 1 :, 0])
+            label = name if shown == dynamics.observed else f"{name}, from one frame"
+            pictures[label] = frames
+            metrics["worlds"][label] = {
+                "parameters": sum(p.numel() for p in world.parameters()),
+                "frames_shown": shown,
+                "psnr_gain": gain.mean(0).tolist(),
+                "psnr_gain_interval": [bootstrap(np.mean, gain[:, when]) for when in range(config.steps)],
+                "psnr_gain_of_the_fastest_quarter": gain[fastest].mean(0).tolist(),
+                "reward_error": wrong.mean(0).tolist(),
+                "reward_error_interval": [bootstrap(np.mean, wrong[:, when]) for when in range(config.steps)],
+            }
+            print(f"{label:32s} " + " ".join(f"{gain[:, step - 1].mean():+.2f}" for step in config.at))
+            write_results(config.json, config.seed, metrics, commit)
+    show(pictures, [step - 1 for step in config.at], config.at, config.picture)
+
+
+@torch.no_grad()
+def dream(world: WorldModel, real: Segment, seen: int, shown: int) -> tuple[np.ndarray, np.ndarray]:
+    """(frames uint8 [b, t, h, w, 3], rewards [b, t]) dreamed after the first `seen` frames, the last `shown` of which
+    are given."""
+    parts: list[Sequence[torch.Tensor]] = []
+    first = seen - shown
+    for rows in np.array_split(np.arange(len(real.frames)), max(1, len(real.frames) // 32)):
+        state = world.start(real.frames[rows, first:seen], real.actions[rows, first : seen - 1])
+        frames, rewards = [], []
+        for when in range(seen - 1, real.actions.shape[1]):
+            state, outcome = world.step(state, real.actions[rows, when])
+            frames.append(world.render(state).cpu())
+            rewards.append(outcome.reward.cpu())
+        parts.append((torch.stack(frames, 1), torch.stack(rewards, 1)))
+    frames, rewards = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return frames, rewards
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Motion))

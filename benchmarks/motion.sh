@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# What is the motion prompt worth? The Reacher, whose speed no frame tells, learned four ways alike: told nothing of
+# motion, prompted with trajectories, given the differences of frames, and both. An hour on two cores, recording and
+# tokenizer included; a run that was cut goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export MUJOCO_GL="${MUJOCO_GL:-egl}"
+STEPS=${STEPS:-500}
+SEEDS=${SEEDS:-0}
+worldgym=.venv/bin/worldgym
+data=worldgym/reacher-v0
+
+.venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
+    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 3000
+[[ -e runs/reacher/tokenizer ]] || $worldgym train tokenizer --dataset $data --out runs/reacher/tokenizer \
+    --begin-from tabletop --steps 1500
+
+learn() { # name, seed, how it is told of motion
+    $worldgym train dynamics --dataset $data --tokenizer runs/reacher/tokenizer --begin-from tabletop \
+        --out "runs/motion/$1_$2/world" --steps "$STEPS" --seed "$2" --self-fed 0 "${@:3}"
+}
+
+for seed in $SEEDS; do
+    learn nothing "$seed"
+    learn prompt "$seed" --prompt 4
+    learn differences "$seed" --memory 4
+    learn both "$seed" --prompt 4 --memory 2
+done
+.venv/bin/python benchmarks/motion.py --worlds runs/motion/*_*/world
