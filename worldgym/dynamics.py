@@ -56,7 +56,8 @@ class Beginning(NamedTuple):
 
     def first(self, count: int) -> "Beginning":
         """Of the first `count` in the batch."""
-        return Beginning(*(None if part is None else part[:count] for part in self))
+        prompt, earlier = (None if part is None else part[:count] for part in (self.prompt, self.earlier))
+        return Beginning(self.context[:count], prompt, earlier)
 
 
 class DynamicsLoss(NamedTuple):
