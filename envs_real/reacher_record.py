@@ -1,4 +1,8 @@
-"""Recording the Reacher: torques at random, and a controller that moves to angles of its own or to the target."""
+"""Recording the Reacher: torques at random, and a controller that moves to angles of its own, seldom to the target.
+
+Behaviour must not tell what the actions ought to: where arms came to rest at the target in a third of the recording, a
+dream stopped them there whatever the torques were, and planners believed it.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +24,7 @@ def record(config: RecordConfig) -> Path:
         "env": REACHER,
         "observation_space": env.observation_space,
         "action_space": env.action_space,
-        "algorithm_name": "scripted mix: random torques, moves to random angles, moves to the target",
+        "algorithm_name": "scripted mix: noisy and held random torques, moves to random angles or the target",
         "description": f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
     }
     metadata = {"worldgym_instructions": [INSTRUCTION], "worldgym_phrases": [], "worldgym_frames_per_action": 1}
@@ -41,15 +45,18 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     frames, positions, actions, judged = [env.render()], [env.positions], [], [env.all_rewards()]
     for step in range(config.steps):
         if step % BEHAVIOUR_STEPS == 0:
-            behaviour = rng.choice(["torque", "angles", "target"], p=[0.35, 0.3, 0.35])
+            behaviour = rng.choice(["noise", "held", "angles", "target"], p=[0.2, 0.4, 0.3, 0.1])
             scale, speed = rng.choice([0.05, 0.2, 0.5]), rng.uniform(8.0, 20.0)  # speed: rad/s, of the controller
             wanted = np.array([rng.uniform(-np.pi, np.pi), rng.uniform(-2.8, 2.8)])
             if behaviour == "target":
                 wanted = joints_at(env.goal, rng.choice([-1.0, 1.0]))
-            noise = rng.normal(size=2)
+            noise, held = rng.normal(size=2), rng.uniform(-1.0, 1.0, 2)
+            strength = rng.choice([0.2, 0.5, 1.0])
+        if behaviour == "held" and rng.random() < 0.4:  # as planners try them: any torque, for a few steps
+            held = rng.uniform(-1.0, 1.0, 2)
         noise = 0.8 * noise + 0.6 * rng.normal(size=2)
-        action = scale * noise
-        if behaviour != "torque":
+        action = strength * held if behaviour == "held" else scale * noise
+        if behaviour in ("angles", "target"):
             gap = wanted - env.data.qpos[:2]
             gap[0] = (gap[0] + np.pi) % (2 * np.pi) - np.pi  # the shoulder turns the short way round
             action = (speed**2 * gap - 2 * speed * env.data.qvel[:2]) / GAIN + 0.15 * action
