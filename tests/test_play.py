@@ -202,6 +202,17 @@ def test_waking_dreams_on_from_what_the_twin_shows(both):
     assert len(both.futures["A"].moments) == 3
 
 
+def test_waking_shows_as_many_frames_as_tell_the_speed(make_world):
+    """In a world that is told speed, what the twin did last goes on in the dream."""
+    session = Session(make_world(memory=3), None, Line(), carry_out)
+    act(session, 3)
+    seen = [moment.twin for moment in session.futures["A"].moments[-3:]]
+    session.wake()
+    state = session.world.start(np.stack(seen)[None], np.float32([[RIGHT, RIGHT]]), seeds=[0])
+    np.testing.assert_array_equal(session.now.state.past, state.past)
+    np.testing.assert_array_equal(session.now.dream, session.world.render(state)[0].numpy())
+
+
 def test_a_new_episode_has_its_seed_and_instruction(both):
     act(both, 2)
     both.fork()

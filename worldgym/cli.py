@@ -510,6 +510,7 @@ def export(config: Export) -> None:
 
 
 def play(config: PlayCommand) -> None:
+    from .envs_real.reacher import ReacherEnv
     from .envs_real.tabletop import TabletopEnv
     from .envs_real.tabletop_skills import phrases, skill_action
     from .play.server import run
@@ -520,8 +521,10 @@ def play(config: PlayCommand) -> None:
     def make_session() -> Session:
         world = WorldModel.load(config.world, config.device)
         starts = bundled_starts(config.world, world.config.instructions)
-        if not config.twin or world.config.twin != "worldgym/TabletopMuJoCo-v0":
+        if not config.twin or world.config.twin not in (TABLETOP, REACHER):
             return Session(world, starts, seed=config.seed, instruction=config.instruction)
+        if world.config.twin == REACHER:
+            return Session(world, starts, ReacherEnv(), seed=config.seed, instruction=config.instruction)
         table = TabletopEnv()
         known = phrases(table.colors)
 

@@ -53,6 +53,8 @@ class Moment:
     twin: np.ndarray | None
     action: str = ""
     """What led here, in words."""
+    deed: np.ndarray | None = None
+    """What led the twin here, float32 [a]; None at the start."""
     reward: float = 0.0
     twin_reward: float | None = None
     success: bool = False
@@ -128,7 +130,7 @@ class Session:
             assert self.starts is not None
             frame = self.starts.draw(instruction, np.random.default_rng(seed))
         self.seed, self.instruction = seed, instruction
-        state = self._start(frame)
+        state = self._start(frame[None])
         seen = None if self.twin is None else frame
         self.futures = {"A": Future([Moment(self._picture(state), seen, state=state, blob=blob)])}
         self.active = "A"
@@ -189,7 +191,7 @@ class Session:
             self._picture(state),
             None,
             action if isinstance(action, str) else "(" + ", ".join(f"{number:+.2g}" for number in action) + ")",
-            float(outcome.reward[0]),
+            reward=float(outcome.reward[0]),
             success=bool(outcome.success[0] > 0.5),
             ended=bool(outcome.terminated[0] > 0.5),
             uncertainty=float(outcome.uncertainty[0]),
@@ -201,9 +203,10 @@ class Session:
             if spoken:
                 assert self.controller is not None
                 action = self.controller(str(action))
-            frame, reward, _, _, info = self.twin.step(np.asarray(action, np.float32))
+            deed = np.asarray(action, np.float32)
+            frame, reward, _, _, info = self.twin.step(deed)
             moment = replace(
-                moment, twin=frame, twin_reward=float(reward), twin_success=bool(info["success"]),
+                moment, twin=frame, deed=deed, twin_reward=float(reward), twin_success=bool(info["success"]),
                 blob=self.twin.snapshot(),
             )  # fmt: skip
         future.moments = [*future.moments[: future.at + 1], moment]
@@ -236,12 +239,14 @@ class Session:
         self._let_go()
 
     def wake(self) -> None:
-        """Dream on from what the twin shows: the dream's errors so far are gone."""
+        """Dream on from what the twin shows, and lately showed: the dream's errors so far are gone."""
         if self.twin is None:
             raise ValueError("there is no twin whose picture the dream could go on from")
         future = self.futures[self.active]
-        assert future.now.twin is not None
-        state = self._start(future.now.twin)
+        seen = future.moments[: future.at + 1][-self.world.config.dynamics.observed :]
+        frames = [moment.twin for moment in seen if moment.twin is not None]
+        deeds = [moment.deed for moment in seen[1:] if moment.deed is not None]
+        state = self._start(np.stack(frames), np.stack(deeds) if deeds else None)
         future.moments = [*future.moments[: future.at], replace(future.now, dream=self._picture(state), state=state)]
 
     # -- what a player sees -----------------------------------------------------------------------------------------
@@ -279,8 +284,9 @@ class Session:
         self._held = self._tapped = None
         self._sentence, self._left = "", 0
 
-    def _start(self, frame: np.ndarray) -> WorldState:
-        return self.world.start(frame[None, None], seeds=[self.seed], instruction=self.instruction)
+    def _start(self, frames: np.ndarray, deeds: np.ndarray | None = None) -> WorldState:
+        done = None if deeds is None else deeds[None]
+        return self.world.start(frames[None], done, seeds=[self.seed], instruction=self.instruction)
 
     def _picture(self, state: WorldState) -> np.ndarray:
         return self.world.render(state)[0].cpu().numpy()
