@@ -1,6 +1,5 @@
 """The motion prompt: tracked, drawn, told to the world, and refreshed from what it imagines."""
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -163,9 +162,3 @@ def test_an_untrained_prompt_says_nothing(make_world, moving):
 def test_one_frame_has_no_motion_to_prompt_with(prompt):
     with pytest.raises(ValueError, match="2 observed frames or more"):
         DynamicsConfig(prompt=prompt)
-
-
-def test_without_opencv_it_says_what_to_install(monkeypatch, moving):
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match=r'pip install "worldgym\[flow\]"'):
-        motion_prompt(moving[0, :2])

@@ -1,7 +1,6 @@
 """PAN's evaluation: what its judges call true, still, lost or new; and the command."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -147,12 +146,6 @@ def test_a_jerky_motion_is_less_smooth_than_an_even_one_of_its_length():
 
 def test_without_motion_there_is_no_smoothness():
     assert smoothness(disc([30] * 17)) == 0.0
-
-
-def test_without_opencv_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match=r'pip install "worldgym\[flow\]"'):
-        smoothness(disc([30, 31]))
 
 
 # -- the command ----------------------------------------------------------------------------------------------------

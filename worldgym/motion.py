@@ -8,7 +8,6 @@ own encoder reads. Where nothing moved, or there is one frame only, the prompt i
 
 from collections.abc import Callable
 from itertools import pairwise
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -41,14 +40,12 @@ def motion_prompt(frames: UInt8[np.ndarray, "t h w 3"], tracker: Tracker | None 
     Args:
         frames: oldest first.
         tracker: `lucas_kanade` by default.
-
-    Raises:
-        ImportError: OpenCV is not installed.
     """
     overlay = frames[-1].copy()
     if len(frames) == 1:
         return overlay
-    cv2 = opencv()
+    import cv2
+
     points, sure = (tracker or lucas_kanade)(frames)
     strayed = np.linalg.norm(points - points[:1], axis=-1).max(0)
     colours = rainbow(len(frames) - 1)
@@ -62,7 +59,8 @@ def motion_prompt(frames: UInt8[np.ndarray, "t h w 3"], tracker: Tracker | None 
 
 def rainbow(count: int) -> list[tuple[int, int, int]]:
     """`count` colours from red to violet."""
-    cv2 = opencv()
+    import cv2
+
     wheel = np.full((1, count, 3), 255, np.uint8)
     wheel[0, :, 0] = np.linspace(0, 140, count)  # hues; OpenCV's circle has 180 degrees
     return [tuple(colour) for colour in cv2.cvtColor(wheel, cv2.COLOR_HSV2RGB)[0].tolist()]
@@ -73,7 +71,8 @@ def lucas_kanade(frames: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
 
     A point is trusted if it is found in every frame and, tracked back, comes home.
     """
-    cv2 = opencv()
+    import cv2
+
     side = frames.shape[1]
     first = grid_points(*frames.shape[1:3])
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
@@ -112,15 +111,6 @@ class CoTracker:
         video = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float()[None]
         tracks, visible = self.model(video, grid_size=GRID)
         return Tracks(tracks[0].float().cpu().numpy(), (visible[0] > 0.5).all(0).flatten().cpu().numpy())
-
-
-def opencv() -> ModuleType:
-    """`cv2`, which tracks and draws; an ImportError that says how to get it."""
-    try:
-        import cv2
-    except ImportError:
-        raise ImportError('motion is seen by OpenCV: pip install "worldgym[flow]"') from None
-    return cv2
 
 
 def grid_points(height: int, width: int) -> Float[np.ndarray, "n 2"]:

@@ -34,7 +34,6 @@ from tqdm import tqdm
 
 from .evaluate import CHUNK, Locate, went_along
 from .metrics import bootstrap
-from .motion import opencv
 from .world import WorldModel
 
 ROUNDS = 10
@@ -214,12 +213,9 @@ def smoothness(video: UInt8[np.ndarray, "n h w 3"]) -> float:
 
 
 def flow_speeds(video: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n-1 h w"]:
-    """Length of the optical flow from each frame to the next, px, by Farneback's method (2003).
+    """Length of the optical flow from each frame to the next, px, by Farneback's method (2003)."""
+    import cv2
 
-    Raises:
-        ImportError: OpenCV is not installed.
-    """
-    cv2 = opencv()
     near, speeds = np.ones((FLOW_WINDOW, FLOW_WINDOW), np.uint8), []
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in video]
     for before, after in itertools.pairwise(grey):
