@@ -290,6 +290,40 @@ def motion() -> list[str]:
     return [*lines, "", "![The same stretches in every world](images/motion.png)", "", made_by(results)]
 
 
+def reacher() -> list[str]:
+    results = load("reacher_dream")
+    m = results["metrics"]
+    steps = [step for step in (1, 2, 4, 8, 12, 16) if step <= len(m["psnr"])]
+    lines = [
+        f"{m['episodes']} held-out stretches, dreamed open loop from what motion can be told by.",
+        "",
+        "| steps dreamed | " + " | ".join(str(step) for step in steps) + " |",
+        "|---|" + "---|" * len(steps),
+    ]
+    for title, name, show in (
+        ("PSNR, dB", "psnr", one_digit), ("... above repeating the last frame seen", "psnr_gain", one_digit),
+        ("SSIM", "ssim", three_digits), ("reward, correlation with MuJoCo's", "reward_correlation", three_digits),
+    ):  # fmt: skip
+        lines.append(row(title, [with_interval(m, name, step - 1, show) for step in steps]))
+    lines += ["", made_by(results), "", "| CEM plans on | return | seconds a decision |", "|---|---|---|"]
+    plans = {on: load(f"reacher_plan_{on}")["metrics"] for on in ("dream", "mujoco", "random")}
+    for on, label in (("dream", "the dream"), ("mujoco", "true physics"), ("random", "nothing: random torques")):
+        plan = plans[on]
+        low, high = plan["return_interval"]
+        seconds = plan.get("seconds_per_decision")
+        lines.append(
+            row(label, [f"{plan['mean_return']:.2f} ({low:.2f} to {high:.2f})", f"{seconds:.2f}" if seconds else "-"])
+        )
+    dream, truth, floor = (plans[on]["mean_return"] for on in ("dream", "mujoco", "random"))
+    share_of_the_way = (dream - floor) / (truth - floor)
+    return [
+        *lines, "",
+        f"The same planner and budget, {plans['dream']['episodes']} seeded episodes in MuJoCo: the dream gets it "
+        f"{percent(share_of_the_way)} of the way from random torques to true physics.", "",
+        made_by(load("reacher_plan_dream")),
+    ]  # fmt: skip
+
+
 def learning() -> list[str]:
     runs = [load(path.stem) for path in sorted((ROOT / "benchmarks" / "results").glob("tabletop_learn_*.json"))]
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
@@ -338,6 +372,12 @@ SECTIONS = (
         ("tabletop_learn_sac_dream_seed0_8000", "tabletop_learn_sac_mujoco_seed0_8000"),
         "benchmarks/agents.sh",
         learning,
+    ),
+    Section(
+        "The Reacher, which one frame does not tell",
+        ("reacher_dream", "reacher_plan_dream", "reacher_plan_mujoco", "reacher_plan_random"),
+        "benchmarks/reacher.sh",
+        reacher,
     ),
     Section("What is a motion prompt worth?", ("reacher_motion",), "benchmarks/motion.sh", motion),
     Section(

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Every figure of the Reacher: about an hour on two cores. Results land in benchmarks/results.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export MUJOCO_GL="${MUJOCO_GL:-egl}"
+worldgym=.venv/bin/worldgym
+results=benchmarks/results
+data=worldgym/reacher-v0
+
+.venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
+    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 3000
+$worldgym evaluate reacher --dataset $data --episodes 128 --json $results/reacher_dream.json
+for on in dream mujoco; do
+    $worldgym plan reacher --on $on --horizon 8 --hold 2 --replan-every 2 --episodes 50 --json $results/reacher_plan_$on.json
+done
+$worldgym plan reacher --planner random --episodes 50 --json $results/reacher_plan_random.json
