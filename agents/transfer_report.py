@@ -46,14 +46,14 @@ def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: l
         f"{metrics['episodes']} episodes each in both worlds, from the same first frames. Over policies:</p>",
         "<ul>" + "".join(f"<li>{one}</li>" for one in agree) + "</ul>",
         picture(pictures["policies"], "png", "policies in both worlds"),
-        table(POLICY_HEAD, [_policy_row(one) for one in metrics["policies"]]),
+        table(POLICY_HEAD, [policy_row(one) for one in metrics["policies"]]),
         "<p class=small>Intervals are 95%. Diverged: an object is further off than half a block, or lost; the step is "
         "the median, a dash if more than half of the episodes never diverge.</p>",
         f"<h2>Side by side</h2>{picture(film, 'gif', 'episodes in both worlds')}",
         f"<p class=small>MuJoCo above, dream below; {escape(', '.join(names))}.</p>",
         "<h2>On which other tables do plans made in the dream succeed?</h2>",
         picture(pictures["zero_shot"], "png", "success on varied tables"),
-        table(GRID_HEAD, [_grid_row(one) for one in grid]),
+        table(GRID_HEAD, [grid_row(one) for one in grid]),
     ]
     path = folder / "index.html"
     path.write_text(page(title, parts))
@@ -103,7 +103,8 @@ POLICY_HEAD = ["policy", "return, dream", "return, MuJoCo", "success, dream", "s
 GRID_HEAD = ["table", "", "success", "95% interval", "episodes", "cost in points"]
 
 
-def _policy_row(one: dict[str, Any]) -> list[str]:
+def policy_row(one: dict[str, Any]) -> list[str]:
+    """Cells below POLICY_HEAD."""
     dream, real, step = one["dream"], one["mujoco"], one["divergence_step"]
     return [
         one["policy"], _interval(dream, "mean_return", ".1f"), _interval(real, "mean_return", ".1f"),
@@ -112,7 +113,8 @@ def _policy_row(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _grid_row(one: dict[str, Any]) -> list[str]:
+def grid_row(one: dict[str, Any]) -> list[str]:
+    """Cells below GRID_HEAD."""
     low, high = one["success_interval"]
     return [
         f"{one['factor']} {one['value']}", _kind(one), f"{one['success_rate']:.0%}", f"{low:.0%} to {high:.0%}",

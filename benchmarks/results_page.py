@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from table import ROOT, blocks, dream_table, load, percent, plan_table, row
 
 from worldgym import pan_report
+from worldgym.agents import transfer_report
 
 PAGE = ROOT / "docs" / "results.md"
 HEAD = """# Results
@@ -346,6 +347,32 @@ def learning() -> list[str]:
     return [*lines, "", made_by(runs[0])]
 
 
+def transfer() -> list[str]:
+    results = load("tabletop_transfer_reach_the_centre")
+    m = results["metrics"]
+    ranking, planner = m["ranking"], m["planner"]
+    return [
+        f'{len(ranking["policies"])} policies of every quality on "{", ".join(m["instructions"])}", '
+        f"{ranking['episodes']} episodes each in both worlds from the same first frames: scripts with errors, planners, "
+        "and an agent in its making. Diverged: an object is further off than half a block, or lost.",
+        "",
+        *markdown(transfer_report.POLICY_HEAD, [transfer_report.policy_row(one) for one in ranking["policies"]]),
+        "",
+        f"Over policies: returns correlate by {ranking['return_pearson']:.2f} (Pearson) and "
+        f"{ranking['return_spearman']:.2f} (rank), successes by {ranking['success_pearson']:.2f}; the dream's success "
+        f"rate is off by {100 * ranking['success_bias']:+.0f} points.",
+        "",
+        "![Policies in both worlds](images/transfer_policies.png)",
+        "",
+        f"Plans made in the dream ({planner['name'].upper()}, {planner['samples']} samples, {planner['rounds']} rounds, "
+        f"{planner['horizon']} steps), carried out on other tables:",
+        "",
+        *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
+        "",
+        made_by(results),
+    ]
+
+
 def over_seeds(values: list[float | None], digits: int) -> str:
     """The mean and the range over seeds; "lost" where one is infinite."""
     known = [value for value in values if value is not None]
@@ -372,6 +399,12 @@ SECTIONS = (
         ("tabletop_learn_sac_dream_seed0_8000", "tabletop_learn_sac_mujoco_seed0_8000"),
         "benchmarks/agents.sh",
         learning,
+    ),
+    Section(
+        "Does it rank policies, and plan for other tables?",
+        ("tabletop_transfer_reach_the_centre",),
+        "benchmarks/transfer.sh",
+        transfer,
     ),
     Section(
         "The Reacher, which one frame does not tell",
