@@ -353,7 +353,7 @@ def transfer() -> list[str]:
     ranking, planner = m["ranking"], m["planner"]
     return [
         f'{len(ranking["policies"])} policies of every quality on "{", ".join(m["instructions"])}", '
-        f"{ranking['episodes']} episodes each in both worlds from the same first frames: scripts with errors, planners, "
+        f"{ranking['episodes']} episodes each in both worlds from the same first frames: scripts with errors, CEM, "
         "and an agent in its making. Diverged: an object is further off than half a block, or lost.",
         "",
         *markdown(transfer_report.POLICY_HEAD, [transfer_report.policy_row(one) for one in ranking["policies"]]),
@@ -364,7 +364,7 @@ def transfer() -> list[str]:
         "",
         "![Policies in both worlds](images/transfer_policies.png)",
         "",
-        f"Plans made in the dream ({planner['name'].upper()}, {planner['samples']} samples, {planner['rounds']} rounds, "
+        f"Plans made in the dream ({planner['name'].upper()}, {planner['samples']} x {planner['rounds']} samples, "
         f"{planner['horizon']} steps), carried out on other tables:",
         "",
         *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
