@@ -82,7 +82,13 @@ def lucas_kanade(frames: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
         paths, found = [begin], np.ones(len(begin), bool)
         for before, after in pairwise(images):
             points, status, _ = cv2.calcOpticalFlowPyrLK(
-                before, after, paths[-1], None, winSize=(around, around), maxLevel=2, minEigThreshold=1e-3
+                before,
+                after,
+                paths[-1],
+                np.empty_like(begin),
+                winSize=(around, around),
+                maxLevel=2,
+                minEigThreshold=1e-3,
             )
             paths.append(points)
             found &= status[:, 0] == 1
