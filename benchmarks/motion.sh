@@ -12,8 +12,7 @@ data=worldgym/reacher-v0
 
 .venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
     $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 3000
-[[ -e runs/reacher/tokenizer ]] || $worldgym train tokenizer --dataset $data --out runs/reacher/tokenizer \
-    --begin-from tabletop --steps 1500
+$worldgym train tokenizer --dataset $data --out runs/reacher/tokenizer --begin-from tabletop --steps 1500
 
 learn() { # name, seed, how it is told of motion
     $worldgym train dynamics --dataset $data --tokenizer runs/reacher/tokenizer --begin-from tabletop \
@@ -24,6 +23,6 @@ for seed in $SEEDS; do
     learn nothing "$seed"
     learn prompt "$seed" --prompt 4
     learn differences "$seed" --memory 4
-    learn both "$seed" --prompt 4 --memory 2
+    learn both "$seed" --prompt 3 --memory 2
 done
 .venv/bin/python benchmarks/motion.py --worlds runs/motion/*_*/world

@@ -48,7 +48,7 @@ def differentiable_returns(
     if actions.shape[1] > room:
         raise ValueError(f"the horizon is {actions.shape[1]}; gradients reach {room} steps in this world")
     latent, fused = dreams.latent, dreams.fused
-    motion = fused - dreams.past[:, -1] if dreams.past.shape[1] else None
+    motion = fused - dreams.past[:, -1] if world.config.dynamics.memory > 1 else None
     total, alive = torch.zeros(len(dreams), device=world.device), torch.ones(len(dreams), device=world.device)
     with torch.autocast(world.device.type, world.dtype, enabled=world.dtype != torch.float32):
         embedded = dynamics.from_vector(actions).float()

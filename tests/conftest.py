@@ -58,10 +58,13 @@ def make_world():
     return tiny_world
 
 
-@pytest.fixture(params=[("in_place", 1), ("queries", 1), ("in_place", 3)], ids=["in_place", "queries", "memory"])
+@pytest.fixture(
+    params=[("in_place", 1, 0), ("queries", 1, 0), ("in_place", 3, 0), ("in_place", 2, 2)],
+    ids=["in_place", "queries", "memory", "prompt"],
+)
 def world(request) -> WorldModel:
-    predict, memory = request.param
-    return tiny_world(predict, memory=memory)
+    predict, memory, prompt = request.param
+    return tiny_world(predict, memory=memory, prompt=prompt)
 
 
 @pytest.fixture

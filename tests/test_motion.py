@@ -9,6 +9,7 @@ import torch
 from worldgym.config import DynamicsConfig
 from worldgym.dynamics import Beginning
 from worldgym.motion import CoTracker, lucas_kanade, motion_prompt, rainbow
+from worldgym.planners.gradient import differentiable_returns
 from worldgym.world import WorldModel, WorldState
 
 
@@ -130,22 +131,43 @@ def test_a_full_window_draws_its_prompt_from_imagined_frames(prompted, moving, a
     """The same tracker sees them: what follows is what follows a start from the same frames."""
     prompted.config = replace(prompted.config, dynamics=replace(prompted.config.dynamics, residual=1.0))
     prompted.dynamics.scale_head.residual = 1.0  # no token can flip by rounding
-    seen = []
+    seen: list[np.ndarray] = []
     prompted.tracker = lambda frames: seen.append(frames) or lucas_kanade(frames)
     state, pictures = prompted.start(moving[:, :1]), []
     for when in range(5):
         state, _ = prompted.step(state, actions[:2, when])
         pictures.append(prompted.render(state))
         assert bool(seen) == (when == 4)  # the window is of four
-    memory = prompted.config.dynamics.memory
-    expected = torch.stack(pictures[4 - 2 - memory : 5 - memory], 1).numpy()
-    np.testing.assert_allclose(np.stack(seen).astype(int), expected.astype(int), atol=1)
+    observed = prompted.config.dynamics.observed
+    shown = torch.stack(pictures[4 - observed : 4], 1)
+    np.testing.assert_allclose(np.stack(seen).astype(int), shown[:, :3].numpy().astype(int), atol=1)
+    again = prompted.start(shown, actions[:2, 5 - observed : 4])
+    again, _ = prompted.step(again, actions[:2, 4])
+    assert state.steps.tolist() == again.steps.tolist()
+    # Rendered frames are rounded to whole numbers; those of a dream that goes on are not.
+    torch.testing.assert_close(state.fused, again.fused, atol=0.1, rtol=0.1)
+
+
+def test_a_short_prompt_has_the_colours_of_now(prompted, moving, actions):
+    """Of two frames the newest motion is drawn as of four: before the first, nothing moved."""
+    seen: list[np.ndarray] = []
+    prompted.tracker = lambda frames: seen.append(frames) or lucas_kanade(frames)
+    prompted.start(moving[:1, :2], actions[:1, :1])
+    np.testing.assert_array_equal(seen[0], moving[0, [0, 0, 1]])
 
 
 def test_a_batch_dreams_what_each_would_alone(prompted, moving, actions):
     together = prompted.start(moving[:, :3], actions[:2, :2])
     alone = prompted.start(moving[1:, :3], actions[1:2, :2])
     torch.testing.assert_close(prefix(together, prompted)[:, 1:], prefix(alone, prompted), atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_plan_in_it(prompted, moving, actions):
+    """As `evaluate` sees it."""
+    state = prompted.start(moving[:, :4], actions[:2, :3])
+    sequences = torch.from_numpy(actions[:2, 3:5])
+    expected = prompted.evaluate(state, sequences[:, None])[:, 0]
+    torch.testing.assert_close(differentiable_returns(prompted, state.fork(1), sequences), expected)
 
 
 def test_an_untrained_prompt_says_nothing(make_world, moving):

@@ -20,8 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from worldgym.checkpoint import load_config
 from worldgym.config import DynamicsConfig, TokenizerConfig
-from worldgym.data import load_episodes
+from worldgym.data import load_episodes, sample_segments
 from worldgym.env import DreamEnv
+from worldgym.motion import motion_prompt
+from worldgym.pixels import to_uint8
 from worldgym.text import PhraseTokenizer
 from worldgym.train import dynamics as dynamics_module
 from worldgym.train import tokenizer as tokenizer_module
@@ -197,7 +199,9 @@ def test_it_begins_from_another_world(tmp_path, dataset, trained, capsys):
 def test_a_world_with_motion_prompts_trains_and_resumes(tmp_path, dataset, trained, monkeypatch):
     """Its segments have frames before the context, half of them are not shown, and a killed run goes on the same."""
     prompted = replace(DYNAMICS, prompt=3, memory=2)
-    whole = dynamics_training(dataset, tmp_path / "whole", trained / "tokenizer", dynamics=prompted)
+    whole = dynamics_training(
+        dataset, tmp_path / "whole", trained / "tokenizer", dynamics=prompted, steps=6, evaluate_every=3
+    )
     train_dynamics(whole)
     halved = replace(whole, out=tmp_path / "halved" / "world")
     killed_at(monkeypatch, dynamics_module, train_dynamics, halved, when=5)
@@ -206,18 +210,24 @@ def test_a_world_with_motion_prompts_trains_and_resumes(tmp_path, dataset, train
     assert load_file(whole.out / "model.safetensors")["dynamics.from_prompt.weight"].any()
 
 
-def test_prompts_are_dropped(dataset, trained):
-    """A segment is told of the frames before its context by the prompt and the difference to it, or by neither."""
+def test_a_segment_is_prompted_by_what_was_before_it(dataset, trained):
+    """By the prompt and the difference to the frame before, or by neither; the context is the prompt's newest frame."""
     data, text = load_episodes(dataset), PhraseTokenizer.load(trained / "world" / "bpe.json")
+    config = replace(DYNAMICS, prompt=3, memory=2)
+    segment = sample_segments(data, data.split("train"), 32, config.lead + config.window, np.random.default_rng(0))
     for dropout in (0.0, 0.5, 1.0):
-        config = replace(DYNAMICS, prompt=3, memory=2)
-        batch = dynamics_module.Batches(data, text, 64, config, dropout, torch.device("cpu")).draw(0, 0, 0)
-        assert torch.equal(batch.context, batch.frames[:, 0])
-        earlier = (batch.earlier != batch.context).flatten(1).any(1)
-        drawn = (batch.prompt != batch.context).flatten(1).any(1)
-        assert not (drawn & ~earlier).any()
-        assert (dropout == 0.0) == earlier.all() and (dropout == 1.0) == (~earlier).all()
-        assert drawn.any() == (dropout < 1.0)
+        batches = dynamics_module.Batches(data, text, 32, config, dropout, torch.device("cpu"))
+        batch = batches.batch(segment, np.random.default_rng(1))
+        told = batch.told.numpy()
+        assert told.all() == (dropout == 0.0) and told.any() == (dropout < 1.0)
+        for row in range(32):
+            observed = segment.frames[row, :3]
+            wanted = motion_prompt(observed if told[row] else observed[-1:])
+            np.testing.assert_array_equal(to_uint8(batch.prompt[row, None])[0], wanted)
+            np.testing.assert_array_equal(to_uint8(batch.earlier[row, None])[0], observed[1])
+            np.testing.assert_array_equal(to_uint8(batch.context[row, None])[0], observed[2])
+            np.testing.assert_array_equal(to_uint8(batch.frames[row])[:, :2], segment.frames[row, 2:, :2])
+        np.testing.assert_array_equal(batch.actions, segment.actions[:, 2:])
 
 
 def test_an_unknown_world_to_begin_from_is_a_mistake(tmp_path, dataset, trained):

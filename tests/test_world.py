@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from worldgym.dynamics import Beginning
+from worldgym.motion import motion_prompt
 from worldgym.pixels import to_float
 from worldgym.world import WorldState
 
@@ -22,17 +23,17 @@ def dream(world, state, actions):
 
 def test_cached_steps_equal_one_uncached_pass(world, frames, actions):
     """Prefilling t frames, and stepping through them with the cache, leave the same keys and values."""
-    prefilled = world.start(frames[:, :3], actions[:, :2])
-    images = torch.as_tensor(frames[:, :3])
-    fused = torch.stack([_fused(world, images[:, 0], images[:, when]) for when in range(2)], 1)
-    moved = world.dynamics.motion(fused, Beginning(fused[:, 0]))
-    stepped = world.start(frames[:, :1])
+    lead = world.config.dynamics.lead
+    prefilled = world.start(frames[:, : lead + 3], actions[:, : lead + 2])
+    begin, fused = _beginning(world, frames[:, : lead + 2])
+    moved = world.dynamics.motion(fused, begin)
+    stepped = world.start(frames[:, : lead + 1], actions[:, :lead])
     for when in range(2):
         aligned = world.dynamics.predict(
             stepped.cache,
             stepped.steps + when,
             fused[:, when],
-            _embed(world, actions[:, when]),
+            _embed(world, actions[:, lead + when]),
             None if moved is None else moved[:, when],
         )
         assert torch.isfinite(aligned).all()
@@ -45,11 +46,9 @@ def test_cached_steps_equal_one_uncached_pass(world, frames, actions):
 def test_training_sees_what_dreaming_sees(world, frames, actions):
     """The teacher-forced pass over a whole segment gives the predictions of the cached step at its end."""
     dynamics, layout, steps = world.dynamics, world.dynamics.layout, 3
-    images = torch.as_tensor(frames)
-    context = world.tokenizer.encode_context(_float(images[:, 0]))
-    fused = torch.stack([_fused(world, images[:, 0], images[:, t]) for t in range(steps)], 1)
-    action = torch.stack([_embed(world, actions[:, t]) for t in range(steps)], 1)
-    begin = Beginning(context)
+    lead = world.config.dynamics.lead
+    begin, fused = _beginning(world, frames[:, : lead + steps])
+    action = torch.stack([_embed(world, actions[:, lead + t]) for t in range(steps)], 1)
     moved = dynamics.motion(fused, begin)
     motion = None if moved is None else moved.flatten(0, 1)
     tokens = dynamics.step_tokens(fused.flatten(0, 1), action.flatten(0, 1), motion)
@@ -62,7 +61,7 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
     newest = None if moved is None else moved[:, -1]
     whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1], newest)
 
-    cached = world.start(frames[:, :steps], actions[:, : steps - 1])
+    cached = world.start(frames[:, : lead + steps], actions[:, : lead + steps - 1])
     stepped = dynamics.predict(cached.cache, cached.steps, cached.fused, action[:, -1], newest)
     torch.testing.assert_close(whole, stepped, atol=1e-5, rtol=1e-4)
 
@@ -202,6 +201,19 @@ def test_bad_starts_are_refused(world, arguments, error, says):
         world.start(**arguments)
 
 
+def _beginning(world, frames):
+    """What `start` makes of frames: what its window begins from, and the fused maps from the context on."""
+    lead = min(world.config.dynamics.lead, frames.shape[1] - 1)
+    images = torch.as_tensor(frames)
+    maps = torch.stack([_fused(world, images[:, lead], images[:, t]) for t in range(frames.shape[1])], 1)
+    context = world.tokenizer.encode_context(_float(images[:, lead]))
+    if not lead:
+        return Beginning(context), maps
+    drawn = np.stack([motion_prompt(each) for each in frames[:, : lead + 1]])
+    prompt = world.tokenizer.encode_context(_float(torch.as_tensor(drawn)))
+    return Beginning(context, prompt, maps[:, lead - 1]), maps[:, lead:]
+
+
 def _float(images):
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -258,12 +270,10 @@ def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions,
     keep_guesses(world)
     seen, done = frames[:, :past], actions[:, : past - 1]
     state = world.start(seen, done)
-    images = [to_float(torch.from_numpy(frames[:, when])) for when in range(past)]
-    context = world.tokenizer.encode_context(images[0])
-    latents = torch.stack([world.latent(image, context) for image in images], 1)
-    maps = torch.stack([world.tokenizer.fuse(latents[:, when], context) for when in range(past)], 1)
-    whole = torch.from_numpy(actions[:, :4])
-    dreamed, _ = world.dynamics.imagine(world.tokenizer, Beginning(context), latents[:, -1], maps, whole)
+    begin, maps = _beginning(world, seen)
+    latent = world.latent(to_float(torch.from_numpy(seen[:, -1])), begin.context)
+    whole = torch.from_numpy(actions[:, past - maps.shape[1] : 4])
+    dreamed, _ = world.dynamics.imagine(world.tokenizer, begin, latent, maps, whole)
     assert dreamed.shape[1] == 5 - past
     for when in range(5 - past):
         state, _ = world.step(state, actions[:, past - 1 + when])

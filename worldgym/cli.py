@@ -523,8 +523,6 @@ def play(config: PlayCommand) -> None:
         starts = bundled_starts(config.world, world.config.instructions)
         if not config.twin or world.config.twin not in (TABLETOP, REACHER):
             return Session(world, starts, seed=config.seed, instruction=config.instruction)
-        if world.config.twin == REACHER:
-            return Session(world, starts, ReacherEnv(), seed=config.seed, instruction=config.instruction)
         table = TabletopEnv()
         known = phrases(table.colors)
 
@@ -533,8 +531,9 @@ def play(config: PlayCommand) -> None:
             task = known.get(sentence)
             return np.zeros(2, np.float32) if task is None else skill_action(task, table.positions, table.colors)
 
+        twin, controller = (table, carry_out) if world.config.twin == TABLETOP else (ReacherEnv(), None)
         try:
-            return Session(world, starts, table, carry_out, config.seed, config.instruction)
+            return Session(world, starts, twin, controller, config.seed, config.instruction)
         except RuntimeError as error:
             raise ValueError(f"{error} Or play without the twin: --no-twin") from None
 

@@ -69,8 +69,8 @@ class DynamicsConfig:
     window: int = 16
     """Steps the backbone remembers; then the newest frames become the context and what follows it."""
     memory: int = 1
-    """Frames that tell where a dream stands: as many go on when the window is full. With more than one, the dynamics
-    are also told how each frame differs from the one before: speed, which a frame alone does not tell."""
+    """Frames that tell where a dream stands: as many go on as steps when the window is full. With more than one, the
+    dynamics are also told how each frame differs from the one before: speed, which a frame alone does not tell."""
     prompt: int = 0
     """Observed frames whose tracked points are drawn as trajectories on the newest of them, the context: the motion
     prompt (SAMPO A3). 0 for none, else 2 or more."""
@@ -90,6 +90,11 @@ class DynamicsConfig:
             )
         if self.prompt < 0 or self.prompt == 1:
             raise ValueError(f"prompt is {self.prompt}; motion shows in 2 observed frames or more, 0 is for no prompt")
+        if self.observed > self.window + 1:
+            raise ValueError(
+                f"prompt {self.prompt} and memory {self.memory} take {self.observed} frames; a full window of "
+                f"{self.window} steps has {self.window + 1} to go on from"
+            )
         if not 0.0 <= self.residual <= 1.0:
             raise ValueError(f"residual is {self.residual}; it is a share, from 0 to 1")
 

@@ -88,7 +88,7 @@ def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int
     if len(episodes) == 0:
         raise ValueError(
             f"none of these {len(lengths)} episodes has {steps} steps, the longest has {lengths.max() - 1}: ask for "
-            "fewer (--window in training) or record longer ones"
+            "fewer (in training --window and --prompt, in evaluation --steps) or record longer ones"
         )
     chosen = rng.choice(episodes, batch)
     room = data.starts[chosen + 1] - data.starts[chosen] - steps

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .backbone import Backbone, KVCache
@@ -28,7 +28,9 @@ class Batch(NamedTuple):
     prompt: Float[Tensor, "b c h w"]
     """The context with the trajectories of what moved before it; the context itself where that is not told."""
     earlier: Float[Tensor, "b c h w"]
-    """The frame before the context; the context itself where that is not told."""
+    """The frame before the context."""
+    told: Bool[Tensor, " b"]
+    """Whether a segment is told of the motion before its context."""
     frames: Float[Tensor, "b t1 c h w"]
     actions: Float[Tensor, "b t a"]
     sentences: Int[Tensor, "b t s"]
@@ -155,6 +157,8 @@ class Dynamics(nn.Module):
             latent = kept[: size * (steps + 1)].unflatten(0, (size, steps + 1))
             fused, earlier = tokenizer.fuse(kept, contexts).split([size * (steps + 1), len(kept) - size * (steps + 1)])
             fused = fused.unflatten(0, (size, steps + 1))
+            if len(earlier):  # what is not told of is at rest, slips or none
+                earlier = torch.where(batch.told[:, None, None, None], earlier, fused[:, 0])
             begin = Beginning(context, prompt, earlier if len(earlier) else None)
             if self_fed:
                 latent, fused = latent.clone(), fused.float()

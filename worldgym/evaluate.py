@@ -122,7 +122,7 @@ def unseen(world: WorldModel, real: Segment) -> Segment:
 
 
 def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0) -> Dreamed:
-    """Dream every segment with its actions, from its first frame: in a world with a longer `memory`, from as many.
+    """Dream every segment with its actions, from its first frame; in a world that is told of motion, from more.
 
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.

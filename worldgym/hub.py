@@ -132,6 +132,7 @@ def model_card(folder: Path, repo: str, licence: str, results: Sequence[Path] = 
         "true twin": f"`{config.twin}`" if config.twin else "none",
         "parameters": f"{count_parameters(folder / 'model.safetensors') / 1e6:.1f} million",
         "window": f"{config.dynamics.window} steps",
+        "begins best from": f"{config.dynamics.observed} frames" if config.dynamics.observed > 1 else "one frame",
     }
     use = [
         "```python",

@@ -6,6 +6,8 @@ A frame alone does not tell speed. The frame with the trajectories drawn on it d
 own encoder reads. Where nothing moved, or there is one frame only, the prompt is the last frame itself.
 """
 
+# OpenCV is imported where it is needed: most worlds have no prompts, and `gym.make` should not wait for it.
+
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
@@ -51,7 +53,7 @@ def motion_prompt(frames: UInt8[np.ndarray, "t h w 3"], tracker: Tracker | None 
     colours = rainbow(len(frames) - 1)
     for path in points[:, sure & (strayed > STILL * frames.shape[1])].swapaxes(0, 1):
         # Sixteenths of a pixel: at 64 pixels a slow thing moves by less than one.
-        corners = np.round((path + 0.5) * 16).astype(np.int32) - 8
+        corners = np.round(path * 16).astype(np.int32)
         for begin, end, colour in zip(corners[:-1], corners[1:], colours, strict=True):
             cv2.line(overlay, begin.tolist(), end.tolist(), colour, 1, cv2.LINE_AA, shift=4)
     return overlay
@@ -102,6 +104,8 @@ def lucas_kanade(frames: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
 
 class CoTracker:
     """CoTracker3, which SAMPO uses, for those who have it; `world.tracker = CoTracker(model)`.
+
+    It trusts and draws other points than `lucas_kanade`, which the trainings here use.
 
     Args:
         model: what `torch.hub.load("facebookresearch/co-tracker", "cotracker3_offline")` returns: from float video

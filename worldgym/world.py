@@ -164,7 +164,7 @@ class WorldModel(nn.Module):
         self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size)
         self.dtype = torch.float32
         self.tracker: Tracker = lucas_kanade
-        """Follows the points of motion prompts."""
+        """Follows the points of motion prompts; training uses `lucas_kanade`, too."""
 
     @classmethod
     def load(cls, name: str, device: str = "auto", dtype: torch.dtype = torch.float32) -> "WorldModel":
@@ -449,6 +449,9 @@ class WorldModel(nn.Module):
         if images.shape[1] == 1:
             return None
         frames = to_uint8(images.flatten(0, 1)).unflatten(0, images.shape[:2]).cpu().numpy()
+        # A trajectory's colours count back from now: before the first frame nothing moved, for all that is known.
+        missing = self.config.dynamics.prompt - frames.shape[1]
+        frames = np.concatenate([frames[:, :1].repeat(missing, 1), frames], 1)
         drawn = np.stack([motion_prompt(each, self.tracker) for each in frames])
         return self.tokenizer.encode_context(to_float(torch.from_numpy(drawn).to(images.device))).float()
 

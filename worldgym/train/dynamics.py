@@ -205,12 +205,12 @@ class Batches:
         lead = self.dynamics.lead
         before, segment = segment.frames[:, :lead], segment.since(lead)
         context = segment.frames[:, 0]
-        prompt, earlier = context, context
+        told, prompt, earlier = np.zeros(len(context), bool), context, context
         if lead:
             told = rng.random(len(context)) >= self.prompt_dropout
             observed = np.concatenate([before, context[:, None]], 1)
             prompt = np.stack([motion_prompt(each if t else each[-1:]) for each, t in zip(observed, told, strict=True)])
-            earlier = np.where(told[:, None, None, None], before[:, -1], context)
+            earlier = before[:, -1]
         asked = rng.integers(len(self.data.instructions), size=(*segment.actions.shape[:2], JUDGED))
         phrases = np.maximum(segment.sentences, 0)
         # Only the sentences of this batch are read by the backbone.
@@ -225,6 +225,7 @@ class Batches:
             context=images[:, 0],
             prompt=to_float(self._tensor(prompt)),
             earlier=to_float(self._tensor(earlier)),
+            told=self._tensor(told),
             frames=images,
             actions=self._tensor(segment.actions),
             sentences=self._tensor(np.where(segment.sentences >= 0, phrase_rows.reshape(phrases.shape), -1)),
