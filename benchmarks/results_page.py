@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from table import ROOT, blocks, dream_table, load, percent, plan_table, row
+from table import ROOT, blocks, dream_table, load, over_seeds, percent, plan_table, row
 
 from worldgym import pan_report
 from worldgym.agents import transfer_report
@@ -371,15 +371,6 @@ def transfer() -> list[str]:
         "",
         made_by(results),
     ]
-
-
-def over_seeds(values: list[float | None], digits: int) -> str:
-    """The mean and the range over seeds; "lost" where one is infinite."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "lost"
-    mean = f"{sum(known) / len(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:

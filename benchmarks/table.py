@@ -14,7 +14,8 @@ def load(name: str) -> dict:
 
 def tables() -> str:
     """The tables as markdown."""
-    return "\n".join([*dream_table(load("tabletop_dream")), "", *plan_table(), "", *speed_table(load("bench"))])
+    parts = [dream_table(load("tabletop_dream")), plan_table(), learn_table(), speed_table(load("bench"))]
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def dream_table(results: dict) -> list[str]:
@@ -43,6 +44,34 @@ def dream_table(results: dict) -> list[str]:
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}.",
     ]
     return lines
+
+
+def learn_table() -> list[str]:
+    lines = [
+        '**Can an agent learn in it?** Stable-Baselines3 on "reach the centre", acting on latents, judged in MuJoCo over '
+        "50 seeded episodes without exploration; mean over three seeds, and their range.",
+        "",
+        "| agent | learns in | steps | of them real | success | return |",
+        "|---|---|---|---|---|---|",
+    ]
+    for agent, where, steps, label in (
+        ("sac", "dream", 8000, "the dream alone"), ("sac", "mujoco", 8000, "MuJoCo"), ("sac", "mujoco", 1500, "MuJoCo"),
+        ("mbpo", "mujoco", 1500, "MuJoCo, imagining between"),
+    ):  # fmt: skip
+        seeds = [load(f"tabletop_learn_{agent}_{where}_seed{seed}_{steps}")["metrics"] for seed in range(3)]
+        success = over_seeds([100 * m["success_rate"] for m in seeds], 0) + "%"
+        returned = over_seeds([m["mean_return"] for m in seeds], 2)
+        lines.append(row(agent.upper(), [label, str(steps), str(seeds[0]["real_steps"]), success, returned]))
+    return [*lines, "", "All of it: `benchmarks/agents.sh`."]
+
+
+def over_seeds(values: list[float | None], digits: int) -> str:
+    """The mean and the range over seeds; "lost" where one is infinite."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "lost"
+    mean = f"{sum(known) / len(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
 
 
 def plan_table() -> list[str]:

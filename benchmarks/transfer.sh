@@ -10,8 +10,8 @@ worldgym=.venv/bin/worldgym
 
 # An agent in its making is a policy for each of its checkpoints.
 $worldgym learn "$world" --agent sac --in dream --instruction "reach the centre" --steps 8000 --out "runs/transfer/$name/agent"
-$worldgym transfer "$world" --instruction "reach the centre" --agents "runs/transfer/$name/agent" --episodes 20 \
-    --table-episodes 10 --factors colors camera_tilt --report "runs/transfer/$name/reach_the_centre" \
+$worldgym transfer "$world" --instruction "reach the centre" --agents "runs/transfer/$name/agent" --samples 16 \
+    --iterations 1 --episodes 20 --table-episodes 20 --factors colors camera_tilt --report "runs/transfer/$name/reach_the_centre" \
     --json "benchmarks/results/${name}_transfer_reach_the_centre.json"
 cp "runs/transfer/$name/reach_the_centre/policies.png" docs/images/transfer_policies.png
 $worldgym transfer "$world" --episodes 50 --table-episodes 50 --report "runs/transfer/$name" \
