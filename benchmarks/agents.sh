@@ -19,7 +19,7 @@ learn() { # agent, where, steps, seed
 # Real steps: MBPO's with fewer of them against SAC's learning curve, three seeds each. SAC's last point is the same agent
 # in MuJoCo for as many steps as it gets in the dream.
 for seed in 0 1 2; do
-    for steps in 500 1000 1500; do
+    for steps in 500 1000 1500 2500; do
         learn mbpo mujoco $steps $seed
     done
     for steps in 1500 3000 4500 8000; do
