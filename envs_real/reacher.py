@@ -1,4 +1,4 @@
-"""Gymnasium's Reacher-v5 seen from above, `worldgym/ReacherMuJoCo-v0`: a twin whose dream is not bundled yet.
+"""Gymnasium's Reacher-v5 seen from above, `worldgym/ReacherMuJoCo-v0`: the twin of the bundled `worldgym/Reacher-v0`.
 
 The physics, the start, and the reward's distance are Gymnasium's. The picture is made for 64 pixels: the camera looks
 straight down, and the arm, its tip and the target are drawn thicker, which nothing touches. The reward has no control

@@ -22,9 +22,11 @@ def __getattr__(name: str):
 
 def _register() -> None:
     """Dreams and their real twins; classes are named by path, so registering imports none of them."""
-    for id, kwargs in (("worldgym/Tabletop-v0", {"world": "tabletop"}), ("worldgym/Dream-v0", {})):
+    for name, steps, kwargs in (
+        ("Tabletop", 40, {"world": "tabletop"}), ("Reacher", 50, {"world": "reacher"}), ("Dream", 40, {}),
+    ):  # fmt: skip
         gym.register(
-            id, "worldgym.env:DreamEnv", max_episode_steps=40, kwargs=kwargs,
+            f"worldgym/{name}-v0", "worldgym.env:DreamEnv", max_episode_steps=steps, kwargs=kwargs,
             vector_entry_point="worldgym.vector:DreamVectorEnv",
         )  # fmt: skip
     gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)

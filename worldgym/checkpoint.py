@@ -115,6 +115,15 @@ def read_tensors(content: bytes, device: torch.device) -> dict[str, Tensor]:
         raise ValueError(f"these {len(content)} bytes are truncated or not of safetensors: {error}") from None
 
 
+def load_world(folder: Path, config: WorldConfig) -> dict[str, Tensor]:
+    """Weights of a world, as this release has them."""
+    weights = load_tensors(folder / "model.safetensors")
+    if config.phrases:
+        return weights
+    # Worlds without sentences used to have a policy for them, which nothing had trained.
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("dynamics.sentence_policy.")}
+
+
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     """Strictly: every parameter must be there with its shape, and nothing else."""
     try:
@@ -154,7 +163,7 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
         weights = _halved(load_tensors(decoder / DECODER_FILES[-1]))
         extras |= {f"decoder/{name}": (decoder / name).read_bytes() for name in DECODER_FILES[:-1]}
         extras[f"decoder/{DECODER_FILES[-1]}"] = save_bytes(weights, {"format": "pt"})
-    save_checkpoint(target, config, _halved(load_tensors(source / "model.safetensors")), stage, extras)
+    save_checkpoint(target, config, _halved(load_world(source, config)), stage, extras)
 
 
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -74,9 +74,9 @@ class DynamicsLoss(NamedTuple):
 
 
 class Dynamics(nn.Module):
-    """Backbone, scale head and outcome heads. The tokenizer is frozen and handed in."""
+    """Backbone, scale head and outcome heads, and what sentences mean if it `speaks`. The tokenizer is handed in."""
 
-    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, action_size: int):
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, action_size: int, speaks: bool):
         super().__init__()
         self.config = config
         self.layout = TokenLayout.of(tokenizer, config)
@@ -96,7 +96,7 @@ class Dynamics(nn.Module):
             self.queries = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
         self.scale_head = ScaleHead(tokenizer, config)
         self.outcome_heads = OutcomeHeads(tokenizer, config)
-        self.sentence_policy = SentencePolicy(tokenizer, config, action_size)
+        self.sentence_policy = SentencePolicy(tokenizer, config, action_size) if speaks else None
 
     # -- tokens of the conversation -------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Dynamics(nn.Module):
     def _sentence_loss(self, batch: Batch, features: Tensor, read: Tensor) -> Tensor:
         """Negative log-likelihood of the sentences' vector actions, where they are known."""
         known = (batch.sentences >= 0).flatten()
-        if not known.any():
+        if self.sentence_policy is None or not known.any():
             return features.new_zeros(())
         frame = torch.arange(len(features), device=features.device).repeat_interleave(batch.sentences.shape[-1])
         return self.sentence_policy.loss(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from .backbone import KVCache
 from .chance import uniforms
-from .checkpoint import find_world, load_config, load_tensors, load_weights
+from .checkpoint import find_world, load_config, load_weights, load_world
 from .config import WorldConfig
 from .device import pick_device
 from .dynamics import Beginning, Dynamics
@@ -161,7 +161,7 @@ class WorldModel(nn.Module):
         """The checkpoint that it was loaded from."""
         self.text = text
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size)
+        self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size, bool(config.phrases))
         self.dtype = torch.float32
         self.tracker: Tracker = lucas_kanade
         """Follows the points of motion prompts; training uses `lucas_kanade`, too."""
@@ -187,7 +187,7 @@ class WorldModel(nn.Module):
             raise ValueError(f"{folder} holds a {stage} only; train its dynamics before dreaming in it")
         text = PhraseTokenizer.load(folder / "bpe.json")
         world = cls(config, text)
-        load_weights(world, load_tensors(folder / "model.safetensors"), folder)
+        load_weights(world, load_world(folder, config), folder)
         world.folder = folder
         return world.to(where).eval().requires_grad_(False).compute_in(dtype)
 
@@ -226,7 +226,8 @@ class WorldModel(nn.Module):
         # Rewards are compared with each other, finer than bfloat16 can tell them apart.
         self.tokenizer.quantizer.float()
         dynamics.outcome_heads.float()
-        dynamics.sentence_policy.float()
+        if dynamics.sentence_policy is not None:
+            dynamics.sentence_policy.float()
         self.dtype = dtype
         return self
 
@@ -367,6 +368,8 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def act(self, state: WorldState, read: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """The vector actions that carry out sentences, once `read`, from the newest frame of each dream."""
+        if self.dynamics.sentence_policy is None:
+            raise ValueError(f"the world {self.config.name!r} was trained on no sentences; act by vectors")
         return self.dynamics.sentence_policy.act(self.dynamics.outcome_heads.features(state.fused), read)
 
     @torch.no_grad()
