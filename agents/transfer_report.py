@@ -104,12 +104,12 @@ GRID_HEAD = ["table", "", "success", "95% interval", "episodes", "cost in points
 
 
 def policy_row(one: dict[str, Any]) -> list[str]:
-    """Cells below POLICY_HEAD."""
+    """Cells below POLICY_HEAD; of figures as they are, or read from a results file, where infinity is null."""
     dream, real, step = one["dream"], one["mujoco"], one["divergence_step"]
     return [
         one["policy"], _interval(dream, "mean_return", ".1f"), _interval(real, "mean_return", ".1f"),
         _interval(dream, "success_rate", ".0%"), _interval(real, "success_rate", ".0%"),
-        f"{one['diverged']:.0%}", f"{step:.0f}" if np.isfinite(step) else "-",
+        f"{one['diverged']:.0%}", "-" if step is None or np.isinf(step) else f"{step:.0f}",
     ]  # fmt: skip
 
 

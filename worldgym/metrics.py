@@ -68,7 +68,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     z, rate = 1.96, successes / trials
     centre = rate + z * z / (2 * trials)
     half = z * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
-    return float((centre - half) / (1 + z * z / trials)), float((centre + half) / (1 + z * z / trials))
+    bounds = np.array([centre - half, centre + half]) / (1 + z * z / trials)
+    return float(max(bounds[0], 0.0)), float(min(bounds[1], 1.0))  # they are, but for rounding
 
 
 def rank_correlation(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:

@@ -19,8 +19,10 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -
     Args:
         commit: `current_commit()` of when the measurement began; the checkout may have moved on since.
     """
+    called = Path(sys.argv[0])  # by its name, or as python -m worldgym.cli
+    ours = called.name == "worldgym" or called.parts[-2:] == ("worldgym", "cli.py")
     content = {
-        "command": shlex.join(["worldgym", *sys.argv[1:]] if Path(sys.argv[0]).name == "worldgym" else sys.argv),
+        "command": shlex.join(["worldgym", *sys.argv[1:]] if ours else sys.argv),
         "commit": commit,
         "seed": seed,
         "hardware": hardware(),
