@@ -10,7 +10,7 @@ import pytest
 
 from worldgym import cli
 from worldgym.agents.transfer import Cell, Start, divergence, draw_starts, rank_policies, zero_shot
-from worldgym.agents.transfer_report import write_report
+from worldgym.agents.transfer_report import policy_row, write_report
 from worldgym.envs_real.tabletop import FACTORS, Variation, locate
 from worldgym.envs_real.tabletop_transfer import SCRIPTED, SeenSkill, other_goal, varied_tables
 
@@ -173,6 +173,8 @@ def test_the_report_needs_nothing_beside_it(twin, tmp_path):
     )
     cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
     page = write_report(tmp_path, "A <b>title", "About.", ranking, zero_shot(cells, scripted("script")))
+    never = {**ranking.metrics["policies"][0], "divergence_step": None}  # infinity, out of a results file
+    assert policy_row(never)[-1] == "-"
     text = page.read_text()
     assert "A &lt;b&gt;title" in text and "script" in text
     assert text.count('src="data:image/') == 3 and 'src="' not in text.replace('src="data:image/', "")
