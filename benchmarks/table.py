@@ -55,8 +55,8 @@ def learn_table() -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for agent, where, steps, label in (
-        ("sac", "dream", 8000, "the dream alone"), ("sac", "mujoco", 8000, "MuJoCo"), ("sac", "mujoco", 1500, "MuJoCo"),
-        ("mbpo", "mujoco", 1500, "MuJoCo, imagining between"),
+        ("sac", "dream", 8000, "the dream alone"), ("sac", "mujoco", 8000, "MuJoCo"), ("sac", "mujoco", 3000, "MuJoCo"),
+        ("mbpo", "mujoco", 2500, "MuJoCo, imagining between"),
     ):  # fmt: skip
         found = sorted((ROOT / "benchmarks" / "results").glob(f"tabletop_learn_{agent}_{where}_seed*_{steps}.json"))
         seeds = [load(path.stem)["metrics"] for path in found]
