@@ -14,10 +14,15 @@ from worldgym.world import WorldModel, WorldState
 class Eyes:
     """Sees `count` real episodes side by side as a dream sees its own frames: relative to a context.
 
-    The context is the first frame of an episode and, whenever a window is full, the newest one, as in a dream.
+    The context is the first frame of an episode and, whenever a window is full, the newest one: as in a dream of a
+    world that one frame tells enough.
+
+    Raises:
+        ValueError: it takes several.
     """
 
     def __init__(self, world: WorldModel, count: int):
+        check_one_frame_tells(world)
         self.world = world
         size = world.config.tokenizer.resolution
         self.frames = np.zeros((count, size, size, 3), np.uint8)
@@ -54,6 +59,15 @@ class Eyes:
             assert self._state is not None, "all episodes begin together first"
             self._state = self._state.put(torch.from_numpy(rows).to(self.world.device), fresh)
         return _flat(fresh.fused)
+
+
+def check_one_frame_tells(world: WorldModel) -> None:
+    """A ValueError if the world is told speed by several frames: latents are of one, and its contexts are others."""
+    if (told := world.config.dynamics.observed) > 1:
+        raise ValueError(
+            f"the world {world.config.name!r} is told speed by {told} frames, and a latent is of one frame; let agents "
+            "see stacked pixels instead (Stable-Baselines3's VecFrameStack over DreamVecEnv)"
+        )
 
 
 class SeenVecEnv(VecEnvWrapper):

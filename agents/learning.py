@@ -29,7 +29,7 @@ from worldgym.sb3 import DreamVecEnv
 from worldgym.video import enlarged, side_by_side, write_video
 from worldgym.world import WorldModel
 
-from .eyes import SeenVecEnv, see_alone
+from .eyes import SeenVecEnv, check_one_frame_tells, see_alone
 from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
 from .mbpo import Imagination, MixedReplay
 from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
@@ -56,6 +56,8 @@ def learn(config: Learning) -> dict[str, Any]:
     world.check_instructions([config.instruction])
     if not world.config.twin:
         raise ValueError(f"the world {world.config.name!r} names no twin, and agents are judged on one")
+    if config.sees == "latent":
+        check_one_frame_tells(world)
     _claim(config)
     envs = make_envs(config, world)
     model = _model(config, envs, world)

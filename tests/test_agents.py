@@ -54,6 +54,19 @@ def test_eyes_change_their_context_when_a_window_is_full(make_world, frames):
         assert np.allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("told", [{"memory": 3}, {"prompt": 2}])
+def test_a_world_that_is_told_speed_has_no_latents_for_agents(make_world, write_checkpoint, tmp_path, told):
+    """A latent is of one frame. It is said before anything is trained."""
+    world = make_world(**told)
+    with pytest.raises(ValueError, match=r"is told speed by [23] frames, and a latent is of one frame"):
+        Eyes(world, 1)
+    world.config = replace(world.config, twin="worldgym/ReacherMuJoCo-v0")
+    folder = write_checkpoint(world)
+    with pytest.raises(ValueError, match="see stacked pixels instead"):
+        learn(Learning(str(folder), "sac", instruction=world.config.instructions[0], out=tmp_path / "agent"))
+    assert not (tmp_path / "agent").exists()
+
+
 def test_one_episode_begins_anew_among_others(make_world, frames):
     world = make_world()
     eyes, alone = Eyes(world, 3), Eyes(world, 3)
