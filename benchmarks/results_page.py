@@ -300,6 +300,8 @@ def reacher() -> list[str]:
     lines = [
         f"{m['episodes']} held-out stretches, dreamed open loop from what motion can be told by.",
         "",
+        "![MuJoCo above, the dream below](images/reacher.gif)",
+        "",
         "| steps dreamed | " + " | ".join(str(step) for step in steps) + " |",
         "|---|" + "---|" * len(steps),
     ]
