@@ -6,18 +6,16 @@ All worlds dream the same held-out stretches, after the same true frames, of whi
 told motion from. A world with a prompt is also shown one frame alone: what the prompt adds to it, and to nothing else.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
 from drift import show
 
-from worldgym.data import Segment, load_episodes
-from worldgym.evaluate import held_out_segments
+from worldgym.data import load_episodes
+from worldgym.evaluate import dream, held_out_segments
 from worldgym.metrics import bootstrap, psnr
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
@@ -57,11 +55,11 @@ def main(config: Motion) -> None:
     for name, world in worlds.items():
         dynamics = world.config.dynamics
         for shown in [dynamics.observed] + ([1] if dynamics.prompt else []):
-            frames, rewards = dream(world, real, seen, shown)
-            gain = psnr(frames, truth) - still
-            wrong = np.abs(rewards - real.rewards[:, seen - 1 :, 0])
+            dreamed = dream(world, real.since(seen - shown), config.seed, shown=shown)
+            gain = psnr(dreamed.frames, truth) - still
+            wrong = np.abs(dreamed.rewards - real.rewards[:, seen - 1 :, 0])
             label = name if shown == dynamics.observed else f"{name}, from one frame"
-            pictures[label] = frames
+            pictures[label] = dreamed.frames
             metrics["worlds"][label] = {
                 "parameters": sum(p.numel() for p in world.parameters()),
                 "frames_shown": shown,
@@ -74,24 +72,6 @@ def main(config: Motion) -> None:
             print(f"{label:32s} " + " ".join(f"{gain[:, step - 1].mean():+.2f}" for step in config.at))
             write_results(config.json, config.seed, metrics, commit)
     show(pictures, [step - 1 for step in config.at], config.at, config.picture)
-
-
-@torch.no_grad()
-def dream(world: WorldModel, real: Segment, seen: int, shown: int) -> tuple[np.ndarray, np.ndarray]:
-    """(frames uint8 [b, t, h, w, 3], rewards [b, t]) dreamed after the first `seen` frames, the last `shown` of which
-    are given."""
-    parts: list[Sequence[torch.Tensor]] = []
-    first = seen - shown
-    for rows in np.array_split(np.arange(len(real.frames)), max(1, len(real.frames) // 32)):
-        state = world.start(real.frames[rows, first:seen], real.actions[rows, first : seen - 1])
-        frames, rewards = [], []
-        for when in range(seen - 1, real.actions.shape[1]):
-            state, outcome = world.step(state, real.actions[rows, when])
-            frames.append(world.render(state).cpu())
-            rewards.append(outcome.reward.cpu())
-        parts.append((torch.stack(frames, 1), torch.stack(rewards, 1)))
-    frames, rewards = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-    return frames, rewards
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from table import ROOT, blocks, dream_table, load, over_seeds, percent, plan_table, row
+from table import LEARN_HEAD, ROOT, blocks, dream_table, learn_row, load, markdown, over_seeds, percent, plan_table, row
 
 from worldgym import pan_report
 from worldgym.agents import transfer_report
@@ -275,22 +275,27 @@ def motion() -> list[str]:
         f"same {m['seen']} frames; worlds of equal data and optimiser steps, told of motion in different ways. PSNR "
         f"gain over repeating the last frame, which has {still} dB at the steps "
         + " / ".join(str(step) for step in steps)
-        + "; last column: of the quarter of stretches that begin fastest.",
+        + "; fastest: of the quarter of stretches that begin so.",
         "",
-        "| told of motion by | frames shown | "
-        + " | ".join(str(step) for step in steps)
-        + " | fastest | reward off by |",
-        "|---|" + "---|" * (len(steps) + 3),
     ]
+    head = ["told of motion by", "frames shown", *(str(step) for step in steps), "fastest", "reward off by"]
+    rows = []
     for name, found in m["worlds"].items():
-        cells = [str(found["frames_shown"])]
+        cells = [name, str(found["frames_shown"])]
         for step in steps:
             low, high = found["psnr_gain_interval"][step - 1]
             cells.append(f"{found['psnr_gain'][step - 1]:+.1f} ({low:+.1f} to {high:+.1f})")
         cells.append(" / ".join(f"{found['psnr_gain_of_the_fastest_quarter'][step - 1]:+.1f}" for step in steps))
         cells.append(" / ".join(f"{found['reward_error'][step - 1]:.3f}" for step in steps))
-        lines.append(row(name, cells))
-    return [*lines, "", "![The same stretches in every world](images/motion.png)", "", made_by(results)]
+        rows.append(cells)
+    return [
+        *lines,
+        *markdown(head, rows),
+        "",
+        "![The same stretches in every world](images/motion.png)",
+        "",
+        made_by(results),
+    ]
 
 
 def reacher() -> list[str]:
@@ -302,35 +307,29 @@ def reacher() -> list[str]:
         "",
         "![MuJoCo above, the dream below](images/reacher.gif)",
         "",
-        "| steps dreamed | " + " | ".join(str(step) for step in steps) + " |",
-        "|---|" + "---|" * len(steps),
     ]
-    for title, name, show in (
-        ("PSNR, dB", "psnr", one_digit), ("... above repeating the last frame seen", "psnr_gain", one_digit),
-        ("SSIM", "ssim", three_digits), ("reward, correlation with MuJoCo's", "reward_correlation", three_digits),
-    ):  # fmt: skip
-        lines.append(row(title, [with_interval(m, name, step - 1, show) for step in steps]))
-    lines += ["", made_by(results), "", "| CEM plans on | return | near at the end | seconds a decision |"]
-    lines.append("|---|---|---|---|")
+    rows = [
+        [title, *(with_interval(m, name, step - 1, show) for step in steps)]
+        for title, name, show in (
+            ("PSNR, dB", "psnr", one_digit),
+            ("... above repeating the last frame seen", "psnr_gain", one_digit),
+            ("SSIM", "ssim", three_digits),
+            ("reward, correlation with MuJoCo's", "reward_correlation", three_digits),
+        )
+    ]
+    lines += [*markdown(["steps dreamed", *(str(step) for step in steps)], rows), "", made_by(results), ""]
+    rows = []
     plans = {on: load(f"reacher_plan_{on}")["metrics"] for on in ("dream", "mujoco", "random")}
     for on, label in (("dream", "the dream"), ("mujoco", "true physics"), ("random", "nothing: random torques")):
         plan = plans[on]
         low, high = bootstrap(np.mean, np.array([episode["return"] for episode in plan["by_episode"]]))
-        seconds = plan.get("seconds_per_decision")
-        lines.append(
-            row(
-                label,
-                [
-                    f"{plan['mean_return']:.2f} ({low:.2f} to {high:.2f})",
-                    percent(plan["success_rate"]),
-                    f"{seconds:.2f}" if seconds else "-",
-                ],
-            )
-        )
+        seconds, returned = plan["seconds_per_decision"], f"{plan['mean_return']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append([label, returned, percent(plan["success_rate"]), "-" if seconds is None else f"{seconds:.2f}"])
     dream, truth, floor = (plans[on]["mean_return"] for on in ("dream", "mujoco", "random"))
     share_of_the_way = (dream - floor) / (truth - floor)
+    head = ["CEM plans on", "return", "near at the end", "seconds a decision"]
     return [
-        *lines, "",
+        *lines, *markdown(head, rows), "",
         f"The same planner and budget, {plans['dream']['episodes']} seeded episodes in MuJoCo: the dream gets it "
         f"{percent(share_of_the_way)} of the way from random torques to true physics.", "",
         made_by(load("reacher_plan_dream")),
@@ -344,19 +343,18 @@ def learning() -> list[str]:
         m = run["metrics"]
         groups.setdefault((m["agent"], m["learned_in"], m["steps"]), []).append(m)
     one = runs[0]["metrics"]
-    lines = [
+    rows = [
+        learn_row(agent.upper(), "the dream" if where == "dream" else "MuJoCo", seeds)
+        for (agent, where, _), seeds in sorted(groups.items())
+    ]
+    return [
         f'Stable-Baselines3 on "{one["instruction"]}", acting on latents, judged in MuJoCo over {one["episodes"]} '
         "seeded episodes without exploration. Each cell: mean over the seeds and range; no return is above 0.",
         "",
-        "| agent | learned in | steps | of them real | seeds | success | return |",
-        "|---|---|---|---|---|---|---|",
+        *markdown(LEARN_HEAD, rows),
+        "",
+        made_by(runs[0]),
     ]
-    for (agent, where, steps), seeds in sorted(groups.items()):
-        success = over_seeds([100 * m["success_rate"] for m in seeds], 0) + "%"
-        returned = over_seeds([m["mean_return"] for m in seeds], 2)
-        counts = [str(steps), str(seeds[0]["real_steps"]), str(len(seeds))]
-        lines.append(row(agent.upper(), ["the dream" if where == "dream" else "MuJoCo", *counts, success, returned]))
-    return [*lines, "", made_by(runs[0])]
 
 
 def transfer() -> list[str]:
@@ -383,10 +381,6 @@ def transfer() -> list[str]:
         "",
         made_by(results),
     ]
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [row(head[0], head[1:]), "|---|" + "---|" * (len(head) - 1), *(row(cells[0], cells[1:]) for cells in rows)]
 
 
 SECTIONS = (

@@ -46,26 +46,33 @@ def dream_table(results: dict) -> list[str]:
     return lines
 
 
+LEARN_HEAD = ["agent", "learned in", "steps", "of them real", "seeds", "success", "return"]
+
+
 def learn_table() -> list[str]:
-    lines = [
-        '**Can an agent learn in it?** Stable-Baselines3 on "reach the centre", acting on latents, judged in MuJoCo '
-        "over 50 seeded episodes without exploration; means over the seeds, and their range.",
-        "",
-        "| agent | learns in | steps | of them real | seeds | success | return |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for agent, where, steps, label in (
         ("sac", "dream", 8000, "the dream alone"), ("sac", "mujoco", 8000, "MuJoCo"), ("sac", "mujoco", 3000, "MuJoCo"),
         ("mbpo", "mujoco", 2500, "MuJoCo, imagining between"),
     ):  # fmt: skip
         found = sorted((ROOT / "benchmarks" / "results").glob(f"tabletop_learn_{agent}_{where}_seed*_{steps}.json"))
-        seeds = [load(path.stem)["metrics"] for path in found]
-        success = over_seeds([100 * m["success_rate"] for m in seeds], 0) + "%"
-        returned = over_seeds([m["mean_return"] for m in seeds], 2)
-        lines.append(
-            row(agent.upper(), [label, str(steps), str(seeds[0]["real_steps"]), str(len(seeds)), success, returned])
-        )
-    return [*lines, "", "All of it: `benchmarks/agents.sh`."]
+        rows.append(learn_row(agent.upper(), label, [load(path.stem)["metrics"] for path in found]))
+    return [
+        '**Can an agent learn in it?** Stable-Baselines3 on "reach the centre", acting on latents, judged in MuJoCo '
+        "over 50 seeded episodes without exploration; means over the seeds, and their range.",
+        "",
+        *markdown(LEARN_HEAD, rows),
+        "",
+        "All of it: `benchmarks/agents.sh`.",
+    ]
+
+
+def learn_row(agent: str, where: str, seeds: list[dict]) -> list[str]:
+    """Cells below LEARN_HEAD, of the metrics of the same run with several seeds."""
+    return [
+        agent, where, str(seeds[0]["steps"]), str(seeds[0]["real_steps"]), str(len(seeds)),
+        over_seeds([100 * m["success_rate"] for m in seeds], 0) + "%", over_seeds([m["mean_return"] for m in seeds], 2),
+    ]  # fmt: skip
 
 
 def over_seeds(values: list[float | None], digits: int) -> str:
@@ -142,6 +149,10 @@ STEPS = (1, 2, 4, 8, 12, 16)
 
 def row(label: str, cells: list[str]) -> str:
     return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [row(head[0], head[1:]), "|---|" + "---|" * (len(head) - 1), *(row(cells[0], cells[1:]) for cells in rows)]
 
 
 def blocks(error: float | None) -> str:

@@ -406,6 +406,22 @@ def test_the_command_plays_the_bundled_world_beside_its_twin(monkeypatch, tmp_pa
     session.twin.close()
 
 
+def test_the_command_plays_the_reacher_beside_its_twin(monkeypatch, tmp_path):
+    from worldgym import cli
+    from worldgym.play import server
+
+    played = []
+    monkeypatch.setattr(server, "run", lambda make_session, *_: played.append(make_session()))
+    monkeypatch.setattr(sys, "argv", ["worldgym", "play", "reacher", "--seed", "3", "--recordings", str(tmp_path)])
+    cli.main()
+    (session,) = played
+    act(session, 2)
+    assert np.abs(session.now.dream.astype(int) - session.now.twin).mean() < 8
+    session.wake()
+    assert session.now.state.deeds[0, -2:].any(-1).all()  # told of what moved it
+    session.twin.close()
+
+
 def test_gymnasium_plays_a_dream(checkpoint, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     import matplotlib

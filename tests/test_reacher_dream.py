@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import worldgym
+from worldgym.data import Segment
 from worldgym.envs_real.reacher_record import play_episode
 from worldgym.envs_real.recording import REACHER, RecordConfig
+from worldgym.evaluate import dream
 from worldgym.metrics import psnr
 from worldgym.world import WorldModel
 
@@ -23,11 +25,14 @@ def world() -> WorldModel:
 
 
 @pytest.fixture(scope="module")
-def real() -> dict[str, np.ndarray]:
-    """Episodes of no recording."""
-    config = RecordConfig(env=REACHER, dataset="none", steps=24, seed=977)
+def real() -> Segment:
+    """Episodes of no recording, without their beginnings."""
+    config = RecordConfig(env=REACHER, dataset="none", steps=12 + 8, seed=977)
     episodes = [play_episode(config, index) for index in range(12)]
-    return {name: np.stack([one[name] for one in episodes]) for name in ("frames", "actions", "rewards")}
+    parts = {name: np.stack([one[name] for one in episodes]) for name in episodes[0]}
+    rewards, successes, terminations = (parts[name][:, 1:] for name in ("rewards", "successes", "terminations"))
+    nothing = np.zeros((12, 20, 0), np.int16), np.zeros((12, 20, 0, 2), np.float32)
+    return Segment(parts["frames"], parts["actions"], *nothing, rewards, successes, terminations).since(12)
 
 
 def test_it_is_an_environment_of_its_twins_spaces():
@@ -57,24 +62,10 @@ def test_a_world_without_sentences_that_has_a_policy_for_them_still_loads(world,
 def test_told_of_motion_it_goes_on_moving(world, real):
     """From as many frames as tell the speed it beats the last frame, and itself from one frame."""
     seen = world.config.dynamics.observed
-    assert world.config.dynamics.prompt > 0 and seen > 1
-    begin = 12
-    truth = real["frames"][:, begin + seen : begin + seen + AHEAD]
-    last = real["frames"][:, begin + seen - 1 : begin + seen]
-
-    def dream(shown: int) -> tuple[np.ndarray, np.ndarray]:
-        first, end = begin + seen - shown, begin + seen
-        state = world.start(real["frames"][:, first:end], real["actions"][:, first : end - 1])
-        frames, rewards = [], []
-        for when in range(AHEAD):
-            state, outcome = world.step(state, real["actions"][:, end - 1 + when])
-            frames.append(world.render(state).numpy())
-            rewards.append(outcome.reward.numpy())
-        return np.stack(frames, 1), np.stack(rewards, 1)
-
-    (told, rewards), (alone, _) = dream(seen), dream(1)
+    assert world.config.dynamics.prompt > 0 and real.actions.shape[1] == seen - 1 + AHEAD
+    truth, last = real.frames[:, seen:], real.frames[:, seen - 1 : seen]
+    told, alone = dream(world, real, 0), dream(world, real.since(seen - 1), 0, shown=1)
     still = np.broadcast_to(last, truth.shape)
-    assert psnr(told, truth).mean() > psnr(still, truth).mean() + 1.0
-    assert psnr(told, truth).mean() > psnr(alone, truth).mean() + 1.0
-    true_rewards = real["rewards"][:, begin + seen : begin + seen + AHEAD, 0]
-    assert np.abs(rewards - true_rewards).mean() < 0.04
+    assert psnr(told.frames, truth).mean() > psnr(still, truth).mean() + 1.0
+    assert psnr(told.frames, truth).mean() > psnr(alone.frames, truth).mean() + 1.0
+    assert np.abs(told.rewards - real.rewards[:, seen - 1 :, 0]).mean() < 0.04

@@ -514,7 +514,7 @@ def play(config: PlayCommand) -> None:
     from .envs_real.tabletop import TabletopEnv
     from .envs_real.tabletop_skills import phrases, skill_action
     from .play.server import run
-    from .play.session import Session
+    from .play.session import Controller, Session
     from .starts import bundled_starts
     from .world import WorldModel
 
@@ -523,6 +523,13 @@ def play(config: PlayCommand) -> None:
         starts = bundled_starts(config.world, world.config.instructions)
         if not config.twin or world.config.twin not in (TABLETOP, REACHER):
             return Session(world, starts, seed=config.seed, instruction=config.instruction)
+        twin, controller = beside_table() if world.config.twin == TABLETOP else (ReacherEnv(), None)
+        try:
+            return Session(world, starts, twin, controller, config.seed, config.instruction)
+        except RuntimeError as error:
+            raise ValueError(f"{error} Or play without the twin: --no-twin") from None
+
+    def beside_table() -> tuple[TabletopEnv, Controller]:
         table = TabletopEnv()
         known = phrases(table.colors)
 
@@ -531,11 +538,7 @@ def play(config: PlayCommand) -> None:
             task = known.get(sentence)
             return np.zeros(2, np.float32) if task is None else skill_action(task, table.positions, table.colors)
 
-        twin, controller = (table, carry_out) if world.config.twin == TABLETOP else (ReacherEnv(), None)
-        try:
-            return Session(world, starts, twin, controller, config.seed, config.instruction)
-        except RuntimeError as error:
-            raise ValueError(f"{error} Or play without the twin: --no-twin") from None
+        return table, carry_out
 
     run(make_session, config.recordings, config.port, config.frames_per_second)
 

@@ -121,27 +121,29 @@ def unseen(world: WorldModel, real: Segment) -> Segment:
     return real.since(world.config.dynamics.observed - 1)
 
 
-def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0) -> Dreamed:
+def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0, shown: int | None = None) -> Dreamed:
     """Dream every segment with its actions, from its first frame; in a world that is told of motion, from more.
 
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
+        shown: frames that it begins from; as many as the world has `observed` by default.
     """
+    shown = world.config.dynamics.observed if shown is None else shown
     random, count = np.random.default_rng(seed), len(real.actions)
     asked = random.integers(len(world.config.instructions), size=count)
     seeds = random.integers(2**31, size=count)
     chunks = [
-        _dream(world, real, asked, seeds, temperature, slice(begin, begin + CHUNK)) for begin in range(0, count, CHUNK)
+        _dream(world, real, asked, seeds, temperature, shown, slice(begin, begin + CHUNK))
+        for begin in range(0, count, CHUNK)
     ]
     frames, rewards, success, terminated, uncertainty = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     return Dreamed(frames, rewards, success, terminated, uncertainty, asked)
 
 
 def _dream(
-    world: WorldModel, real: Segment, asked: np.ndarray, seeds: np.ndarray, temperature: float, rows: slice
+    world: WorldModel, real: Segment, asked: np.ndarray, seeds: np.ndarray, temperature: float, seen: int, rows: slice
 ) -> tuple[np.ndarray, ...]:
     instructions = [world.config.instructions[index] for index in asked[rows]]
-    seen = world.config.dynamics.observed
     state = world.start(
         real.frames[rows, :seen], real.actions[rows, : seen - 1], seeds[rows], instructions, temperature
     )
