@@ -8,34 +8,41 @@ from jaxtyping import Float
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from worldgym.config import WorldConfig
+
 
 class Places(BaseFeaturesExtractor):
     """`count` learned detectors, each a place: the mean position of where it answers (Finn et al., 2016,
-    arXiv 1509.06113). Rewards here are about places, and a flat vector would leave that to be learned.
+    arXiv 1509.06113). Rewards here are about places, and a flat vector would leave that to be learned. Of two maps, the
+    newest and the one before, also how far each place has moved.
 
     Args:
-        grid: width of the square map, which comes flat, [f * grid * grid].
+        grid: width of the square maps, which come flat, [maps * f * grid * grid].
+        maps: 1 or 2.
         count: detectors.
     """
 
     places: Tensor
 
-    def __init__(self, observation_space: Box, grid: int, count: int = 16):
-        super().__init__(observation_space, features_dim=3 * count)
-        self.grid, width = grid, observation_space.shape[0] // grid**2
+    def __init__(self, observation_space: Box, grid: int, maps: int = 1, count: int = 16):
+        super().__init__(observation_space, features_dim=(3 if maps == 1 else 5) * count)
+        self.grid, self.maps, width = grid, maps, observation_space.shape[0] // (maps * grid**2)
         self.detect = nn.Sequential(nn.Conv2d(width, 32, 1), nn.SiLU(), nn.Conv2d(32, count, 1))
         steps = torch.linspace(-1.0, 1.0, grid)
         places = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).flatten(0, 1)
         self.register_buffer("places", places, persistent=False)
 
     def forward(self, observations: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
-        answers = self.detect(observations.unflatten(1, (-1, self.grid, self.grid))).flatten(2)
-        return torch.cat([(answers.softmax(-1) @ self.places).flatten(1), answers.mean(-1)], 1)
+        maps = observations.unflatten(1, (self.maps, -1, self.grid, self.grid))
+        answers = self.detect(maps.flatten(0, 1)).flatten(2).unflatten(0, maps.shape[:2])
+        here, *before = (answers.softmax(-1) @ self.places).flatten(2).unbind(1)
+        return torch.cat([here, *(here - place for place in before), answers[:, 0].mean(-1)], 1)
 
 
-def policy_for(observations: Space, grid: int) -> tuple[str, dict[str, Any]]:
-    """Stable-Baselines3's policy and its arguments: `Places` for latents, Nature's network for pixels."""
+def policy_for(observations: Space, world: WorldConfig) -> tuple[str, dict[str, Any]]:
+    """Stable-Baselines3's policy and its arguments: `Places` for the world's latents, Nature's network for pixels."""
     if len(observations.shape or ()) == 1:
-        places = {"features_extractor_class": Places, "features_extractor_kwargs": {"grid": grid}}
+        eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2)}
+        places = {"features_extractor_class": Places, "features_extractor_kwargs": eyes}
         return "MlpPolicy", places | {"net_arch": [64, 64]}
     return "CnnPolicy", {}

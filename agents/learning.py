@@ -29,9 +29,9 @@ from worldgym.sb3 import DreamVecEnv
 from worldgym.video import enlarged, side_by_side, write_video
 from worldgym.world import WorldModel
 
-from .eyes import SeenVecEnv, check_one_frame_tells, see_alone
+from .eyes import SeenVecEnv, see_alone
 from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
-from .mbpo import Imagination, MixedReplay
+from .mbpo import Imagination, MixedReplay, check_one_frame_tells
 from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
 from .ppo import ppo
 from .sac import ENVIRONMENTS as SAC_ENVIRONMENTS
@@ -56,7 +56,7 @@ def learn(config: Learning) -> dict[str, Any]:
     world.check_instructions([config.instruction])
     if not world.config.twin:
         raise ValueError(f"the world {world.config.name!r} names no twin, and agents are judged on one")
-    if config.sees == "latent":
+    if config.agent == "mbpo":
         check_one_frame_tells(world)
     _claim(config)
     envs = make_envs(config, world)
@@ -206,7 +206,7 @@ def _claim(config: Learning) -> None:
 
 def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:
     """The agent as it was left, or a new one."""
-    grid, log = world.config.tokenizer.grid, config.out / "tensorboard"
+    log = config.out / "tensorboard"
     there = config.out / "agent.zip"
     if there.exists():
         model = (PPO if config.agent == "ppo" else SAC).load(there, env=envs)
@@ -218,9 +218,9 @@ def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:
     torch.manual_seed(config.seed)
     match config.agent:
         case "ppo":
-            return ppo(envs, grid, config.seed, log)
+            return ppo(envs, world.config, config.seed, log)
         case "sac":
-            return sac(envs, grid, config.seed, log)
+            return sac(envs, world.config, config.seed, log)
     size = world.config.tokenizer.resolution
     replay = {"real_ratio": config.real_ratio, "imagined_size": 20_000, "frame_shape": (size, size, 3)}
-    return sac(envs, grid, config.seed, log, MixedReplay, replay, updates=2.0, warm_up=200)
+    return sac(envs, world.config, config.seed, log, MixedReplay, replay, updates=2.0, warm_up=200)

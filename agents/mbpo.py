@@ -6,7 +6,7 @@ a replay buffer that mixes, and a callback that dreams. The world is learned alr
 it refitted on the way adds a callback of his own that trains on `MixedReplay.frames` and the like.
 
     replay = {"real_ratio": 0.2, "imagined_size": 20_000, "frame_shape": (64, 64, 3)}
-    agent = sac(SeenVecEnv(twins, world), grid, seed, log, MixedReplay, replay, updates=2.0)
+    agent = sac(SeenVecEnv(twins, world), world.config, seed, log, MixedReplay, replay, updates=2.0)
     agent.learn(5_000, callback=Imagination(Dreams(64, DreamOptions("tabletop", instruction, obs_type="latent"))))
 """
 
@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from worldgym.dreams import Dreams
+from worldgym.world import WorldModel
 
 from .sac import HalfReplay
 
@@ -146,6 +147,15 @@ class Imagination(BaseCallback):
             rewards.append(step.reward[going])
             before = after
         return float(np.concatenate(rewards).mean())
+
+
+def check_one_frame_tells(world: WorldModel) -> None:
+    """A ValueError if the world is told speed by several frames: branches begin from one."""
+    if (told := world.config.dynamics.observed) > 1:
+        raise ValueError(
+            f"the world {world.config.name!r} is told speed by {told} frames, and mbpo's branches begin from one; "
+            "learn with sac or ppo in the dream"
+        )
 
 
 def _seen(dreams: Dreams) -> np.ndarray:

@@ -5,20 +5,22 @@ from pathlib import Path
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
+from worldgym.config import WorldConfig
+
 from .features import policy_for
 
 ENVIRONMENTS = 32
 """Side by side. A batch of dreams costs a CPU as much for each as a few would, and a GPU next to nothing more."""
 
 
-def ppo(envs: VecEnv, grid: int, seed: int, log: Path) -> PPO:
+def ppo(envs: VecEnv, world: WorldConfig, seed: int, log: Path) -> PPO:
     """A new agent.
 
     Args:
-        grid: width of the world's fused map, for observations that are latents.
+        world: whose latents the observations are, if they are latents.
         log: TensorBoard's folder.
     """
-    policy, arguments = policy_for(envs.observation_space, grid)
+    policy, arguments = policy_for(envs.observation_space, world)
     return PPO(
         policy, envs, n_steps=32, batch_size=256, n_epochs=10, gamma=0.9, learning_rate=1e-3, ent_coef=0.003,
         policy_kwargs=arguments, seed=seed, tensorboard_log=str(log),

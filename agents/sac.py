@@ -10,6 +10,8 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv
 
+from worldgym.config import WorldConfig
+
 from .features import policy_for
 
 ENVIRONMENTS = 16
@@ -54,7 +56,7 @@ class HalfReplay(ReplayBuffer):
 
 def sac(
     envs: VecEnv,
-    grid: int,
+    world: WorldConfig,
     seed: int,
     log: Path,
     replay: type[ReplayBuffer] = HalfReplay,
@@ -65,13 +67,13 @@ def sac(
     """A new agent.
 
     Args:
-        grid: width of the world's fused map, for observations that are latents.
+        world: whose latents the observations are, if they are latents.
         log: TensorBoard's folder.
         replay, replay_arguments: the replay buffer's class and what it takes besides Stable-Baselines3's own.
         updates: gradient steps for each step of an environment.
         warm_up: steps of random actions before the first of them.
     """
-    policy, arguments = policy_for(envs.observation_space, grid)
+    policy, arguments = policy_for(envs.observation_space, world)
     return SAC(
         policy, envs, buffer_size=CAPACITY, learning_starts=warm_up, train_freq=1, batch_size=128, gamma=0.9,
         gradient_steps=max(1, round(updates * envs.num_envs)), learning_rate=1e-3, policy_kwargs=arguments,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .reacher import INSTRUCTION, ReacherEnv, joints_at
+from .reacher import ReacherEnv, joints_at
 from .recording import REACHER, RecordConfig, record_episodes
 
 BEHAVIOUR_STEPS = 24
@@ -27,7 +27,11 @@ def record(config: RecordConfig) -> Path:
         "algorithm_name": "scripted mix: noisy and held random torques, moves to random angles or the target",
         "description": f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
     }
-    metadata = {"worldgym_instructions": [INSTRUCTION], "worldgym_phrases": [], "worldgym_frames_per_action": 1}
+    metadata = {
+        "worldgym_instructions": [ReacherEnv.INSTRUCTION],
+        "worldgym_phrases": [],
+        "worldgym_frames_per_action": 1,
+    }
     return record_episodes(config, play_episode, about, metadata)
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 CHUNK = 100
 TABLETOP = "worldgym/TabletopMuJoCo-v0"
 REACHER = "worldgym/ReacherMuJoCo-v0"
+HOPPER = "worldgym/HopperMuJoCo-v0"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def differentiable_returns(
     if actions.shape[1] > room:
         raise ValueError(f"the horizon is {actions.shape[1]}; gradients reach {room} steps in this world")
     latent, fused = dreams.latent, dreams.fused
-    motion = fused - dreams.past[:, -1] if world.config.dynamics.memory > 1 else None
+    motion = world.motion(dreams)
     total, alive = torch.zeros(len(dreams), device=world.device), torch.ones(len(dreams), device=world.device)
     with torch.autocast(world.device.type, world.dtype, enabled=world.dtype != torch.float32):
         embedded = dynamics.from_vector(actions).float()
@@ -63,7 +63,7 @@ def differentiable_returns(
             latent = guess + (drawn.float() - guess).detach()
             fused, before = tokenizer.fuse(latent, dreams.context).float(), fused
             motion = None if motion is None else fused - before
-            judged = heads(heads.features(fused), dreams.instruction)
+            judged = heads(heads.features(fused, motion), dreams.instruction)
             total = total + alive * judged.reward.mean(0).float()
             alive = alive * (judged.terminated.mean(0) < 0).float()
     return total

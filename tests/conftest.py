@@ -37,7 +37,7 @@ def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prom
     text = PhraseTokenizer.train((*config.phrases, *config.instructions), config.dynamics.vocabulary)
     world = WorldModel(config, text)
     if memory > 1:  # untrained, motion says nothing
-        for part in (world.dynamics, world.dynamics.scale_head):
+        for part in (world.dynamics, world.dynamics.scale_head, world.dynamics.outcome_heads):
             torch.nn.init.normal_(part.from_motion.weight, std=0.5)
     if prompt:
         torch.nn.init.normal_(world.dynamics.from_prompt.weight, std=0.5)

@@ -54,16 +54,29 @@ def test_eyes_change_their_context_when_a_window_is_full(make_world, frames):
         assert np.allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("told", [{"memory": 3}, {"prompt": 2}])
-def test_a_world_that_is_told_speed_has_no_latents_for_agents(make_world, write_checkpoint, tmp_path, told):
-    """A latent is of one frame. It is said before anything is trained."""
-    world = make_world(**told)
-    with pytest.raises(ValueError, match=r"is told speed by [23] frames, and a latent is of one frame"):
-        Eyes(world, 1)
+@pytest.mark.parametrize("told", [{"memory": 2}, {"memory": 3, "prompt": 2}])
+def test_in_a_world_that_is_told_speed_eyes_see_two_frames(make_world, frames, told):
+    """The newest map and the one before; relative to the context that a dream would have, also after a full window."""
+    world = make_world(window=4, **told)
+    dynamics = world.config.dynamics
+    eyes, film = Eyes(world, 3), np.concatenate([frames, frames[:, ::-1] // 2], 1)
+    assert np.array_equal(*np.split(eyes.begin(film[:, 0]), 2, 1))  # at rest, for all that is known
+    seen = [eyes.see(film[:, when]) for when in range(1, 6)]
+    contexts = {when: 0 for when in range(1, 5)} | {5: 5 - dynamics.memory}
+    for when, found in enumerate(seen, 1):
+        state = world.start(film[:, contexts[when], None])
+        newest, before = (world.see(torch.from_numpy(film[:, at]), state).flatten(1) for at in (when, when - 1))
+        assert np.allclose(found, torch.cat([newest, before], 1).numpy(), atol=1e-5), when
+
+
+def test_mbpo_does_not_begin_branches_where_one_frame_does_not_tell(make_world, write_checkpoint, tmp_path):
+    """It is said before anything is trained."""
+    world = make_world(memory=3)
     world.config = replace(world.config, twin="worldgym/ReacherMuJoCo-v0")
     folder = write_checkpoint(world)
-    with pytest.raises(ValueError, match="see stacked pixels instead"):
-        learn(Learning(str(folder), "sac", instruction=world.config.instructions[0], out=tmp_path / "agent"))
+    asked = Learning(str(folder), "mbpo", "mujoco", world.config.instructions[0], out=tmp_path / "agent")
+    with pytest.raises(ValueError, match="is told speed by 3 frames, and mbpo's branches begin from one"):
+        learn(asked)
     assert not (tmp_path / "agent").exists()
 
 
@@ -119,6 +132,14 @@ def test_places_are_where_a_detector_answers():
     maps[0, 0, 0, 3] = maps[1, 0, 3, 0] = 50.0
     found = extractor(maps.flatten(1))[:, :2]
     assert torch.allclose(found, torch.tensor([[-1.0, 1.0], [1.0, -1.0]]), atol=1e-4)
+
+
+def test_of_two_maps_places_tell_how_far_they_moved():
+    extractor = Places(gym.spaces.Box(-10, 10, (32,), np.float32), grid=4, maps=2, count=1)
+    extractor.detect = torch.nn.Identity()
+    maps = torch.zeros(1, 2, 4, 4)
+    maps[0, 0, 1, 3] = maps[0, 1, 0, 3] = 50.0
+    assert torch.allclose(extractor(maps.flatten(1))[0, :4], torch.tensor([-1 / 3, 1.0, 2 / 3, 0.0]), atol=1e-4)
 
 
 # -- what they remember ---------------------------------------------------------------------------------------
@@ -181,7 +202,7 @@ def imagining(checkpoint, tmp_path):
     world = WorldModel.load(str(checkpoint), "cpu")
     envs = SeenVecEnv(make_vec_env(TWIN, 2, seed=0, env_kwargs={"instruction": "reach the centre"}), world)
     replay = {"real_ratio": 0.5, "imagined_size": 500, "frame_shape": (64, 64, 3)}
-    agent = sac(envs, world.config.tokenizer.grid, 0, tmp_path, MixedReplay, replay, warm_up=4)
+    agent = sac(envs, world.config, 0, tmp_path, MixedReplay, replay, warm_up=4)
     dreams = Dreams(6, DreamOptions(str(checkpoint), "reach the centre", obs_type="latent", device="cpu"))
     yield agent, Imagination(dreams, every=8, horizon=(1, 3), grown=16)
     envs.close()

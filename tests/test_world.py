@@ -264,6 +264,18 @@ def test_the_newest_frames_tell_the_speed(make_world, frames, actions):
     assert (moving.fused - moving.past[:, -1]).any()
 
 
+def test_what_is_judged_is_the_newest_frame_and_how_it_moved(world, frames, actions):
+    """Where the world has a memory; the same judgement in steps, of a state, and after a new context."""
+    heads, memory = world.dynamics.outcome_heads, world.config.dynamics.memory
+    state = world.start(frames, actions[:, :3])
+    for when in range(3, 7):
+        state, outcome = world.step(state, actions[:, when])
+        judged = heads(heads.features(state.fused, world.motion(state)), state.instruction)
+        assert torch.allclose(judged.reward.mean(0), outcome.reward, atol=1e-6)
+        still = heads(heads.features(state.fused, None), state.instruction)
+        assert torch.allclose(still.reward.mean(0), outcome.reward, atol=1e-6) == (memory == 1)
+
+
 @pytest.mark.parametrize("past", [1, 3])
 def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions, past):
     """As `start` and `step` dream it, in bfloat16."""

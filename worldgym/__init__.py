@@ -31,6 +31,7 @@ def _register() -> None:
         )  # fmt: skip
     gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)
     gym.register("worldgym/ReacherMuJoCo-v0", "worldgym.envs_real.reacher:ReacherEnv", max_episode_steps=50)
+    gym.register("worldgym/HopperMuJoCo-v0", "worldgym.envs_real.hopper:HopperEnv", max_episode_steps=50)
 
 
 _register()

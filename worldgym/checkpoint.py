@@ -118,6 +118,9 @@ def read_tensors(content: bytes, device: torch.device) -> dict[str, Tensor]:
 def load_world(folder: Path, config: WorldConfig) -> dict[str, Tensor]:
     """Weights of a world, as this release has them."""
     weights = load_tensors(folder / "model.safetensors")
+    if config.dynamics.memory > 1:  # worlds with memory used to judge by the newest frame alone
+        blind = torch.zeros(64, config.tokenizer.width, 1, 1)
+        weights.setdefault("dynamics.outcome_heads.from_motion.weight", blind)
     if config.phrases:
         return weights
     # Worlds without sentences used to have a policy for them, which nothing had trained.

@@ -12,8 +12,8 @@ import tyro
 from . import __version__
 from .agents.settings import Learning, Transfer
 from .data import load_episodes
-from .envs_real import gym_record, reacher_record, tabletop_record
-from .envs_real.recording import REACHER, TABLETOP, RecordConfig
+from .envs_real import gym_record, hopper_record, reacher_record, tabletop_record
+from .envs_real.recording import HOPPER, REACHER, TABLETOP, RecordConfig
 from .planners.planning import Planning, make_policy, plan_and_act
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
@@ -217,7 +217,8 @@ def _run() -> None:
     )
     match config:
         case RecordConfig():
-            recorder = {TABLETOP: tabletop_record, REACHER: reacher_record}.get(config.env, gym_record)
+            bundled = {TABLETOP: tabletop_record, REACHER: reacher_record, HOPPER: hopper_record}
+            recorder = bundled.get(config.env, gym_record)
             print(f"recorded {recorder.record(config)}")
         case Train(TokenizerTraining() as stage):
             print(f"trained {train_tokenizer(stage)}")

@@ -207,6 +207,6 @@ def _judge(world: WorldModel, state: WorldState) -> tuple[torch.Tensor, torch.Te
     """Reward, and logits of success and of the end, [b, m] each, of the newest frames under all instructions."""
     heads, count = world.dynamics.outcome_heads, len(world.config.instructions)
     asked = world.read_instructions(list(world.config.instructions)).repeat(len(state), 1)
-    votes = heads(heads.features(state.fused).repeat_interleave(count, 0), asked)
+    votes = heads(heads.features(state.fused, world.motion(state)).repeat_interleave(count, 0), asked)
     reward, success, terminated = (vote.mean(0).view(len(state), count).float().cpu() for vote in votes)
     return reward, success, terminated

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AsyncVectorEnv
+from jaxtyping import Float
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
@@ -61,8 +62,9 @@ class DreamOptions:
     world, whose rewards are summed. "discrete": an index into the world's list of sentences, `phrases`. "both":
     `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do."""
     obs_type: Literal["pixels", "latent", "both"] = "pixels"
-    """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; nothing is
-    decoded. "both": a dictionary of the two."""
+    """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; in a world
+    with `memory` [2 * f * g * g], it and the one before, which together tell speed. Nothing is decoded. "both": a
+    dictionary of the two."""
     reward: str | np.ndarray | FrameReward = "learned"
     """"learned", for the instruction. A goal in words, one that the world can judge: learned, too, whatever the
     instruction says of ends; it is the instruction where there is none. A goal image, uint8 [h, w, 3]: minus the
@@ -463,7 +465,7 @@ class Dreams:
         return np.zeros(len(uncertainty), bool) if bound is None else uncertainty > bound
 
     def _latent(self) -> Tensor:
-        return self._running().fused.flatten(1).clamp(-LATENT_BOUND, LATENT_BOUND)
+        return latents(self.world, self._running())
 
 
 if hasattr(os, "register_at_fork"):
@@ -563,11 +565,22 @@ def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
     return random
 
 
+def latents(world: WorldModel, state: WorldState) -> Float[Tensor, "b n"]:
+    """What an agent sees of each dream: the fused map, flat; in a world with `memory`, behind it the one before."""
+    seen = [state.fused] if world.config.dynamics.memory == 1 else [state.fused, state.past[:, -1]]
+    return torch.cat(seen, 1).flatten(1).clamp(-LATENT_BOUND, LATENT_BOUND)
+
+
+def latent_space(world: WorldModel) -> gym.spaces.Box:
+    """Of one dream's `latents`."""
+    tokenizer, maps = world.config.tokenizer, min(world.config.dynamics.memory, 2)
+    return gym.spaces.Box(-LATENT_BOUND, LATENT_BOUND, (maps * tokenizer.width * tokenizer.grid**2,), np.float32)
+
+
 def _observation_space(obs_type: str, world: WorldModel) -> gym.Space:
     tokenizer = world.config.tokenizer
     pixels = gym.spaces.Box(0, 255, (tokenizer.resolution, tokenizer.resolution, 3), np.uint8)
-    size = tokenizer.width * tokenizer.grid**2
-    latent = gym.spaces.Box(-LATENT_BOUND, LATENT_BOUND, (size,), np.float32)
+    latent = latent_space(world)
     match obs_type:
         case "pixels":
             return pixels

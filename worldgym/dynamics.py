@@ -168,8 +168,8 @@ class Dynamics(nn.Module):
                     batch.actions[:self_fed],
                 )  # fmt: skip
         before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
-        moved = self.motion(fused[:, :-1], begin)
-        motion = None if moved is None else moved.flatten(0, 1)
+        moved = self.motion(fused, begin)
+        motion = None if moved is None else moved[:, :-1].flatten(0, 1)
         frame = torch.arange(size * (steps + 1), device=target.device).view(size, steps + 1)
         after = frame[:, 1:].flatten()
 
@@ -200,7 +200,8 @@ class Dynamics(nn.Module):
             tokenizer.quantizer,
         )
 
-        features = self.outcome_heads.features(fused.flatten(0, 1)).unflatten(0, (size, steps + 1))
+        features = self.outcome_heads.features(fused.flatten(0, 1), None if moved is None else moved.flatten(0, 1))
+        features = features.unflatten(0, (size, steps + 1))
         asked = batch.instructions.shape[-1]
         judged = self.outcome_heads(
             features[:, 1:].flatten(0, 1).repeat_interleave(asked, 0), read[batch.instructions.flatten()]

@@ -1,4 +1,5 @@
-"""Reward, success and the end of the episode, read off the fused map for a given instruction.
+"""Reward, success and the end of the episode, read off the fused map for a given instruction; in a world with
+`memory` also off how it differs from the one before, since many a reward is a speed.
 
 They judge what was *sampled*: the map of the very frame that would be rendered. Several members with different
 beginnings vote.
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .config import DynamicsConfig, TokenizerConfig
+from .scales import quiet
 
 
 class Judgement(NamedTuple):
@@ -29,15 +31,27 @@ class OutcomeHeads(nn.Module):
     def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(tokenizer.width, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 1))
+        if config.memory > 1:  # without a bias: what does not move is what nothing is known to move
+            self.from_motion = quiet(nn.Conv2d(tokenizer.width, 64, 1, bias=False))
         self.question = nn.Sequential(nn.Linear(config.width, 64), nn.SiLU())
         self.film = nn.Linear(64, 128)
         self.squeeze = nn.Conv2d(64, 8, 1)
         flat = 8 * tokenizer.grid**2
         self.members = nn.ModuleList(Member(flat, 64) for _ in range(config.outcome_heads))
 
-    def features(self, fused: Float[Tensor, "b f g g"]) -> Float[Tensor, "b 64 g g"]:
-        """What does not depend on the instruction."""
-        return self.stem(fused)
+    def features(
+        self, fused: Float[Tensor, "b f g g"], motion: Float[Tensor, "b f g g"] | None
+    ) -> Float[Tensor, "b 64 g g"]:
+        """What does not depend on the instruction.
+
+        Args:
+            motion: how the map differs from the one before; None in a world without `memory`.
+        """
+        enter, *rest = self.stem
+        x = enter(fused) if motion is None else enter(fused) + self.from_motion(motion)
+        for layer in rest:
+            x = layer(x)
+        return x
 
     def forward(self, features: Float[Tensor, "b 64 g g"], instruction: Float[Tensor, "b d"]) -> Judgement:
         question = self.question(instruction)

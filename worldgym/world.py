@@ -307,6 +307,10 @@ class WorldModel(nn.Module):
             uncertainty=entropy,
         )
 
+    def motion(self, state: WorldState) -> Float[Tensor, "b f g g"] | None:
+        """How each dream's newest map differs from the one before; None in a world without `memory`."""
+        return state.fused - state.past[:, -1] if self.config.dynamics.memory > 1 else None
+
     @torch.no_grad()
     def render(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
         """The newest frame of each dream, on the model's device."""
@@ -370,7 +374,9 @@ class WorldModel(nn.Module):
         """The vector actions that carry out sentences, once `read`, from the newest frame of each dream."""
         if self.dynamics.sentence_policy is None:
             raise ValueError(f"the world {self.config.name!r} was trained on no sentences; act by vectors")
-        return self.dynamics.sentence_policy.act(self.dynamics.outcome_heads.features(state.fused), read)
+        return self.dynamics.sentence_policy.act(
+            self.dynamics.outcome_heads.features(state.fused, self.motion(state)), read
+        )
 
     @torch.no_grad()
     def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
@@ -464,7 +470,7 @@ class WorldModel(nn.Module):
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         state = self._anchor(state)
-        motion = state.fused - state.past[:, -1] if self.config.dynamics.memory > 1 else None
+        motion = self.motion(state)
         with self._precision():
             hidden = self.dynamics.think(state.cache, state.steps, state.fused, action, motion)
         parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]
@@ -498,7 +504,8 @@ class WorldModel(nn.Module):
             )
             latent = latent.float().contiguous()
             fused = self.tokenizer.fuse(latent, state.context[rows]).float().contiguous()
-        judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused), state.instruction[rows])
+        after = None if motion is None else fused - state.fused[rows]
+        judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused, after), state.instruction[rows])
         return _Frame(latent, fused, judged, entropy)
 
     def _returns(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Float[Tensor, "b n"]:

@@ -1,0 +1,173 @@
+"""Gymnasium's MuJoCo environments as twins of dreams: their physics and rewards, another picture.
+
+What a dream is of must be seen in 64 pixels, so the picture is our own, drawn by MuJoCo's renderer: Gymnasium's
+renderers share one context, and with two environments in a process each draws into the other's picture.
+"""
+
+import json
+from typing import Any, Literal
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
+
+from worldgym.spaces import ActionMode, read_action
+
+from .rendering import open_renderer
+
+SNAPSHOT_VERSION = 1
+
+
+class Pictured(MujocoEnv):
+    """What twins of Gymnasium's environments share; to be named before Gymnasium's class.
+
+    A subclass has `INSTRUCTION`, the one thing to do, `metadata`, and `advance`, `positions` and `_look`; if its
+    episodes may end early, `over` and `success`.
+    """
+
+    INSTRUCTION: str
+
+    def _begin(
+        self, instruction: str, action_mode: ActionMode, resolution: int, render_mode: Literal["rgb_array"] | None
+    ) -> None:
+        """Take over from Gymnasium's constructor, which wants to be left its own metadata."""
+        if action_mode != "vector":
+            raise ValueError(f"action_mode is {action_mode!r}, but {self._name} knows no sentences; it takes 'vector'")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
+        self._check(instruction)
+        self.metadata = type(self).metadata
+        self.render_mode, self.instruction, self.resolution = render_mode, instruction, resolution
+        self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
+        self.model.vis.quality.shadowsize = 0
+        self._renderer: mujoco.Renderer | None = None  # made on the first frame: planners never need one
+        self._camera = mujoco.MjvCamera()
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where things are, float32 [k, 2], metres."""
+        raise NotImplementedError
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        return False
+
+    @property
+    def success(self) -> bool:
+        """Whether what is to be done is done."""
+        return False
+
+    # -- Gymnasium ------------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Gymnasium's start."""
+        if unknown := set(options or {}) - {"instruction"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
+        self._check((options or {}).get("instruction", self.instruction))
+        super().reset(seed=seed)
+        return self._frame(), self._info(0)
+
+    def step(self, action):
+        action = read_action(action, self.action_space, [])
+        assert isinstance(action, np.ndarray)  # there are no sentences in this space
+        reward = self.advance(action)
+        return self._frame(), reward, self.over, False, self._info(1)
+
+    def render(self) -> np.ndarray:
+        return self._frame()
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # -- true physics for planners, recorders and tests -------------------------------------------------------------
+
+    def advance(self, action: np.ndarray) -> float:
+        """One step without a picture: its reward."""
+        raise NotImplementedError
+
+    def evaluate(self, action_sequences: np.ndarray) -> np.ndarray:
+        """Returns [n] of action sequences [n, horizon, a] tried from here on true physics, each until its episode
+        ends; nothing changes."""
+        before = self.snapshot()
+        returns = np.zeros(len(action_sequences), np.float32)
+        for index, sequence in enumerate(action_sequences):
+            self.restore(before)
+            for action in sequence:
+                returns[index] += self.advance(action)
+                if self.over:
+                    break
+        self.restore(before)
+        return returns
+
+    def fork(self):
+        """An independent environment that goes on from here, as this one would have."""
+        other = type(self)(self.instruction, resolution=self.resolution)
+        other.render_mode = self.render_mode
+        other.restore(self.snapshot())
+        return other
+
+    def snapshot(self) -> bytes:
+        """Physics and chances; what follows a `restore` is what would have followed here."""
+        state = np.empty(mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION))
+        mujoco.mj_getState(self.model, self.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        content = {
+            "version": SNAPSHOT_VERSION,
+            "physics": state.tolist(),
+            "random": self.np_random.bit_generator.state,
+        }
+        return json.dumps(content).encode()
+
+    def restore(self, blob: bytes) -> None:
+        """Go back to a snapshot of this environment.
+
+        Raises:
+            ValueError: the snapshot is not one, or of another version.
+        """
+        try:
+            content = json.loads(blob)
+            version, state, random = (content[name] for name in ("version", "physics", "random"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"not a snapshot of {self._name}: {error}") from None
+        size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
+        if version != SNAPSHOT_VERSION or len(state) != size:
+            raise ValueError(
+                f"the snapshot has version {version} and {len(state)} numbers; {self._name} reads version "
+                f"{SNAPSHOT_VERSION} and {size} numbers"
+            )
+        mujoco.mj_setState(self.model, self.data, np.array(state), mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(self.model, self.data)
+        self.np_random.bit_generator.state = random
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _look(self) -> None:
+        """Point `_camera`, before each frame."""
+        raise NotImplementedError
+
+    def _draw(self, scene: mujoco.MjvScene) -> None:
+        """Change what is drawn, and only that."""
+
+    def _check(self, instruction: str) -> None:
+        if instruction != self.INSTRUCTION:
+            raise ValueError(f"unknown instruction {instruction!r}; {self._name} knows {self.INSTRUCTION!r}")
+
+    def _frame(self) -> np.ndarray:
+        if self._renderer is None:
+            self._renderer = open_renderer(self.model, self.resolution)
+        mujoco.mj_kinematics(self.model, self.data)  # a step leaves bodies where they were a substep ago
+        mujoco.mj_camlight(self.model, self.data)
+        self._look()
+        self._renderer.update_scene(self.data, self._camera)
+        self._draw(self._renderer.scene)
+        return self._renderer.render()
+
+    def _info(self, num_frames: int) -> dict[str, Any]:
+        return {"success": self.success, "positions": self.positions, "num_frames": num_frames}
