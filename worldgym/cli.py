@@ -259,6 +259,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         check_recording,
         dream,
         evaluate_dreams,
+        evaluate_ends,
         evaluate_objects,
         evaluate_perception,
         evaluate_sentences,
@@ -297,7 +298,9 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         not_known = open_questions(unseen(world, real))
     dreamed, truth = dream(world, real, config.seed), unseen(world, real)
     metrics = evaluate_dreams(world, truth, dreamed)
-    if config.dataset is None:
+    if config.dataset is not None:
+        metrics["ends"] = evaluate_ends(world, data, config.steps + seen - 1, config.seed)
+    else:
         metrics |= evaluate_objects(dreamed.frames, positions[:, seen - 1 :], locate, BLOCK_WIDTH)
         cases = sentence_cases(config.sentences, config.seed)
         metrics["sentences"] = evaluate_sentences(
@@ -361,7 +364,7 @@ def plan(config: Planning) -> dict[str, Any]:
     print(
         f"{config.planner} on {metrics['on']}: success in MuJoCo {sum(e.success for e in played)} of {len(played)} "
         f"({metrics['success_rate']:.0%}, 95% interval {low:.0%} to {high:.0%}), "
-        f"mean return {metrics['mean_return']:.2f}"
+        f"mean return {metrics['mean_return']:.2f} in {metrics['mean_steps']:.0f} steps"
     )
     if config.video:
         write_video(config.video, enlarged(side_by_side([episode.frames for episode in played[:6]])))
@@ -511,6 +514,7 @@ def export(config: Export) -> None:
 
 
 def play(config: PlayCommand) -> None:
+    from .envs_real.hopper import HopperEnv
     from .envs_real.reacher import ReacherEnv
     from .envs_real.tabletop import TabletopEnv
     from .envs_real.tabletop_skills import phrases, skill_action
@@ -522,9 +526,10 @@ def play(config: PlayCommand) -> None:
     def make_session() -> Session:
         world = WorldModel.load(config.world, config.device)
         starts = bundled_starts(config.world, world.config.instructions)
-        if not config.twin or world.config.twin not in (TABLETOP, REACHER):
+        twins = {TABLETOP: beside_table, REACHER: lambda: (ReacherEnv(), None), HOPPER: lambda: (HopperEnv(), None)}
+        if not config.twin or world.config.twin not in twins:
             return Session(world, starts, seed=config.seed, instruction=config.instruction)
-        twin, controller = beside_table() if world.config.twin == TABLETOP else (ReacherEnv(), None)
+        twin, controller = twins[world.config.twin]()
         try:
             return Session(world, starts, twin, controller, config.seed, config.instruction)
         except RuntimeError as error:

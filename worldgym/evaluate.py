@@ -43,6 +43,8 @@ CHUNK = 64
 """Dreams that run side by side."""
 MOVED = 0.05
 """A block counts as moved once it is this far from where it began."""
+EARLY = 2
+"""Steps by which an end may be foreseen too early and still count."""
 NO_WEIGHTS = "not measured: no weights"
 
 
@@ -202,6 +204,37 @@ def evaluate_dreams(world: WorldModel, real: Segment, dreamed: Dreamed) -> dict[
         },
         "success_calibration": calibration(dreamed.success.flatten(), success.flatten()),
         "terminated_calibration": calibration(dreamed.terminated.flatten(), terminated.flatten()),
+    }
+
+
+def evaluate_ends(world: WorldModel, data: Episodes, steps: int, seed: int) -> dict[str, Any] | None:
+    """Do dreams end when episodes do? The last `steps` steps of every episode of the test split, dreamed.
+
+    An end is foreseen if the dream is over (with a probability above one half) for the first time at the true end or up
+    to `EARLY` steps before; what it would have said later is not asked. None if no episode ends.
+    """
+    episodes = data.split("test")
+    episodes = episodes[np.diff(data.starts)[episodes] > steps]
+    real = segments_at(data, data.starts[episodes + 1] - 1 - steps, steps)
+    dreamed = dream(world, real, seed)
+    ended = np.take_along_axis(real.terminations[:, -1], dreamed.asked[:, None], 1)[:, 0]
+    if not ended.any():
+        return None
+    over = dreamed.terminated > 0.5
+    in_time = over[:, -1 - EARLY :].any(1) & ~over[:, : -1 - EARLY].any(1)
+    too_early = over[:, : -1 - EARLY].any(1)
+
+    def share(happened: np.ndarray) -> dict[str, Any]:
+        return {"rate": float(happened.mean()), "interval": wilson(int(happened.sum()), len(happened))}
+
+    return {
+        "steps": dreamed.frames.shape[1],
+        "ended": int(ended.sum()),
+        "went_on": int((~ended).sum()),
+        "foreseen": share(in_time[ended]),
+        "too_early": share(too_early[ended]),
+        "missed": share(~over[ended].any(1)),
+        "false_alarms": share(over[~ended].any(1)) if (~ended).any() else None,
     }
 
 

@@ -144,6 +144,13 @@ def as_text(metrics: dict[str, Any], about: str, not_known: list[str]) -> str:
         f"success, calibration error      {stated['expected_error']:.3f}, Brier {stated['brier']:.4f} "
         f"(of always stating the true rate {stated['brier_of_base_rate']:.4f})"
     )
+    if ends := metrics.get("ends"):
+        alarms = ends["false_alarms"]
+        lines.append(
+            f"ends of episodes                foreseen {ends['foreseen']['rate']:.0%} of {ends['ended']}, missed "
+            f"{ends['missed']['rate']:.0%}"
+            + (f"; false alarms in {alarms['rate']:.0%} of {ends['went_on']} others" if alarms else "")
+        )
     if "sentences" in metrics:
         said = metrics["sentences"]
         lines.append(
@@ -218,6 +225,17 @@ def _summary(metrics: dict[str, Any]) -> list[list[str]]:
                 f"{stated['brier']:.4f} ({stated['brier_of_base_rate']:.4f})",
                 "",
             ],
+        ]
+    if ends := metrics.get("ends"):
+        asked = (("foreseen", "ended"), ("missed", "ended"), ("false_alarms", "went_on"))
+        rows += [
+            [
+                f"ends of episodes: {name.replace('_', ' ')}, of {ends[of]}",
+                f"{one['rate']:.0%}",
+                _range(one["interval"]),
+            ]
+            for name, of in asked
+            if (one := ends[name]) is not None
         ]
     said = metrics.get("sentences")
     if said:

@@ -43,10 +43,11 @@ def play(env: gym.Env, act: Act, seed: int, options: dict[str, Any] | None = Non
 
 
 def worth(played: Sequence[Episode]) -> dict[str, Any]:
-    """Success rate with its 95% interval, and mean return."""
+    """Success rate with its 95% interval, mean return and length."""
     won = [bool(episode.success) for episode in played]
     return {
         "success_rate": float(np.mean(won)),
         "success_interval": wilson(sum(won), len(won)),
         "mean_return": float(np.mean([episode.total for episode in played])),
+        "mean_steps": float(np.mean([len(episode.rewards) for episode in played])),
     }

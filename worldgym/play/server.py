@@ -187,6 +187,8 @@ def view(session: Session) -> dict[str, Any]:
             "action": now.action,
             "success": now.success,
             "twin_success": now.twin_success,
+            "ended": now.ended,
+            "twin_ended": now.twin_ended,
             "return": round(session.returns(name), 3),
             "kept_from": next(i for i, moment in enumerate(moments) if moment.state is not None),
             "reward": [round(moment.reward, 4) for moment in moments[1:]],

@@ -61,6 +61,7 @@ class Moment:
     twin_success: bool = False
     ended: bool = False
     """Whether the dream says that the episode is over; a player may go on all the same."""
+    twin_ended: bool = False
     uncertainty: float = 0.0
     """Nats."""
     state: WorldState | None = None
@@ -204,10 +205,10 @@ class Session:
                 assert self.controller is not None
                 action = self.controller(str(action))
             deed = np.asarray(action, np.float32)
-            frame, reward, _, _, info = self.twin.step(deed)
+            frame, reward, ended, _, info = self.twin.step(deed)
             moment = replace(
                 moment, twin=frame, deed=deed, twin_reward=float(reward), twin_success=bool(info["success"]),
-                blob=self.twin.snapshot(),
+                twin_ended=ended, blob=self.twin.snapshot(),
             )  # fmt: skip
         future.moments = [*future.moments[: future.at + 1], moment]
         future.at += 1
@@ -312,7 +313,11 @@ class Session:
 
     def _panel(self, moment: Moment, column: str) -> tuple[np.ndarray, str]:
         if column == "dream":
-            return moment.dream, f"dream   reward {moment.reward:+.2f}" + ("   success" if moment.success else "")
+            return moment.dream, f"dream   reward {moment.reward:+.2f}" + _verdict(moment.success, moment.ended)
         assert moment.twin is not None
         said = "" if moment.twin_reward is None else f"   reward {moment.twin_reward:+.2f}"
-        return moment.twin, f"twin{said}" + ("   success" if moment.twin_success else "")
+        return moment.twin, f"twin{said}" + _verdict(moment.twin_success, moment.twin_ended)
+
+
+def _verdict(success: bool, ended: bool) -> str:
+    return "   success" if success else "   ended" if ended else ""
