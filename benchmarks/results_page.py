@@ -299,13 +299,26 @@ def motion() -> list[str]:
 
 
 def reacher() -> list[str]:
-    results = load("reacher_dream")
+    return of_gymnasium("reacher", "near at the end", lambda plan: percent(plan["success_rate"]))
+
+
+def hopper() -> list[str]:
+    return of_gymnasium("hopper", "steps until it falls, of 50", lambda plan: f"{plan['mean_steps']:.0f}")
+
+
+def of_gymnasium(world: str, last: str, cell: Callable[[dict[str, Any]], str]) -> list[str]:
+    """A world whose twin is Gymnasium's: its dreams, and planning in them.
+
+    Args:
+        last: head of a column of planning, whose cells `cell` makes of the metrics of a plan.
+    """
+    results = load(f"{world}_dream")
     m = results["metrics"]
     steps = [step for step in (1, 2, 4, 8, 12, 16) if step <= len(m["psnr"])]
     lines = [
         f"{m['episodes']} held-out stretches, dreamed open loop from what motion can be told by.",
         "",
-        "![MuJoCo above, the dream below](images/reacher.gif)",
+        f"![MuJoCo above, the dream below](images/{world}.gif)",
         "",
     ]
     rows = [
@@ -317,23 +330,37 @@ def reacher() -> list[str]:
             ("reward, correlation with MuJoCo's", "reward_correlation", three_digits),
         )
     ]
-    lines += [*markdown(["steps dreamed", *(str(step) for step in steps)], rows), "", made_by(results), ""]
+    lines += [*markdown(["steps dreamed", *(str(step) for step in steps)], rows), ""]
+    if ends := m.get("ends"):
+        foreseen, missed, alarms = (ends[name] for name in ("foreseen", "missed", "false_alarms"))
+        lines += [
+            f"Ends: {ends['ended']} held-out episodes that end, dreamed from {ends['steps']} steps before. "
+            f"{in_percent(foreseen)} are over in the dream within two steps of the true one, {in_percent(missed)} not "
+            f"by then. Of {ends['went_on']} that go on, {in_percent(alarms)} are over in the dream.",
+            "",
+        ]
+    lines += [made_by(results), ""]
     rows = []
-    plans = {on: load(f"reacher_plan_{on}")["metrics"] for on in ("dream", "mujoco", "random")}
+    plans = {on: load(f"{world}_plan_{on}")["metrics"] for on in ("dream", "mujoco", "random")}
     for on, label in (("dream", "the dream"), ("mujoco", "true physics"), ("random", "nothing: random torques")):
         plan = plans[on]
         low, high = bootstrap(np.mean, np.array([episode["return"] for episode in plan["by_episode"]]))
         seconds, returned = plan["seconds_per_decision"], f"{plan['mean_return']:.2f} ({low:.2f} to {high:.2f})"
-        rows.append([label, returned, percent(plan["success_rate"]), "-" if seconds is None else f"{seconds:.2f}"])
+        rows.append([label, returned, cell(plan), "-" if seconds is None else f"{seconds:.2f}"])
     dream, truth, floor = (plans[on]["mean_return"] for on in ("dream", "mujoco", "random"))
     share_of_the_way = (dream - floor) / (truth - floor)
-    head = ["CEM plans on", "return", "near at the end", "seconds a decision"]
+    head = ["CEM plans on", "return", last, "seconds a decision"]
     return [
         *lines, *markdown(head, rows), "",
         f"The same planner and budget, {plans['dream']['episodes']} seeded episodes in MuJoCo: the dream gets it "
         f"{percent(share_of_the_way)} of the way from random torques to true physics.", "",
-        made_by(load("reacher_plan_dream")),
+        made_by(load(f"{world}_plan_dream")),
     ]  # fmt: skip
+
+
+def in_percent(share: dict[str, Any]) -> str:
+    low, high = share["interval"]
+    return f"{percent(share['rate'])} ({percent(low)} to {percent(high)})"
 
 
 def learning() -> list[str]:
@@ -408,6 +435,12 @@ SECTIONS = (
         ("reacher_dream", "reacher_plan_dream", "reacher_plan_mujoco", "reacher_plan_random"),
         "benchmarks/reacher.sh",
         reacher,
+    ),
+    Section(
+        "The Hopper, which falls",
+        ("hopper_dream", "hopper_plan_dream", "hopper_plan_mujoco", "hopper_plan_random"),
+        "benchmarks/hopper.sh",
+        hopper,
     ),
     Section("What is a motion prompt worth?", ("reacher_motion",), "benchmarks/motion.sh", motion),
     Section(

@@ -1,7 +1,8 @@
 """Recording the Hopper: a gait with noise, and from some step on torques at random, which make it fall.
 
 From torques at random alone it has fallen after five steps, and never hopped. From a gait alone nobody could tell what
-the torques do.
+the torques do: where every episode began with one, a dream rose from its start whatever the torques were, and planners
+believed it. A recording goes on after a fall, lest what leads to one be too short to learn from.
 """
 
 from functools import lru_cache
@@ -15,6 +16,10 @@ from .recording import HOPPER, RecordConfig, record_episodes
 BEHAVIOUR_STEPS = 12
 HOLD = 3
 """Steps that a torque at random lasts, as planners hold it."""
+AFTER = 4
+"""Steps recorded after a fall, at least."""
+SHORTEST = 20
+"""Steps of an episode, at least: more than a window and what is seen before it."""
 GAIT = np.array(
     [
         [-0.71, -9.9, 29.65, -0.31, -0.14, -0.39, 0.01, 0.02, 1.75, -0.03, 0.01, 1.28],
@@ -44,8 +49,8 @@ def record(config: RecordConfig) -> Path:
 
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
-    """One episode, up to and with the frame in which it has fallen. Arrays are indexed by frame, except `actions` with
-    a row less.
+    """One episode, which is over from the frame on in which it has fallen; arrays are indexed by frame, except
+    `actions` with a row less.
 
     Half of the episodes begin as Gymnasium's do, the others in the middle of a gait.
     """
@@ -56,9 +61,9 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         for _ in range(rng.integers(10, 80)):
             env.advance(gait(env))
     frames, positions, actions, rewards, over = [env.render()], [env.positions], [], [0.0], [env.over]
-    noise, lost = rng.normal(size=3), rng.integers(8, 56)
+    noise, lost = rng.normal(size=3), rng.integers(0, 48)
     for step in range(config.steps):
-        if over[-1]:
+        if step >= SHORTEST and sum(over) > AFTER:
             break
         if step % BEHAVIOUR_STEPS == 0:
             scale, strength = rng.choice([0.0, 0.1, 0.2, 0.3]), rng.choice([0.2, 0.5, 1.0])
@@ -71,7 +76,7 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         frames.append(env.render())
         positions.append(env.positions)
         actions.append(action)
-        over.append(env.over)
+        over.append(over[-1] or env.over)
     ended = np.array(over)[:, None]
     return {
         "frames": np.stack(frames),

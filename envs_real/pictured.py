@@ -105,8 +105,8 @@ class Pictured(MujocoEnv):
 
     def fork(self):
         """An independent environment that goes on from here, as this one would have."""
-        other = type(self)(self.instruction, resolution=self.resolution)
-        other.render_mode = self.render_mode
+        kind: Any = type(self)  # whose arguments are not MujocoEnv's
+        other = kind(self.instruction, "vector", self.resolution, self.render_mode)
         other.restore(self.snapshot())
         return other
 

@@ -125,7 +125,10 @@ def _buffer(index: int, episode: dict[str, np.ndarray]) -> EpisodeBuffer:
     steps = len(episode["actions"])
     rewards, terminations = np.zeros(steps, np.float32), np.zeros(steps, bool)
     if episode["rewards"].shape[1] == 1:
-        rewards, terminations = episode["rewards"][1:, 0], episode["terminations"][1:, 0]
+        rewards = episode["rewards"][1:, 0]
+        terminations[-1] = episode["terminations"][
+            -1, 0
+        ]  # which may have been so for a while: once is what Minari means
     truncations = np.zeros(steps, bool)
     truncations[-1] = not terminations[-1]
     return EpisodeBuffer(

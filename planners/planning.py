@@ -33,8 +33,8 @@ class Planning:
     """How to search; "beam" and "best-first" are tree searches over sentences, "random" acts at random: the floor."""
     on: Literal["dream", "mujoco"] = "dream"
     """Where action sequences are tried; "mujoco" is the planner's upper bound."""
-    instruction: tuple[str, ...] = ("reach *",)
-    """Instructions to draw episodes from; * stands for anything."""
+    instruction: tuple[str, ...] = ()
+    """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *"."""
     episodes: int = 50
     """Played on the twin."""
     seed: int = 0
@@ -79,7 +79,8 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
     """
     if config.speaks and not world.config.phrases:
         raise ValueError(f"{world.config.name!r} was trained on no sentences; --planner {config.planner} needs some")
-    wanted = world.config.matching(config.instruction)
+    only = len(world.config.instructions) == 1
+    wanted = world.config.matching(config.instruction or ("*" if only else "reach *",))
     env = _twin(config, world)
     random = np.random.default_rng(config.seed)
     asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from worldgym.checkpoint import save_checkpoint
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
+from worldgym.data import Episodes
 from worldgym.text import PhraseTokenizer
 from worldgym.world import WorldModel
 
@@ -76,6 +78,30 @@ def frames() -> np.ndarray:
 @pytest.fixture
 def actions() -> np.ndarray:
     return np.random.default_rng(1).uniform(-1, 1, (3, 12, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def recording() -> Callable[[int, int], Episodes]:
+    """Of so many episodes of so many frames of noise, for the tiny world; none has ended."""
+
+    def make(count: int, length: int) -> Episodes:
+        random, rows, instructions = np.random.default_rng(0), count * length, tiny_config().instructions
+        return Episodes(
+            frames=random.integers(0, 256, (rows, 64, 64, 3), np.uint8),
+            actions=random.uniform(-1, 1, (rows, 2)).astype(np.float32),
+            sentences=np.zeros((rows, 0), np.int16),
+            sentence_actions=np.zeros((rows, 0, 2), np.float32),
+            rewards=np.zeros((rows, len(instructions)), np.float32),
+            successes=np.zeros((rows, len(instructions)), bool),
+            terminations=np.zeros((rows, len(instructions)), bool),
+            starts=np.arange(count + 1) * length,
+            instructions=instructions,
+            phrase_list=(),
+            frames_per_action=1,
+            environment="",
+        )
+
+    return make
 
 
 def write_world(folder: Path, world: WorldModel, ends: bool = False) -> Path:

@@ -18,7 +18,8 @@ from worldgym.dreams import fingerprint
 from worldgym.env import DreamEnv, restore
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.spaces import ACTION_MODES
-from worldgym.starts import Starts, recorded_starts
+from worldgym.starts import Starts, bundled_starts, recorded_starts
+from worldgym.train.dynamics import pick_starts
 from worldgym.world import WorldModel
 
 STILL = np.zeros(2, np.float32)
@@ -391,12 +392,37 @@ def test_it_does_not_start_where_a_recording_ended(dataset):
     starts = recorded_starts(dataset)
     assert np.array_equal(starts.over, data.successes | data.terminations)
     frames = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1).repeat(3, 3)
+    actions, rows, tasks = np.zeros((6, 2), np.float32), np.arange(6), ("reach", "push")
     over = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [1, 1], [0, 1]], bool)
-    starts = Starts(frames, over, ("reach", "push"))
-    drawn = {task: {int(starts.draw(task, random)[0, 0, 0]) for _ in range(60)} for task in ("reach", "push", None)}
+    starts = Starts(frames, actions, rows, over, tasks)
+    drawn = {task: {int(starts.draw(task, random).frames[0, 0, 0, 0]) for _ in range(60)} for task in (*tasks, None)}
     assert drawn == {"reach": {0, 2, 5}, "push": {0, 1}, None: {0, 1, 2, 5}}
     with pytest.raises(ValueError, match="everything is already done in all 2"):
-        Starts(frames[3:5], over[3:5], ("reach", "push")).draw(None, random)
+        Starts(frames, actions, rows[3:5], over[3:5], tasks).draw(None, random)
+
+
+def test_where_motion_is_told_it_starts_from_as_many_frames_as_tell_it(make_world, write_checkpoint, recording):
+    """Those that training leaves beside the weights, each from within one episode of the test split."""
+    world = make_world(memory=3)
+    folder = write_checkpoint(world)
+    data = recording(40, 9)
+    (folder / "starts.npz").write_bytes(pick_starts(data, 9, 3))
+    starts = bundled_starts(str(folder), world.config.instructions)
+    assert starts.count == 3 and len(starts.newest) == 2
+    begun, first = starts.draw(None, np.random.default_rng(0)), data.starts[[19, 39]]
+    assert any(np.array_equal(begun.frames, data.frames[row : row + 3]) for row in first)
+    assert any(np.array_equal(begun.actions, data.actions[row : row + 2]) for row in first)
+    env = gym.make("worldgym/Dream-v0", world=str(folder), instruction=None)
+    env.reset(seed=0)
+    state = env.unwrapped.dreams.state
+    assert (state.fused - state.past[:, -1]).any() and state.deeds[0, -2:].any(-1).all()
+
+
+def test_a_recordings_episodes_begin_where_enough_was_seen(dataset):
+    data, starts = load_episodes(dataset), recorded_starts(dataset, 3)
+    first = data.starts[np.searchsorted(data.starts, starts.newest, side="right") - 1]
+    assert (starts.newest - first >= 2).all() and len(starts.newest) == len(data.frames) - 2 * (len(data.starts) - 1)
+    assert len(starts.over) == len(starts.newest)
 
 
 # -- errors --------------------------------------------------------------------------------------------------

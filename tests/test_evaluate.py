@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from worldgym.cli import Evaluate, evaluate
-from worldgym.data import Episodes, Segment
+from worldgym.data import Segment
 from worldgym.datasets import DreamedEpisode, write_minari
 from worldgym.evaluate import (
     NO_WEIGHTS,
@@ -21,6 +21,7 @@ from worldgym.evaluate import (
     evaluate_objects,
     evaluate_perception,
     held_out_segments,
+    last_segments,
     unseen,
 )
 from worldgym.metrics import ssim
@@ -66,37 +67,22 @@ def segment(steps: int = 10, count: int = 4) -> Segment:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_ends_are_foreseen_too_early_or_missed(make_world, ends):
+def test_ends_are_foreseen_too_early_or_missed(make_world, recording, ends):
     """Of the two episodes of the test split one ends at its last step, one does not. In one world all is over at once,
     in the other nothing ever is."""
     world, count, length = make_world(), 40, 9
     for member in world.dynamics.outcome_heads.members:
         member.outer[-1].bias[2] = 20.0 if ends else -20.0
-    random, rows = np.random.default_rng(0), count * length
-    over = np.zeros((rows, 2), bool)
-    over[[length * (episode + 1) - 1 for episode in range(count) if episode % 40 == 19]] = True
-    data = Episodes(
-        frames=random.integers(0, 256, (rows, 64, 64, 3), np.uint8),
-        actions=np.zeros((rows, 2), np.float32),
-        sentences=np.zeros((rows, 0), np.int16),
-        sentence_actions=np.zeros((rows, 0, 2), np.float32),
-        rewards=np.zeros((rows, 2), np.float32),
-        successes=np.zeros((rows, 2), bool),
-        terminations=over,
-        starts=np.arange(count + 1) * length,
-        instructions=world.config.instructions,
-        phrase_list=(),
-        frames_per_action=1,
-        environment="",
-    )
-    found = evaluate_ends(world, data, 8, 0)
+    data = recording(count, length)
+    data.terminations[length * 20 - 1] = True
+    found = evaluate_ends(world, last_segments(data, 8), 0)
     assert (found["ended"], found["went_on"], found["steps"]) == (1, 1, 8)
     rates = {name: found[name]["rate"] for name in ("foreseen", "too_early", "missed", "false_alarms")}
     assert rates == {"foreseen": 0, "too_early": float(ends), "missed": float(not ends), "false_alarms": float(ends)}
-    soon = evaluate_ends(world, data, 2, 0)
+    soon = evaluate_ends(world, last_segments(data, 2), 0)
     assert soon["foreseen"]["rate"] == float(ends)
     data.terminations[:] = False
-    assert evaluate_ends(world, data, 8, 0) is None
+    assert evaluate_ends(world, last_segments(data, 8), 0) is None
 
 
 def test_a_perfect_dream_has_perfect_figures(make_world):

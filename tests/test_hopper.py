@@ -83,9 +83,10 @@ def test_an_episode_is_recorded_as_it_was_lived():
     for episode in episodes:
         speed = np.diff(episode["positions"][:, 0, 0]) / (0.002 * FRAME_SKIP)
         up = ~episode["terminations"][1:, 0]
-        np.testing.assert_allclose(episode["rewards"][1:, 0], speed + up, atol=1e-3)
-        assert up[:-1].all() and (len(up) == 48 or not up[-1])
-    assert {len(episode["actions"]) == 48 for episode in episodes} == {True, False}
+        np.testing.assert_allclose(episode["rewards"][1:, 0][up], speed[up] + 1, atol=1e-3)
+        assert (np.diff(up.astype(int)) <= 0).all()  # what has fallen is over
+        assert len(up) >= 20 and (len(up) == 48 or (~up).sum() >= 5)
+    assert {episode["terminations"].any() for episode in episodes} == {True, False}
 
 
 def test_a_recording_trains_a_world(tmp_path, monkeypatch):

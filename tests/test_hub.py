@@ -184,7 +184,7 @@ def test_the_list_tells_bundled_worlds_and_runs(write_checkpoint, make_world, tm
     (tmp_path / "bad" / "model.safetensors").write_bytes(b"cut")
     shutil.copytree(folder, tmp_path / "world.old")
     listed = {entry.name: entry for entry in list_worlds(tmp_path)}
-    assert set(listed) == {"reacher", "tabletop", str(folder), str(tmp_path / "half"), str(tmp_path / "bad")}
+    assert set(listed) == {"hopper", "reacher", "tabletop", str(folder), str(tmp_path / "half"), str(tmp_path / "bad")}
     mine = listed[str(folder)]
     assert (mine.stage, mine.resolution, mine.action_size, mine.phrases) == ("world", 64, 2, 4)
     assert mine.parameters == sum(tensor.numel() for tensor in world.state_dict().values())
@@ -195,4 +195,4 @@ def test_the_list_tells_bundled_worlds_and_runs(write_checkpoint, make_world, tm
     monkeypatch.setattr(sys, "argv", ["worldgym", "list", "--runs", str(tmp_path)])
     cli.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6 and lines[0].startswith("world ")
+    assert len(lines) == 7 and lines[0].startswith("world ")

@@ -70,7 +70,10 @@ def alone(endless):
     """A session without a twin."""
     world = endless
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    return Session(world, Starts(frames, np.zeros((3, 2), bool), world.config.instructions))
+    starts = Starts(
+        frames, np.zeros((3, 2), np.float32), np.arange(3), np.zeros((3, 2), bool), world.config.instructions
+    )
+    return Session(world, starts)
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_it_dreams_what_the_environment_dreams(checkpoint):
     env = gym.make("worldgym/Dream-v0", world=str(checkpoint))
     first, _ = env.reset(options={"frames": session.now.dream[None]})
     start = session.futures["A"].moments[0]
-    env.reset(options={"frames": session.starts.draw(session.instruction, np.random.default_rng(0))[None]})
+    env.reset(options={"frames": session.starts.draw(session.instruction, np.random.default_rng(0)).frames})
     act(session, 2)
     for moment in session.futures["A"].moments[1:]:
         frame, reward, *_ = env.step(np.asarray(RIGHT, np.float32))

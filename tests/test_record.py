@@ -236,6 +236,18 @@ def test_segments_come_from_the_given_episodes(uneven):
     assert set(segment.actions[:, 0, 0]) == {2, 3}
 
 
+def test_ends_are_drawn_more_often_than_by_chance(uneven):
+    """Of episodes that end, and of no others. The last of five stretches is a fifth of them, and of the rest a half."""
+    over = np.zeros((36, 1), bool)
+    over[8] = True  # episode 0 ends, episode 4 does not
+    uneven = replace(uneven, terminations=over)
+    segment = sample_segments(uneven, np.array([0, 4]), 4000, 4, np.random.default_rng(0), ends=0.5)
+    episode, when = segment.actions[:, 0].T
+    assert np.mean(when[episode == 0] == 4) == pytest.approx(0.6, abs=0.04)
+    assert np.mean(when[episode == 4] == 4) == pytest.approx(0.2, abs=0.04)
+    assert np.array_equal(segment.terminations[:, -1, 0], (episode == 0) & (when == 4))
+
+
 @pytest.mark.parametrize(
     ("episodes", "says"), [([1, 3], "none of these 2 episodes has 5 steps.*--window"), ([], "no episodes")]
 )

@@ -23,7 +23,8 @@ def __getattr__(name: str):
 def _register() -> None:
     """Dreams and their real twins; classes are named by path, so registering imports none of them."""
     for name, steps, kwargs in (
-        ("Tabletop", 40, {"world": "tabletop"}), ("Reacher", 50, {"world": "reacher"}), ("Dream", 40, {}),
+        ("Tabletop", 40, {"world": "tabletop"}), ("Reacher", 50, {"world": "reacher"}),
+        ("Hopper", 50, {"world": "hopper"}), ("Dream", 40, {}),
     ):  # fmt: skip
         gym.register(
             f"worldgym/{name}-v0", "worldgym.env:DreamEnv", max_episode_steps=steps, kwargs=kwargs,

@@ -1,6 +1,7 @@
 """The one command, `worldgym`: the only module that composes the library, its planners and the real worlds."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -264,6 +265,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         evaluate_perception,
         evaluate_sentences,
         held_out_segments,
+        last_segments,
         open_questions,
         unseen,
         write_comparison,
@@ -299,7 +301,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     dreamed, truth = dream(world, real, config.seed), unseen(world, real)
     metrics = evaluate_dreams(world, truth, dreamed)
     if config.dataset is not None:
-        metrics["ends"] = evaluate_ends(world, data, config.steps + seen - 1, config.seed)
+        metrics["ends"] = evaluate_ends(world, last_segments(data, config.steps + seen - 1), config.seed)
     else:
         metrics |= evaluate_objects(dreamed.frames, positions[:, seen - 1 :], locate, BLOCK_WIDTH)
         cases = sentence_cases(config.sentences, config.seed)
@@ -519,14 +521,16 @@ def play(config: PlayCommand) -> None:
     from .envs_real.tabletop import TabletopEnv
     from .envs_real.tabletop_skills import phrases, skill_action
     from .play.server import run
-    from .play.session import Controller, Session
+    from .play.session import Controller, Session, Twin
     from .starts import bundled_starts
     from .world import WorldModel
 
     def make_session() -> Session:
         world = WorldModel.load(config.world, config.device)
         starts = bundled_starts(config.world, world.config.instructions)
-        twins = {TABLETOP: beside_table, REACHER: lambda: (ReacherEnv(), None), HOPPER: lambda: (HopperEnv(), None)}
+        twins: dict[str, Callable[[], tuple[Twin, Controller | None]]] = {
+            TABLETOP: beside_table, REACHER: lambda: (ReacherEnv(), None), HOPPER: lambda: (HopperEnv(), None),
+        }  # fmt: skip
         if not config.twin or world.config.twin not in twins:
             return Session(world, starts, seed=config.seed, instruction=config.instruction)
         twin, controller = twins[world.config.twin]()

@@ -79,8 +79,15 @@ class Segment:
         return Segment(*(getattr(self, part.name)[:, step:] for part in fields(self)))
 
 
-def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator) -> Segment:
-    """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets."""
+def sample_segments(
+    data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator, ends: float = 0.0
+) -> Segment:
+    """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets.
+
+    Args:
+        ends: of the stretches of episodes that end under every instruction, the share that is their last one: an end is
+            one frame of an episode, and seldom in a stretch by chance.
+    """
     lengths = np.diff(data.starts)[episodes]
     episodes = episodes[lengths > steps]
     if len(lengths) == 0:
@@ -92,7 +99,11 @@ def sample_segments(data: Episodes, episodes: np.ndarray, batch: int, steps: int
         )
     chosen = rng.choice(episodes, batch)
     room = data.starts[chosen + 1] - data.starts[chosen] - steps
-    return segments_at(data, data.starts[chosen] + rng.integers(room), steps)
+    first = data.starts[chosen] + rng.integers(room)
+    if ends > 0:
+        over = data.terminations[data.starts[chosen + 1] - 1].all(1)
+        first = np.where(over & (rng.random(batch) < ends), data.starts[chosen + 1] - 1 - steps, first)
+    return segments_at(data, first, steps)
 
 
 def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from .checkpoint import DECODER_FILES, find_world, read_tensors, recover
 from .rewards import FrameReward, make_judge
 from .spaces import ActionMode, action_space
-from .starts import Starts, bundled_starts, recorded_starts
+from .starts import Start, Starts, bundled_starts, recorded_starts
 from .world import WorldModel, WorldState
 
 if TYPE_CHECKING:
@@ -193,13 +193,16 @@ class Dreams:
         asked = [wished[row] for row in rows.tolist()]
         self.world.check_instructions([wanted for wanted in asked if wanted is not None])
         randoms = [self._random(row, None if seeds is None else seeds[row]) for row in rows.tolist()]
+        done: np.ndarray | None
         if frames is None:
-            begun = np.stack([self._draw(i, random) for i, random in zip(asked, randoms, strict=True)])[:, None]
+            drawn = [self._draw(i, random) for i, random in zip(asked, randoms, strict=True)]
+            begun, done = (np.stack(part) for part in zip(*drawn, strict=True))
+            done = done if begun.shape[1] > 1 else None
         else:
-            begun = np.asarray(frames)[rows]
+            begun, done = np.asarray(frames)[rows], None if actions is None else np.asarray(actions)[rows]
         fresh = self.world.start(
             begun,
-            None if actions is None else np.asarray(actions)[rows],
+            done,
             [int(random.integers(2**63)) for random in randoms],
             self._spelled(asked),
             self.temperature,
@@ -427,10 +430,10 @@ class Dreams:
             return copy.deepcopy(random)
         return seeding.np_random(None if seed is None else index(seed))[0]
 
-    def _draw(self, instruction: str | None, random: np.random.Generator) -> np.ndarray:
+    def _draw(self, instruction: str | None, random: np.random.Generator) -> Start:
         if self._starts is None:
             if self.options.starts is not None:
-                self._starts = recorded_starts(self.options.starts)
+                self._starts = recorded_starts(self.options.starts, self.world.config.dynamics.observed)
             else:
                 self._starts = bundled_starts(self.options.world, self.world.config.instructions)
         if self._starts is None:

@@ -43,8 +43,8 @@ CHUNK = 64
 """Dreams that run side by side."""
 MOVED = 0.05
 """A block counts as moved once it is this far from where it began."""
-EARLY = 2
-"""Steps by which an end may be foreseen too early and still count."""
+NEARLY = 2
+"""Steps by which an end may be foreseen too early or too late and still count."""
 NO_WEIGHTS = "not measured: no weights"
 
 
@@ -207,34 +207,47 @@ def evaluate_dreams(world: WorldModel, real: Segment, dreamed: Dreamed) -> dict[
     }
 
 
-def evaluate_ends(world: WorldModel, data: Episodes, steps: int, seed: int) -> dict[str, Any] | None:
-    """Do dreams end when episodes do? The last `steps` steps of every episode of the test split, dreamed.
+def last_segments(data: Episodes, steps: int) -> Segment:
+    """The last `steps` steps of every episode of the test split that has as many, up to its end if it has one."""
+    last = []
+    for episode in data.split("test"):
+        rows = slice(data.starts[episode], data.starts[episode + 1])
+        over = np.flatnonzero(data.terminations[rows].all(1))  # a recording may go on after the end
+        last.append(rows.start + (over[0] if len(over) else rows.stop - rows.start - 1))
+    first = np.array(last) - steps
+    return segments_at(data, first[first >= data.starts[data.split("test")]], steps)
 
-    An end is foreseen if the dream is over (with a probability above one half) for the first time at the true end or up
-    to `EARLY` steps before; what it would have said later is not asked. None if no episode ends.
+
+def evaluate_ends(world: WorldModel, real: Segment, seed: int) -> dict[str, Any] | None:
+    """Do dreams end when episodes do?
+
+    An end is foreseen if the dream is over (with a probability above one half) for the first time within `NEARLY` steps
+    of the true one; it is dreamed on for as many, with the last action held. None if no episode ends.
+
+    Args:
+        real: the last steps of episodes, with the frames that the dreams begin from.
     """
-    episodes = data.split("test")
-    episodes = episodes[np.diff(data.starts)[episodes] > steps]
-    real = segments_at(data, data.starts[episodes + 1] - 1 - steps, steps)
-    dreamed = dream(world, real, seed)
+    held = Segment(*(np.concatenate([part, part[:, -1:].repeat(NEARLY, 1)], 1) for part in vars(real).values()))
+    dreamed = dream(world, held, seed)
     ended = np.take_along_axis(real.terminations[:, -1], dreamed.asked[:, None], 1)[:, 0]
     if not ended.any():
         return None
-    over = dreamed.terminated > 0.5
-    in_time = over[:, -1 - EARLY :].any(1) & ~over[:, : -1 - EARLY].any(1)
-    too_early = over[:, : -1 - EARLY].any(1)
+    steps = real.actions.shape[1] - (world.config.dynamics.observed - 1)
+    never = np.ones((len(ended), 1), bool)
+    first = np.argmax(np.concatenate([dreamed.terminated > 0.5, never], 1), 1)
+    late = first - (steps - 1)
 
     def share(happened: np.ndarray) -> dict[str, Any]:
         return {"rate": float(happened.mean()), "interval": wilson(int(happened.sum()), len(happened))}
 
     return {
-        "steps": dreamed.frames.shape[1],
+        "steps": steps,
         "ended": int(ended.sum()),
         "went_on": int((~ended).sum()),
-        "foreseen": share(in_time[ended]),
-        "too_early": share(too_early[ended]),
-        "missed": share(~over[ended].any(1)),
-        "false_alarms": share(over[~ended].any(1)) if (~ended).any() else None,
+        "foreseen": share(np.abs(late[ended]) <= NEARLY),
+        "too_early": share(late[ended] < -NEARLY),
+        "missed": share(late[ended] > NEARLY),
+        "false_alarms": share(late[~ended] <= 0) if (~ended).any() else None,
     }
 
 

@@ -1,36 +1,64 @@
-"""Real frames that dreams begin from: bundled with the world, or out of a recording."""
+"""What dreams begin from, out of a checkpoint or a recording: frames really seen, and what was done between them."""
 
 import zipfile
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from .checkpoint import find_world
 
 
-class Starts:
-    """Frames, uint8 [k, h, w, 3], and which of the instructions are already over in each, bool [k, m]."""
+class Start(NamedTuple):
+    """What was seen up to a beginning, as many frames as the world is told motion by."""
 
-    def __init__(self, frames: np.ndarray, over: np.ndarray, instructions: tuple[str, ...]):
-        self.frames, self.over, self.instructions = frames, over, instructions
+    frames: np.ndarray
+    """uint8 [t, h, w, 3], oldest first."""
+    actions: np.ndarray
+    """float32 [t - 1, a]."""
+
+
+class Starts:
+    """Frames to begin from, and what was seen before them.
+
+    Args:
+        frames: uint8 [n, h, w, 3], stretches of experience one after the other.
+        actions: float32 [n, a], taken at each of them.
+        newest: int [k], the frames that a dream can begin from; each has `count` - 1 before it in its stretch.
+        over: bool [k, m], which of the instructions are already over in them.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        actions: np.ndarray,
+        newest: np.ndarray,
+        over: np.ndarray,
+        instructions: tuple[str, ...],
+        count: int = 1,
+    ):
+        self.frames, self.actions, self.newest, self.over = frames, actions, newest, over
+        self.instructions, self.count = instructions, count
         self._open: dict[str | None, np.ndarray] = {}
 
-    def draw(self, instruction: str | None, random: np.random.Generator) -> np.ndarray:
-        """A frame, uint8 [h, w, 3], in which the instruction is still to be done; without one, where anything is."""
+    def draw(self, instruction: str | None, random: np.random.Generator) -> Start:
+        """A beginning in which the instruction is still to be done; without one, where anything is."""
         if instruction not in self._open:
             if instruction is not None and instruction not in self.instructions:
                 raise ValueError(f"the starting frames say nothing of {instruction!r}; pass your own frames to reset")
             over = self.over.all(1) if instruction is None else self.over[:, self.instructions.index(instruction)]
-            self._open[instruction] = np.flatnonzero(~over)
+            self._open[instruction] = self.newest[~over]
         if not len(self._open[instruction]):
             done = "everything" if instruction is None else repr(instruction)
-            raise ValueError(f"{done} is already done in all {len(self.frames)} starting frames; pass your own")
-        return self.frames[random.choice(self._open[instruction])]
+            raise ValueError(f"{done} is already done in all {len(self.newest)} starting frames; pass your own")
+        newest = random.choice(self._open[instruction])
+        first = newest - self.count + 1
+        return Start(self.frames[first : newest + 1], self.actions[first:newest])
 
 
 def bundled_starts(world: str, instructions: tuple[str, ...]) -> Starts | None:
-    """The held-out frames in a world's checkpoint; None if there are none."""
+    """The held-out beginnings in a world's checkpoint; None if there are none."""
     path = find_world(world) / "starts.npz"
     return _load(path.resolve(), path.stat().st_mtime_ns, instructions) if path.exists() else None
 
@@ -39,14 +67,28 @@ def bundled_starts(world: str, instructions: tuple[str, ...]) -> Starts | None:
 def _load(path: Path, modified: int, instructions: tuple[str, ...]) -> Starts:
     try:
         with path.open("rb") as stream, np.load(stream) as file:
-            return Starts(file["frames"], file["successes"], instructions)
+            frames, over = file["frames"], file["successes"]
+            if frames.ndim == 4:  # as checkpoints had it that begin from single frames alone
+                frames = frames[:, None]
+            begins, count = frames.shape[:2]
+            actions = file["actions"] if "actions" in file else np.zeros((begins, count, 0), np.float32)
+            newest = np.arange(1, begins + 1) * count - 1
+            frames, actions = (part.reshape(begins * count, *part.shape[2:]) for part in (frames, actions))
+            return Starts(frames, actions, newest, over, instructions, count)
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def recorded_starts(dataset_id: str) -> Starts:
-    """Every frame of a Minari dataset that `worldgym record` wrote but those where an episode has ended."""
+def recorded_starts(dataset_id: str, count: int = 1) -> Starts:
+    """Every frame of a Minari dataset that `worldgym record` wrote but those where an episode has ended.
+
+    Args:
+        count: frames that a dream begins from; the first ones of an episode have too few before them.
+    """
     from .data import load_episodes  # brings Minari
 
     data = load_episodes(dataset_id)
-    return Starts(data.frames, data.successes | data.terminations, data.instructions)
+    newest = np.arange(len(data.frames))
+    newest = newest[newest - np.repeat(data.starts[:-1], np.diff(data.starts)) >= count - 1]
+    over = data.successes[newest] | data.terminations[newest]
+    return Starts(data.frames, data.actions, newest, over, data.instructions, count)

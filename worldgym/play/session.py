@@ -126,12 +126,13 @@ class Session:
         blob = None
         if self.twin is not None:
             frame, _ = self.twin.reset(seed=seed, options={"instruction": instruction})
+            frames, actions = frame[None], np.zeros((0, self.world.config.action_size), np.float32)
             blob = self.twin.snapshot()
         else:
             assert self.starts is not None
-            frame = self.starts.draw(instruction, np.random.default_rng(seed))
+            frames, actions = self.starts.draw(instruction, np.random.default_rng(seed))
         self.seed, self.instruction = seed, instruction
-        state = self._start(frame[None])
+        state = self._start(frames, actions if len(frames) > 1 else None)
         seen = None if self.twin is None else frame
         self.futures = {"A": Future([Moment(self._picture(state), seen, state=state, blob=blob)])}
         self.active = "A"

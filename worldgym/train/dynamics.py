@@ -35,6 +35,8 @@ from .tokenizer import begin_from, schedule
 
 JUDGED = 6
 """Instructions that each step is judged by, drawn anew for each."""
+ENDS = 0.25
+"""Of the segments of episodes that end, the share that does so."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ class Log:
         held_out = data.split("validation")
         steps = config.dynamics.lead + config.dynamics.window
         self.segment = sample_segments(data, held_out, 32, steps, np.random.default_rng(0))
-        self.extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": pick_starts(data, config.starts)}
+        starts = pick_starts(data, config.starts, config.dynamics.observed)
+        self.extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts}
         self.writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
         self.progress = tqdm(total=config.steps, initial=first, desc="dynamics", unit="step")
         self.first, self.started = first, time.monotonic()
@@ -198,7 +201,7 @@ class Batches:
     def draw(self, seed: int, step: int, rank: int) -> Batch:
         rng = np.random.default_rng([seed, step, rank])
         steps = self.dynamics.lead + self.dynamics.window
-        return self.batch(sample_segments(self.data, self.episodes, self.size, steps, rng), rng)
+        return self.batch(sample_segments(self.data, self.episodes, self.size, steps, rng, ENDS), rng)
 
     def batch(self, segment: Segment, rng: np.random.Generator) -> Batch:
         """On the device; of a segment's frames the first `lead` are for the motion prompt alone."""
@@ -242,11 +245,15 @@ class Batches:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def pick_starts(data: Episodes, count: int) -> bytes:
-    """First frames of test episodes and what is already a success in them, as a compressed npz."""
-    rows = data.starts[:-1][data.split("test")][:count]
+def pick_starts(data: Episodes, count: int, observed: int) -> bytes:
+    """The first `observed` frames of test episodes, what was done at each, and what is already a success in the newest,
+    as a compressed npz. Episodes that are over by then are left out."""
+    episodes = data.split("test")
+    episodes = episodes[np.diff(data.starts)[episodes] > observed][:count]
+    rows = data.starts[episodes][:, None] + np.arange(observed)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, frames=data.frames[rows], successes=data.successes[rows])
+    parts = {"frames": data.frames[rows], "actions": data.actions[rows], "successes": data.successes[rows[:, -1]]}
+    np.savez_compressed(buffer, allow_pickle=False, **parts)
     return buffer.getvalue()
 
 
