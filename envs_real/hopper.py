@@ -6,13 +6,9 @@ colours of their own, and stripes on the ground tell how fast it goes. The rewar
 (`ctrl_cost_weight=0`): rewards are read off frames, and a frame cannot tell the torque.
 """
 
-from typing import Literal
-
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import hopper_v5
-
-from worldgym.spaces import ActionMode
 
 from .pictured import Pictured
 
@@ -41,17 +37,8 @@ class HopperEnv(Pictured, hopper_v5.HopperEnv):
     INSTRUCTION = "hop forward"
     metadata = {"render_modes": ["rgb_array"], "render_fps": 31}
 
-    def __init__(
-        self,
-        instruction: str = INSTRUCTION,
-        action_mode: ActionMode = "vector",
-        resolution: int = 64,
-        render_mode: Literal["rgb_array"] | None = None,
-    ):
-        self.metadata = hopper_v5.HopperEnv.metadata  # what its own constructor expects
+    def _build(self) -> None:
         hopper_v5.HopperEnv.__init__(self, frame_skip=FRAME_SKIP, ctrl_cost_weight=0.0)
-        self._begin(instruction, action_mode, resolution, render_mode)
-        self._paint()
 
     @property
     def positions(self) -> np.ndarray:

@@ -22,27 +22,34 @@ SNAPSHOT_VERSION = 1
 class Pictured(MujocoEnv):
     """What twins of Gymnasium's environments share; to be named before Gymnasium's class.
 
-    A subclass has `INSTRUCTION`, the one thing to do, `metadata`, and `advance`, `positions` and `_look`; if its
-    episodes may end early, `over` and `success`.
+    A subclass has `INSTRUCTION`, the one thing to do, `metadata`, and `advance`, `positions`, `_build`, `_paint`
+    and `_look`; if its episodes may end early, `over`, and if something can be achieved, `success`.
     """
 
     INSTRUCTION: str
 
-    def _begin(
-        self, instruction: str, action_mode: ActionMode, resolution: int, render_mode: Literal["rgb_array"] | None
-    ) -> None:
-        """Take over from Gymnasium's constructor, which wants to be left its own metadata."""
+    def __init__(
+        self,
+        instruction: str | None = None,
+        action_mode: ActionMode = "vector",
+        resolution: int = 64,
+        render_mode: Literal["rgb_array"] | None = None,
+    ):
+        instruction = self.INSTRUCTION if instruction is None else instruction
         if action_mode != "vector":
             raise ValueError(f"action_mode is {action_mode!r}, but {self._name} knows no sentences; it takes 'vector'")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         self._check(instruction)
+        self.metadata = super().metadata  # what Gymnasium's constructor expects
+        self._build()
         self.metadata = type(self).metadata
         self.render_mode, self.instruction, self.resolution = render_mode, instruction, resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.model.vis.quality.shadowsize = 0
         self._renderer: mujoco.Renderer | None = None  # made on the first frame: planners never need one
         self._camera = mujoco.MjvCamera()
+        self._paint()
 
     @property
     def positions(self) -> np.ndarray:
@@ -103,10 +110,10 @@ class Pictured(MujocoEnv):
         self.restore(before)
         return returns
 
-    def fork(self):
+    def fork(self) -> "Pictured":
         """An independent environment that goes on from here, as this one would have."""
-        kind: Any = type(self)  # whose arguments are not MujocoEnv's
-        other = kind(self.instruction, "vector", self.resolution, self.render_mode)
+        other = type(self)(self.instruction, resolution=self.resolution)
+        other.render_mode = self.render_mode
         other.restore(self.snapshot())
         return other
 
@@ -147,6 +154,14 @@ class Pictured(MujocoEnv):
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+    def _build(self) -> None:
+        """Call Gymnasium's constructor."""
+        raise NotImplementedError
+
+    def _paint(self) -> None:
+        """Make the model look as it is to be seen."""
+        raise NotImplementedError
 
     def _look(self) -> None:
         """Point `_camera`, before each frame."""

@@ -5,13 +5,9 @@ straight down, and the arm, its tip and the target are drawn thicker, which noth
 cost (`reward_control_weight=0`): rewards are read off frames, and a frame cannot tell the torque.
 """
 
-from typing import Literal
-
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import reacher_v5
-
-from worldgym.spaces import ActionMode
 
 from .pictured import Pictured
 
@@ -35,16 +31,10 @@ class ReacherEnv(Pictured, reacher_v5.ReacherEnv):
     INSTRUCTION = "reach the target"
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
 
-    def __init__(
-        self,
-        instruction: str = INSTRUCTION,
-        action_mode: ActionMode = "vector",
-        resolution: int = 64,
-        render_mode: Literal["rgb_array"] | None = None,
-    ):
-        self.metadata = reacher_v5.ReacherEnv.metadata  # what its own constructor expects
+    def _build(self) -> None:
         reacher_v5.ReacherEnv.__init__(self, reward_control_weight=0.0)
-        self._begin(instruction, action_mode, resolution, render_mode)
+
+    def _paint(self) -> None:
         for name, radius in DRAWN.items():
             self.model.geom(name).size[0] = radius
         self.model.vis.headlight.ambient[:] = 0.5
