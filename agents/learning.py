@@ -7,7 +7,7 @@ learn(Learning("tabletop", "sac", instruction="reach the centre"))
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,15 @@ def learn(config: Learning) -> dict[str, Any]:
         raise ValueError("mbpo acts in MuJoCo, imagines from there and sees latents: --in mujoco --sees latent")
     if config.steps < 1 or config.episodes < 1 or config.save_every < 1:
         raise ValueError("learning takes at least one of --steps, of --episodes and of --save-every")
+    if not 0.0 <= config.discount < 1.0 or (config.updates is not None and config.updates <= 0.0):
+        raise ValueError(f"discount is {config.discount}, from 0 to below 1, and updates {config.updates}, above 0")
+    if config.agent == "ppo" and config.updates is not None:
+        raise ValueError("ppo has no number of updates for each step; --updates is of sac and mbpo")
     world = load_shared(config.world, "auto")
-    world.check_instructions([config.instruction])
+    known = world.config.instructions
+    instruction = config.instruction or (known[0] if len(known) == 1 else "reach the centre")
+    world.check_instructions([instruction])
+    config = replace(config, instruction=instruction)
     if not world.config.twin:
         raise ValueError(f"the world {world.config.name!r} names no twin, and agents are judged on one")
     if config.agent == "mbpo":
@@ -70,13 +77,14 @@ def learn(config: Learning) -> dict[str, Any]:
         model.learn(left, callbacks, log_interval=10, tb_log_name="log", reset_num_timesteps=model.num_timesteps == 0)
         save(model, config.out)
     envs.close()
-    judged = judge(model, world, config.instruction, config.episodes, config.seed, config.sees)
+    judged = judge(model, world, instruction, config.episodes, config.seed, config.sees)
     write_video(config.out / "episodes.gif", enlarged(side_by_side([episode.frames for episode in judged[:6]])))
     return {
         "world": world.config.name,
         "agent": config.agent,
         "learned_in": config.where,
-        "instruction": config.instruction,
+        "instruction": instruction,
+        "discount": config.discount,
         "sees": config.sees,
         "steps": model.num_timesteps,
         "real_steps": 0 if config.where == "dream" else model.num_timesteps,
@@ -186,9 +194,10 @@ def _claim(config: Learning) -> None:
     """Take the folder for this run, or find that it is this run's; steps and judging may change."""
     path = config.out / "learning.json"
     mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    fixed = ("agent", "where", "instruction", "sees", "real_ratio", "seed")
+    fixed = ("agent", "where", "instruction", "sees", "discount", "updates", "real_ratio", "seed")
     if path.exists():
-        there = json.loads(path.read_text())
+        # What a run of an earlier release could not be asked for was as it is by default.
+        there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text())
         changed = [key for key in fixed if there[key] != mine[key]]
         if find_world(there["world"]).resolve() != find_world(config.world).resolve():
             changed.append("world")
@@ -218,9 +227,13 @@ def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:
     torch.manual_seed(config.seed)
     match config.agent:
         case "ppo":
-            return ppo(envs, world.config, config.seed, log)
+            return ppo(envs, world.config, config.seed, log, config.discount)
         case "sac":
-            return sac(envs, world.config, config.seed, log)
+            updates = 0.5 if config.updates is None else config.updates
+            return sac(envs, world.config, config.seed, log, updates=updates, discount=config.discount)
     size = world.config.tokenizer.resolution
     replay = {"real_ratio": config.real_ratio, "imagined_size": 20_000, "frame_shape": (size, size, 3)}
-    return sac(envs, world.config, config.seed, log, MixedReplay, replay, updates=2.0, warm_up=200)
+    updates, discount = 2.0 if config.updates is None else config.updates, config.discount
+    return sac(
+        envs, world.config, config.seed, log, MixedReplay, replay, updates=updates, discount=discount, warm_up=200
+    )

@@ -62,6 +62,7 @@ def sac(
     replay: type[ReplayBuffer] = HalfReplay,
     replay_arguments: dict[str, Any] | None = None,
     updates: float = 0.5,
+    discount: float = 0.9,
     warm_up: int = 500,
 ) -> SAC:
     """A new agent.
@@ -71,11 +72,12 @@ def sac(
         log: TensorBoard's folder.
         replay, replay_arguments: the replay buffer's class and what it takes besides Stable-Baselines3's own.
         updates: gradient steps for each step of an environment.
+        discount: of rewards a step later.
         warm_up: steps of random actions before the first of them.
     """
     policy, arguments = policy_for(envs.observation_space, world)
     return SAC(
-        policy, envs, buffer_size=CAPACITY, learning_starts=warm_up, train_freq=1, batch_size=128, gamma=0.9,
+        policy, envs, buffer_size=CAPACITY, learning_starts=warm_up, train_freq=1, batch_size=128, gamma=discount,
         gradient_steps=max(1, round(updates * envs.num_envs)), learning_rate=1e-3, policy_kwargs=arguments,
         replay_buffer_class=replay, replay_buffer_kwargs=replay_arguments, seed=seed, tensorboard_log=str(log),
     )  # fmt: skip

@@ -17,12 +17,16 @@ class Learning:
     """"mbpo" acts in MuJoCo and learns from dreamed branches as well."""
     where: Annotated[Literal["dream", "mujoco"], tyro.conf.arg(name="in")] = "dream"
     """Where it acts while it learns."""
-    instruction: str = "reach the centre"
-    """What it learns, and is judged by."""
+    instruction: str | None = None
+    """What it learns, and is judged by. By default the only one there is, or "reach the centre"."""
     sees: Literal["latent", "pixels"] = "latent"
     """"latent": the world's fused map, made of real frames by its tokenizer; "pixels" take ten times as long."""
     steps: int = 8_000
     """Of all environments together. A run that is there already goes on to so many."""
+    discount: float = 0.9
+    """Of rewards a step later: 0.9 looks ten steps ahead."""
+    updates: float | None = None
+    """Gradient steps of sac and mbpo for each step of an environment; 0.5 of sac and 2 of mbpo by default."""
     real_ratio: float = 0.2
     """Of mbpo's batches, the share that is real."""
     episodes: int = 50

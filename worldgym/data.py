@@ -85,8 +85,8 @@ def sample_segments(
     """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets.
 
     Args:
-        ends: of the stretches of episodes that end under every instruction, the share that is their last one: an end is
-            one frame of an episode, and seldom in a stretch by chance.
+        ends: of the stretches of episodes that end under every instruction, the share in which they do: an end is one
+            frame of an episode, and seldom in a stretch by chance.
     """
     lengths = np.diff(data.starts)[episodes]
     episodes = episodes[lengths > steps]
@@ -101,9 +101,17 @@ def sample_segments(
     room = data.starts[chosen + 1] - data.starts[chosen] - steps
     first = data.starts[chosen] + rng.integers(room)
     if ends > 0:
-        over = data.terminations[data.starts[chosen + 1] - 1].all(1)
-        first = np.where(over & (rng.random(batch) < ends), data.starts[chosen + 1] - 1 - steps, first)
+        last = np.array([last_row(data, episode) for episode in chosen.tolist()])
+        around = np.clip(last - rng.integers(1, steps + 1, batch), data.starts[chosen], data.starts[chosen] + room - 1)
+        first = np.where(data.terminations[last].all(1) & (rng.random(batch) < ends), around, first)
     return segments_at(data, first, steps)
+
+
+def last_row(data: Episodes, episode: int) -> int:
+    """Row of the frame in which an episode ends under every instruction, or of its last; a recording may go on."""
+    rows = slice(data.starts[episode], data.starts[episode + 1])
+    over = np.flatnonzero(data.terminations[rows].all(1))
+    return int(rows.start + over[0] if len(over) else rows.stop - 1)
 
 
 def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from .config import WorldConfig
-from .data import Episodes, Segment, segments_at
+from .data import Episodes, Segment, last_row, segments_at
 from .metrics import (
     bootstrap,
     calibration,
@@ -209,13 +209,9 @@ def evaluate_dreams(world: WorldModel, real: Segment, dreamed: Dreamed) -> dict[
 
 def last_segments(data: Episodes, steps: int) -> Segment:
     """The last `steps` steps of every episode of the test split that has as many, up to its end if it has one."""
-    last = []
-    for episode in data.split("test"):
-        rows = slice(data.starts[episode], data.starts[episode + 1])
-        over = np.flatnonzero(data.terminations[rows].all(1))  # a recording may go on after the end
-        last.append(rows.start + (over[0] if len(over) else rows.stop - rows.start - 1))
-    first = np.array(last) - steps
-    return segments_at(data, first[first >= data.starts[data.split("test")]], steps)
+    episodes = data.split("test")
+    first = np.array([last_row(data, episode) for episode in episodes.tolist()]) - steps
+    return segments_at(data, first[first >= data.starts[episodes]], steps)
 
 
 def evaluate_ends(world: WorldModel, real: Segment, seed: int) -> dict[str, Any] | None:

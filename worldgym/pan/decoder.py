@@ -1,8 +1,8 @@
 """The diffusion decoder of a small world: dreams shown by Causal Swin-DPM instead of in one pass.
 
-The same Wan classes at toy size, in pixels: a latent frame is a picture cut into 8x8 patches, one for each cell of the
-fused map, and a chunk is one frame, so that an environment can show every step. A cell's input is its noisy patch, its
-fused features and the fast decoder's picture of it; what the network adds to that picture is its guess of the truth.
+The same Wan classes at toy size, in pixels: a latent frame is a picture cut into patches, and a chunk is one frame, so
+that an environment can show every step. A patch comes in as its noisy pixels, the fused features of its cell and
+the fast decoder's picture of it; what the network adds to that picture is its guess of the truth.
 Its last layer begins at zero, so it begins as the fast decoder and learns only what that one blurs.
 """
 
@@ -26,7 +26,7 @@ from .diffusion import Schedule
 from .swin import Asked, CausalSwin, Stream, SwinConfig
 from .wan import Condition, ConditionedWan, Keys
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LEAST_LEVEL = 0.1
 """Below this noise level a guess of the truth is not asked to be more exact than at it."""
 
@@ -35,7 +35,10 @@ LEAST_LEVEL = 0.1
 class DecoderConfig:
     """Sizes of a toy decoder, and how it samples."""
 
-    layers: int = 4
+    patch: int = 4
+    """Pixels a side that one token shows. A whole cell of the fused map is quicker, and more than so narrow a network
+    can sharpen."""
+    layers: int = 3
     heads: int = 4
     head_width: int = 32
     mlp_width: int = 512
@@ -59,7 +62,12 @@ class Refiner(nn.Module):
 
     def __init__(self, tokenizer: TokenizerConfig, config: DecoderConfig):
         super().__init__()
-        self.patch = tokenizer.resolution // tokenizer.grid
+        cell = tokenizer.resolution // tokenizer.grid
+        if not 1 <= config.patch <= cell or cell % config.patch:
+            raise ValueError(
+                f"patch is {config.patch}; a cell of the fused map has {cell} pixels a side, a patch a part"
+            )
+        self.patch, self.finer = config.patch, cell // config.patch
         pixels = 3 * self.patch**2
         wan = WanTransformer3DModel(
             patch_size=(1, 1, 1),
@@ -89,12 +97,12 @@ class Refiner(nn.Module):
         out, keys = self.wan(latents, levels, condition, chunks, past)
         correction, gate = out.float().split([latents.shape[1], 1], 1)
         fast, level = condition.aligned[:, : latents.shape[1]], levels[:, None, :, None, None]
-        # How much of a cell is what is seen through the noise: a cell has more pixels than the network is wide.
+        # How much of a patch is what is seen through the noise: a patch may have more pixels than the network is wide.
         clean = fast + correction + gate * (latents - (1 - level) * fast)
         return (latents - clean) / level.clamp(min=LEAST_LEVEL), keys
 
     def to_latents(self, images: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b k f g g"]:
-        """Pictures as cells of pixels."""
+        """Pictures as patches of pixels."""
         return F.pixel_unshuffle(images, self.patch).transpose(1, 2)
 
     def to_images(self, latents: Float[Tensor, "b k f g g"]) -> Float[Tensor, "b f c h w"]:
@@ -103,7 +111,8 @@ class Refiner(nn.Module):
     def condition(self, tokenizer: Tokenizer, fused: Float[Tensor, "b f d g g"]) -> Condition:
         """What frames with these fused maps are to show. Nothing is said: the maps know what the action did."""
         picture = tokenizer.decode(fused.flatten(0, 1)).float().clamp(-1, 1).unflatten(0, fused.shape[:2])
-        aligned = torch.cat([self.to_latents(picture), fused.float().transpose(1, 2)], 1)
+        features = fused.float().repeat_interleave(self.finer, -2).repeat_interleave(self.finer, -1)
+        aligned = torch.cat([self.to_latents(picture), features.transpose(1, 2)], 1)
         return Condition(fused.new_zeros(len(fused), 2, 1, 1), aligned=aligned)
 
 
@@ -178,7 +187,7 @@ class DiffusionDecoder(nn.Module):
             raise ValueError(f"got fused maps of {fused.shape[1]} frames; this decoder shows {frames} at a time")
         condition = self.refiner.condition(tokenizer, fused)
         condition = condition._replace(text=condition.text[:, :1])
-        shape = (len(fused), stream.condition.shape[1], frames + 1, *fused.shape[3:])
+        shape = (len(fused), stream.condition.shape[1], frames + 1, *stream.condition.shape[3:])
         noise = normals(seeds, counters, math.prod(shape[1:])).view(shape)
         swin = CausalSwin(self.refiner, self.config.swin)
         stream, chunk = swin.next(stream, Asked(condition, condition), noise[:, :, 1:], noise[:, :, :1])

@@ -1,4 +1,7 @@
-"""Train the diffusion decoder of a world on that world's own dreams of recorded episodes.
+"""Train the diffusion decoder of a world on recorded episodes, as that world's tokenizer reads them.
+
+It learns from maps of what really happened, not from the dreamed ones that it is to show: where a dream strays, the
+truth is something else than the dream says, and what would be learned is to doubt the dream. So does PAN's first stage.
 
 python -m worldgym.pan.train_decoder
 torchrun --nproc-per-node 2 -m worldgym.pan.train_decoder --fit.cpu
@@ -16,6 +19,7 @@ from ..data import Episodes, load_episodes, sample_segments
 from ..dynamics import Beginning
 from ..metrics import psnr
 from ..pixels import to_float, to_uint8
+from ..render import read_maps
 from ..world import WorldModel
 from .decoder import DecoderConfig, DiffusionDecoder, Refiner
 from .fit import Fit, fit, make_accelerator
@@ -34,11 +38,9 @@ class DecoderTraining:
     out: Path = Path("runs/tabletop/decoder")
     """Folder of the run; the decoder itself is in its subfolder `decoder`."""
     windows: int = 4
-    """Windows cut out of each dreamed segment; `fit.batch` counts windows."""
-    pool: int = 150
-    """Batches of segments that are dreamed; after so many steps they come again, cut into other windows."""
+    """Windows cut out of each segment; `fit.batch` counts windows."""
     fit: Fit = field(
-        default_factory=lambda: Fit(steps=3000, batch=32, learning_rate=1e-3, clip=1.0, checkpoint_every=250)
+        default_factory=lambda: Fit(steps=3000, batch=8, learning_rate=2e-3, clip=1.0, checkpoint_every=250)
     )
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
@@ -60,12 +62,11 @@ class WindowLoss(nn.Module):
 
 
 class Windows:
-    """Training windows: what the world dreams of a recorded segment, and what really was there."""
+    """Training windows: fused maps of recorded segments, and the pictures they were read off."""
 
     def __init__(self, config: DecoderTraining, world: WorldModel, data: Episodes, refiner: Refiner):
         self.config, self.world, self.data, self.refiner = config, world, data, refiner
         self.episodes = data.split("train")
-        self.dreamed: dict[int, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def draw(self, step: int, rank: int, processes: int) -> tuple[Tensor, ...]:
@@ -78,9 +79,10 @@ class Windows:
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
         mine = np.arange(rank, segments, processes)
 
-        pictures, maps = self._dreams(step % config.pool, segments, length, mine)
+        segment = sample_segments(self.data, self.episodes, segments, length, rng)
+        pictures = torch.from_numpy(segment.frames[mine])
         frames = to_float(pictures.to(world.device).flatten(0, 1)).unflatten(0, pictures.shape[:2])
-        fused = maps.to(world.device, torch.float32)
+        fused = torch.stack([read_maps(world, episode) for episode in segment.frames[mine]])
         row = torch.arange(len(mine)).repeat_interleave(config.windows)[:, None]
         start = torch.from_numpy(starts[mine]).flatten()[:, None]
         latents = self.refiner.to_latents(frames[row, start + torch.arange(span + 1)])
@@ -91,17 +93,6 @@ class Windows:
         chances = torch.rand((segments, config.windows, 3), generator=chance)[mine].flatten(0, 1).to(latents)
         assert condition.aligned is not None
         return latents, condition.text, condition.aligned, noise, chances
-
-    def _dreams(self, number: int, segments: int, length: int, mine: np.ndarray) -> tuple[Tensor, Tensor]:
-        """This process's segments of a batch of the pool: true frames, and the dream's fused maps in half precision."""
-        if number not in self.dreamed:
-            rng = np.random.default_rng([self.config.fit.seed, 0, number])
-            segment = sample_segments(self.data, self.episodes, segments, length, rng)
-            frames, device = torch.from_numpy(segment.frames[mine]), self.world.device
-            first = to_float(frames[:, 0].to(device))
-            maps = dream(self.world, first, torch.from_numpy(segment.actions[mine]).to(device))
-            self.dreamed[number] = frames, maps.half().cpu()
-        return self.dreamed[number]
 
 
 @torch.no_grad()
@@ -126,7 +117,7 @@ def train_decoder(config: DecoderTraining) -> Path:
     decoder = DiffusionDecoder(world.tokenizer, config.decoder)
     windows = Windows(config, world, data, decoder.refiner)
     model = WindowLoss(decoder.refiner, config.decoder.swin)
-    described = {name: getattr(config, name) for name in ("world", "dataset", "windows", "pool")}
+    described = {name: getattr(config, name) for name in ("world", "dataset", "windows")}
     described |= {"decoder": asdict(config.decoder)}
     weights = fit(accelerator, model, windows.draw, config.fit, config.out, described)
     folder = config.out / "decoder"
