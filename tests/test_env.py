@@ -407,7 +407,7 @@ def test_where_motion_is_told_it_starts_from_as_many_frames_as_tell_it(make_worl
     folder = write_checkpoint(world)
     data = recording(40, 9)
     (folder / "starts.npz").write_bytes(pick_starts(data, 9, 3))
-    starts = bundled_starts(str(folder), world.config.instructions)
+    starts = bundled_starts(str(folder), world.config)
     assert starts.count == 3 and len(starts.newest) == 2
     begun, first = starts.draw(None, np.random.default_rng(0)), data.starts[[19, 39]]
     assert any(np.array_equal(begun.frames, data.frames[row : row + 3]) for row in first)

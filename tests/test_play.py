@@ -101,7 +101,7 @@ def test_it_dreams_what_the_environment_dreams(checkpoint):
     from worldgym.world import WorldModel
 
     world = WorldModel.load(str(checkpoint))
-    session = Session(world, bundled_starts(str(checkpoint), world.config.instructions))
+    session = Session(world, bundled_starts(str(checkpoint), world.config))
     env = gym.make("worldgym/Dream-v0", world=str(checkpoint))
     first, _ = env.reset(options={"frames": session.now.dream[None]})
     start = session.futures["A"].moments[0]

@@ -527,7 +527,7 @@ def play(config: PlayCommand) -> None:
 
     def make_session() -> Session:
         world = WorldModel.load(config.world, config.device)
-        starts = bundled_starts(config.world, world.config.instructions)
+        starts = bundled_starts(config.world, world.config)
         twins: dict[str, Callable[[], tuple[Twin, Controller | None]]] = {
             TABLETOP: beside_table, REACHER: lambda: (ReacherEnv(), None), HOPPER: lambda: (HopperEnv(), None),
         }  # fmt: skip

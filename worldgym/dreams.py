@@ -197,7 +197,6 @@ class Dreams:
         if frames is None:
             drawn = [self._draw(i, random) for i, random in zip(asked, randoms, strict=True)]
             begun, done = (np.stack(part) for part in zip(*drawn, strict=True))
-            done = done if begun.shape[1] > 1 else None
         else:
             begun, done = np.asarray(frames)[rows], None if actions is None else np.asarray(actions)[rows]
         fresh = self.world.start(
@@ -435,7 +434,7 @@ class Dreams:
             if self.options.starts is not None:
                 self._starts = recorded_starts(self.options.starts, self.world.config.dynamics.observed)
             else:
-                self._starts = bundled_starts(self.options.world, self.world.config.instructions)
+                self._starts = bundled_starts(self.options.world, self.world.config)
         if self._starts is None:
             raise ValueError(
                 'this checkpoint has no starts.npz; pass real frames, reset(options={"frames": ...}), '

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .checkpoint import find_world
+from .config import WorldConfig
 
 
 class Start(NamedTuple):
@@ -57,24 +58,25 @@ class Starts:
         return Start(self.frames[first : newest + 1], self.actions[first:newest])
 
 
-def bundled_starts(world: str, instructions: tuple[str, ...]) -> Starts | None:
+def bundled_starts(world: str, config: WorldConfig) -> Starts | None:
     """The held-out beginnings in a world's checkpoint; None if there are none."""
     path = find_world(world) / "starts.npz"
-    return _load(path.resolve(), path.stat().st_mtime_ns, instructions) if path.exists() else None
+    return _load(path.resolve(), path.stat().st_mtime_ns, config) if path.exists() else None
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, modified: int, instructions: tuple[str, ...]) -> Starts:
+def _load(path: Path, modified: int, config: WorldConfig) -> Starts:
     try:
         with path.open("rb") as stream, np.load(stream) as file:
             frames, over = file["frames"], file["successes"]
             if frames.ndim == 4:  # as checkpoints had it that begin from single frames alone
                 frames = frames[:, None]
             begins, count = frames.shape[:2]
-            actions = file["actions"] if "actions" in file else np.zeros((begins, count, 0), np.float32)
+            nothing = np.zeros((begins, count, config.action_size), np.float32)
+            actions = file.get("actions", nothing)
             newest = np.arange(1, begins + 1) * count - 1
             frames, actions = (part.reshape(begins * count, *part.shape[2:]) for part in (frames, actions))
-            return Starts(frames, actions, newest, over, instructions, count)
+            return Starts(frames, actions, newest, over, config.instructions, count)
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 

@@ -1,9 +1,12 @@
 """The diffusion decoder of a small world: dreams shown by Causal Swin-DPM instead of in one pass.
 
 The same Wan classes at toy size, in pixels: a latent frame is a picture cut into patches, and a chunk is one frame, so
-that an environment can show every step. A patch comes in as its noisy pixels, the fused features of its cell and
-the fast decoder's picture of it; what the network adds to that picture is its guess of the truth.
-Its last layer begins at zero, so it begins as the fast decoder and learns only what that one blurs.
+that an environment can show every step. A patch comes in as its noisy pixels, the fused features of its cell and the
+fast decoder's picture of it; what the network adds to that picture is its guess of the truth. Its last layer begins at
+zero, so it begins as the fast decoder and learns only what that one blurs.
+
+Noise is spread around the fast decoder's picture, not around nothing (a coupling that depends on the data, arXiv
+2310.03725): that picture is a few grey levels off, and all the steps from pure noise to there would tell nothing new.
 """
 
 import hashlib
@@ -38,12 +41,14 @@ class DecoderConfig:
     patch: int = 4
     """Pixels a side that one token shows. A whole cell of the fused map is quicker, and more than so narrow a network
     can sharpen."""
+    spread: float = 0.1
+    """Standard deviation of the noise around the fast decoder's picture, of pixels in [-1, 1]."""
     layers: int = 3
     heads: int = 4
     head_width: int = 32
     mlp_width: int = 512
     swin: SwinConfig = field(
-        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(4, 3.0), guidance=1.0, drop=0.0)
+        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(4, 1.0), guidance=1.0, drop=0.0)
     )
 
     def __post_init__(self):
@@ -67,13 +72,13 @@ class Refiner(nn.Module):
             raise ValueError(
                 f"patch is {config.patch}; a cell of the fused map has {cell} pixels a side, a patch a part"
             )
-        self.patch, self.finer = config.patch, cell // config.patch
+        self.patch, self.finer, self.spread = config.patch, cell // config.patch, config.spread
         pixels = 3 * self.patch**2
         wan = WanTransformer3DModel(
             patch_size=(1, 1, 1),
             num_attention_heads=config.heads,
             attention_head_dim=config.head_width,
-            in_channels=2 * pixels + tokenizer.width,
+            in_channels=3 * pixels + tokenizer.width,
             out_channels=pixels + 1,
             text_dim=1,
             freq_dim=64,
@@ -93,13 +98,29 @@ class Refiner(nn.Module):
         chunks: tuple[int, ...],
         past: Keys | None = None,
     ) -> tuple[Float[Tensor, "b c f g g"], Keys]:
-        assert condition.aligned is not None
-        out, keys = self.wan(latents, levels, condition, chunks, past)
+        fast, level = self.fast(condition), levels[:, None, :, None, None]
+        apart = (latents - fast) / self.spread
+        # The frame before is far from this picture where something moves; it comes whole, too.
+        out, keys = self.wan(torch.cat([latents, apart.tanh()], 1), levels, condition, chunks, past)
         correction, gate = out.float().split([latents.shape[1], 1], 1)
-        fast, level = condition.aligned[:, : latents.shape[1]], levels[:, None, :, None, None]
         # How much of a patch is what is seen through the noise: a patch may have more pixels than the network is wide.
-        clean = fast + correction + gate * (latents - (1 - level) * fast)
+        clean = fast + self.spread * (correction + gate * apart)
         return (latents - clean) / level.clamp(min=LEAST_LEVEL), keys
+
+    def fast(self, condition: Condition) -> Float[Tensor, "b c f g g"]:
+        """The fast decoder's pictures, as they are in a condition."""
+        assert condition.aligned is not None
+        return condition.aligned[:, : 3 * self.patch**2]
+
+    def noise(
+        self, normal: Float[Tensor, "b c f1 g g"], condition: Condition
+    ) -> tuple[Float[Tensor, "b c 1 g g"], Float[Tensor, "b c f g g"]]:
+        """Of the frame before, and of the frames with this condition, around the fast decoder's pictures of them.
+
+        Args:
+            normal: standard normal numbers, for one frame more than the condition is of.
+        """
+        return normal[:, :, :1], self.fast(condition) + self.spread * normal[:, :, 1:]
 
     def to_latents(self, images: Float[Tensor, "b f c h w"]) -> Float[Tensor, "b k f g g"]:
         """Pictures as patches of pixels."""
@@ -188,9 +209,10 @@ class DiffusionDecoder(nn.Module):
         condition = self.refiner.condition(tokenizer, fused)
         condition = condition._replace(text=condition.text[:, :1])
         shape = (len(fused), stream.condition.shape[1], frames + 1, *stream.condition.shape[3:])
-        noise = normals(seeds, counters, math.prod(shape[1:])).view(shape)
-        swin = CausalSwin(self.refiner, self.config.swin)
-        stream, chunk = swin.next(stream, Asked(condition, condition), noise[:, :, 1:], noise[:, :, :1])
+        before, noise = self.refiner.noise(normals(seeds, counters, math.prod(shape[1:])).view(shape), condition)
+        stream, chunk = CausalSwin(self.refiner, self.config.swin).next(
+            stream, Asked(condition, condition), noise, before
+        )
         pictures = self.refiner.to_images(chunk)
         return stream, to_uint8(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
 

@@ -58,7 +58,8 @@ class WindowLoss(nn.Module):
 
     def forward(self, latents: Tensor, text: Tensor, aligned: Tensor, noise: Tensor, chances: Tensor) -> Tensor:
         condition = Condition(text, aligned=aligned)
-        return window_loss(self.refiner, self.config, latents, condition, condition, noise, chances)
+        error = window_loss(self.refiner, self.config, latents, condition, condition, noise, chances)
+        return error / self.refiner.spread**2
 
 
 class Windows:
@@ -89,7 +90,8 @@ class Windows:
         # Map number i shows frame number i + 1.
         condition = self.refiner.condition(world.tokenizer, fused[row, start + torch.arange(span)])
         shape = (segments, config.windows, *latents.shape[1:])
-        noise = torch.randn(shape, generator=chance)[mine].flatten(0, 1).to(latents)
+        normal = torch.randn(shape, generator=chance)[mine].flatten(0, 1).to(latents)
+        noise = torch.cat(self.refiner.noise(normal, condition), 2)
         chances = torch.rand((segments, config.windows, 3), generator=chance)[mine].flatten(0, 1).to(latents)
         assert condition.aligned is not None
         return latents, condition.text, condition.aligned, noise, chances

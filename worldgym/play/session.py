@@ -132,7 +132,7 @@ class Session:
             assert self.starts is not None
             frames, actions = self.starts.draw(instruction, np.random.default_rng(seed))
         self.seed, self.instruction = seed, instruction
-        state = self._start(frames, actions if len(frames) > 1 else None)
+        state = self._start(frames, actions)
         seen = None if self.twin is None else frame
         self.futures = {"A": Future([Moment(self._picture(state), seen, state=state, blob=blob)])}
         self.active = "A"
