@@ -41,7 +41,7 @@ class DecoderConfig:
     patch: int = 4
     """Pixels a side that one token shows. A whole cell of the fused map is quicker, and more than so narrow a network
     can sharpen."""
-    spread: float = 0.1
+    spread: float = 0.3
     """Standard deviation of the noise around the fast decoder's picture, of pixels in [-1, 1]."""
     layers: int = 3
     heads: int = 4
