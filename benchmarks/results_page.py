@@ -6,7 +6,20 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from table import LEARN_HEAD, ROOT, blocks, dream_table, learn_row, load, markdown, over_seeds, percent, plan_table, row
+from table import (
+    LEARN_HEAD,
+    ROOT,
+    blocks,
+    dream_table,
+    learn_row,
+    load,
+    markdown,
+    over_seeds,
+    percent,
+    plan_table,
+    row,
+    share_of_the_way,
+)
 
 from worldgym import pan_report
 from worldgym.agents import transfer_report
@@ -347,13 +360,11 @@ def of_gymnasium(world: str, last: str, cell: Callable[[dict[str, Any]], str]) -
         low, high = bootstrap(np.mean, np.array([episode["return"] for episode in plan["by_episode"]]))
         seconds, returned = plan["seconds_per_decision"], f"{plan['mean_return']:.2f} ({low:.2f} to {high:.2f})"
         rows.append([label, returned, cell(plan), "-" if seconds is None else f"{seconds:.2f}"])
-    dream, truth, floor = (plans[on]["mean_return"] for on in ("dream", "mujoco", "random"))
-    share_of_the_way = (dream - floor) / (truth - floor)
     head = ["CEM plans on", "return", last, "seconds a decision"]
     return [
         *lines, *markdown(head, rows), "",
         f"The same planner and budget, {plans['dream']['episodes']} seeded episodes in MuJoCo: the dream gets it "
-        f"{percent(share_of_the_way)} of the way from random torques to true physics.", "",
+        f"{percent(share_of_the_way(world))} of the way from random torques to true physics.", "",
         made_by(load(f"{world}_plan_dream")),
     ]  # fmt: skip
 

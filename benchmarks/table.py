@@ -14,7 +14,7 @@ def load(name: str) -> dict:
 
 def tables() -> str:
     """The tables as markdown."""
-    parts = [dream_table(load("tabletop_dream")), plan_table(), learn_table(), speed_table(load("bench"))]
+    parts = [dream_table(load("tabletop_dream")), plan_table(), learn_table(), speed_table(load("bench")), more()]
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -142,6 +142,43 @@ def speed_table(results: dict) -> list[str]:
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
         f"{m['dtype'].removeprefix('torch.')}.",
     ]
+
+
+def more() -> list[str]:
+    """A line for each of the other questions."""
+    ranking = load("tabletop_transfer_reach_the_centre")["metrics"]["ranking"]
+    ends = load("hopper_dream")["metrics"]["ends"]
+    planning = load("pan_suite")["metrics"]["planning"]
+    ways = {name: way["value"] for name, way in planning["ways"].items()}
+    drift = load("tabletop_drift")["metrics"]
+    kept = drift["variants"]["every 16 steps"]["objects_kept"][drift["looked_at"].index(drift["at"][-1])]
+    tables = load("tabletop_zero_shot")["metrics"]["tables"]
+    gain = {name: table["psnr_gain"][7] for name, table in tables.items()}
+    known = gain["the training's table"]
+    friction = max(known - gain[name] for name in ("friction x 0.4", "friction x 2.5"))
+    colours = known - gain["colours: green, blue"]
+    return [
+        "**And further**, in [docs/results.md](docs/results.md):",
+        "",
+        f'- {len(ranking["policies"])} policies of every quality on "reach the centre": returns in the dream correlate '
+        f"with those in MuJoCo by {ranking['return_pearson']:.3f}, their order by {ranking['return_spearman']:.2f} "
+        "(`benchmarks/transfer.sh`).",
+        f"- Planning in the Reacher's dream goes {percent(share_of_the_way('reacher'))} of the way from random torques "
+        "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
+        f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
+        f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
+        f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "
+        f"steps in MuJoCo, the same proposer without search {percent(ways['nothing'])} (`benchmarks/pan_suite.sh`).",
+        f"- After {drift['at'][-1]} steps a dream still shows {percent(kept)} of its objects (`benchmarks/drift.py`).",
+        f"- Friction from 0.4 to 2.5 times the training's costs {friction:.1f} dB after 8 steps, colours never seen "
+        f"{colours:.1f}: it paints them as those that it knows (`benchmarks/zero_shot.py`).",
+    ]
+
+
+def share_of_the_way(world: str) -> float:
+    """How far planning in the dream gets from random actions (0) to the same planner on true physics (1)."""
+    dream, truth, floor = (load(f"{world}_plan_{on}")["metrics"]["mean_return"] for on in ("dream", "mujoco", "random"))
+    return (dream - floor) / (truth - floor)
 
 
 STEPS = (1, 2, 4, 8, 12, 16)
