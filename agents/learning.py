@@ -50,10 +50,14 @@ def learn(config: Learning) -> dict[str, Any]:
     """
     if config.agent == "mbpo" and (config.where, config.sees) != ("mujoco", "latent"):
         raise ValueError("mbpo acts in MuJoCo, imagines from there and sees latents: --in mujoco --sees latent")
+    if config.horizon is not None and config.horizon < 1:
+        raise ValueError(f"horizon is {config.horizon}; it must be positive")
     if config.steps < 1 or config.episodes < 1 or config.save_every < 1:
         raise ValueError("learning takes at least one of --steps, of --episodes and of --save-every")
     if not 0.0 <= config.discount < 1.0 or (config.updates is not None and config.updates <= 0.0):
         raise ValueError(f"discount is {config.discount}, from 0 to below 1, and updates {config.updates}, above 0")
+    if config.where == "mujoco" and (config.starts, config.horizon) != (None, None):
+        raise ValueError("--starts and --horizon are of dreams; in MuJoCo episodes are as the twin has them")
     if config.agent == "ppo" and config.updates is not None:
         raise ValueError("ppo has no number of updates for each step; --updates is of sac and mbpo")
     world = load_shared(config.world, "auto")
@@ -96,9 +100,11 @@ def make_envs(config: Learning, world: WorldModel) -> VecEnv:
     """Where the agent acts: dreams, or twins that it sees as a dream would show them."""
     count = {"ppo": PPO_ENVIRONMENTS, "sac": SAC_ENVIRONMENTS, "mbpo": MBPO_ENVIRONMENTS}[config.agent]
     if config.where == "dream":
+        limit = config.horizon or gym.spec(world.config.twin).max_episode_steps
         envs: VecEnv = DreamVecEnv(
-            "worldgym/Dream-v0", count, world=config.world, instruction=config.instruction, obs_type=config.sees
-        )
+            "worldgym/Dream-v0", count, limit, world=config.world, instruction=config.instruction,
+            obs_type=config.sees, starts=config.starts,
+        )  # fmt: skip
         envs.seed(config.seed)
         return envs
     twins = make_vec_env(world.config.twin, count, config.seed, env_kwargs={"instruction": config.instruction})
@@ -194,7 +200,7 @@ def _claim(config: Learning) -> None:
     """Take the folder for this run, or find that it is this run's; steps and judging may change."""
     path = config.out / "learning.json"
     mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    fixed = ("agent", "where", "instruction", "sees", "discount", "updates", "real_ratio", "seed")
+    fixed = ("agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "real_ratio", "seed")
     if path.exists():
         # What a run of an earlier release could not be asked for was as it is by default.
         there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text())

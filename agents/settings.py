@@ -19,6 +19,11 @@ class Learning:
     """Where it acts while it learns."""
     instruction: str | None = None
     """What it learns, and is judged by. By default the only one there is, or "reach the centre"."""
+    starts: str | None = None
+    """Id of a Minari dataset that dreams begin from; by default the frames that come with the world."""
+    horizon: int | None = None
+    """Steps after which a dream begins anew, for worlds in which a long one goes astray; by default it lasts as long as
+    an episode of the twin."""
     sees: Literal["latent", "pixels"] = "latent"
     """"latent": the world's fused map, made of real frames by its tokenizer; "pixels" take ten times as long."""
     steps: int = 8_000

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from worldgym import cli
 from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
 from worldgym.agents.features import Places
-from worldgym.agents.learning import Learning, learn, load_policy
+from worldgym.agents.learning import Learning, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.dreams import DreamOptions, Dreams
@@ -297,12 +297,30 @@ def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):
         ({"agent": "mbpo", "where": "mujoco", "sees": "pixels"}, "--sees latent"),
         ({"instruction": "fly"}, "unknown instruction 'fly'"),
         ({"steps": 0}, "at least one of --steps"),
+        ({"horizon": 0}, "horizon is 0"),
+        ({"discount": 1.0}, "discount is 1.0"),
+        ({"where": "mujoco", "horizon": 5}, "of dreams"),
+        ({"agent": "ppo", "updates": 1.0}, "of sac and mbpo"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(twinned, tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
         learn(Learning(str(twinned), **{"out": tmp_path / "out", **changes}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("horizon", "steps"), [(None, 40), (5, 5)])
+def test_dreams_last_as_long_as_episodes_of_the_twin(twinned, horizon, steps):
+    """Some never succeed, and would go on for ever."""
+    config = Learning(str(twinned), instruction="reach the centre", horizon=horizon)
+    envs = make_envs(config, WorldModel.load(str(twinned), "cpu"))
+    assert envs.get_attr("unwrapped")[0]._max_episode_steps == steps
+
+
+@pytest.mark.parametrize("agent", ["sac", "ppo"])
+def test_the_discount_is_the_agents(twinned, tmp_path, agent):
+    learn(Learning(str(twinned), agent, discount=0.5, steps=1, episodes=1, out=tmp_path))
+    assert load_policy(tmp_path)[0].gamma == 0.5
 
 
 def test_play_is_the_same_again_and_knows_its_return():
