@@ -7,6 +7,7 @@ learn(Learning("tabletop", "sac", instruction="reach the centre"))
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from worldgym.checkpoint import find_world
 from worldgym.dreams import DreamOptions, Dreams, load_shared
+from worldgym.interrupt import between_steps
 from worldgym.metrics import bootstrap
 from worldgym.rollout import Act, Episode, play, worth
 from worldgym.sb3 import DreamVecEnv
@@ -72,14 +74,19 @@ def learn(config: Learning) -> dict[str, Any]:
     _claim(config)
     envs = make_envs(config, world)
     model = _model(config, envs, world)
-    callbacks: list[BaseCallback] = [Progress(config)]
+    progress = Progress(config)
+    callbacks: list[BaseCallback] = [progress]
     if config.agent == "mbpo":
         dreams = Dreams(64, DreamOptions(config.world, config.instruction, obs_type="latent"))
         callbacks.append(Imagination(dreams, seed=config.seed))
     if model.num_timesteps < config.steps:
         left = config.steps - model.num_timesteps  # Stable-Baselines3 counts on from what is there
-        model.learn(left, callbacks, log_interval=10, tb_log_name="log", reset_num_timesteps=model.num_timesteps == 0)
-        save(model, config.out)
+        fresh = model.num_timesteps == 0
+        with between_steps() as progress.interrupted:
+            model.learn(left, callbacks, log_interval=10, tb_log_name="log", reset_num_timesteps=fresh)
+            save(model, config.out)
+            if progress.interrupted():
+                raise KeyboardInterrupt(f"saved at step {model.num_timesteps}; the same command goes on from there")
     envs.close()
     judged = judge(model, world, instruction, config.episodes, config.seed, config.sees)
     write_video(config.out / "episodes.gif", enlarged(side_by_side([episode.frames for episode in judged[:6]])))
@@ -159,6 +166,8 @@ class Progress(BaseCallback):
         super().__init__()
         self.config = config
         self.successes: list[bool] = []
+        self.interrupted: Callable[[], bool] = lambda: False
+        """Whether to stop after this step."""
 
     def _on_training_start(self) -> None:
         self.saved = self.model.num_timesteps
@@ -175,7 +184,7 @@ class Progress(BaseCallback):
             rate = float(np.mean(self.successes[-100:]))
             self.bar.set_postfix(success=f"{rate:.0%}")
             self.logger.record("rollout/success_of_last_100", rate)
-        return True
+        return not self.interrupted()
 
     def _on_rollout_end(self) -> None:
         if self.num_timesteps - self.saved >= self.config.save_every:

@@ -7,6 +7,7 @@ same. Finished chunks wait as files under a temporary name; the Minari dataset a
 import json
 import multiprocessing
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -80,14 +81,17 @@ def record_episodes(
     done = config.episodes - sum(len(chunk) for chunk in missing)
     with (
         tqdm(total=config.episodes, initial=done, unit="episode", desc="recording") as progress,
-        multiprocessing.get_context("spawn").Pool(config.workers) as pool,  # a forked EGL context hangs
+        multiprocessing.get_context("spawn").Pool(config.workers, _leave_interrupts) as pool,  # a forked EGL hangs
     ):
-        for chunk in missing:
-            episodes = []
-            for episode in pool.imap(partial(play, config), chunk):
-                episodes.append(episode)
-                progress.update()
-            _write(_chunk_file(partial_folder, chunk.start), episodes)
+        try:
+            for chunk in missing:
+                episodes = []
+                for episode in pool.imap(partial(play, config), chunk):
+                    episodes.append(episode)
+                    progress.update()
+                _write(_chunk_file(partial_folder, chunk.start), episodes)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"each {CHUNK} episodes are kept; the same command records the rest") from None
 
     if folder.exists():  # a conversion that was killed: its source is still complete
         shutil.rmtree(folder)
@@ -141,6 +145,11 @@ def _buffer(index: int, episode: dict[str, np.ndarray]) -> EpisodeBuffer:
         truncations=truncations,
         infos={name: array for name, array in episode.items() if name not in ("frames", "actions")},
     )
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that records, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _chunk_file(folder: Path, start: int) -> Path:

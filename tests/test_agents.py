@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import signal
 import sys
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from worldgym import cli
 from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
 from worldgym.agents.features import Places
-from worldgym.agents.learning import Learning, learn, load_policy, make_envs
+from worldgym.agents.learning import Learning, Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.dreams import DreamOptions, Dreams
@@ -282,6 +283,20 @@ def test_a_run_goes_on_where_it_stopped(twinned, tmp_path):
     assert (model.num_timesteps, made.steps) == (16, 16)
     with (tmp_path / "out" / "replay.pkl").open("rb") as stream:
         assert pickle.load(stream).size() == 4  # of 4 twins each
+
+
+def test_ctrl_c_saves_the_agent(twinned, tmp_path, monkeypatch):
+    on_step = Progress._on_step
+
+    def press(progress):
+        signal.raise_signal(signal.SIGINT)
+        return on_step(progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "_on_step", press)
+        with pytest.raises(KeyboardInterrupt, match="saved at step 4"):  # one of each of 4 twins
+            learn(Learning(str(twinned), "mbpo", "mujoco", steps=400, episodes=1, out=tmp_path))
+    assert load_policy(tmp_path)[0].num_timesteps == 4
 
 
 def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):

@@ -118,6 +118,23 @@ def test_a_killed_recording_goes_on_where_it_stood(shelf, small, monkeypatch):
     assert not partial.exists()
 
 
+def test_ctrl_c_keeps_full_chunks_and_says_so(shelf, small, monkeypatch):
+    write = recording._write
+
+    def press(path, episodes):
+        if path.name == "episodes_000002.npz":
+            raise KeyboardInterrupt
+        write(path, episodes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "_write", press)
+        with pytest.raises(KeyboardInterrupt, match="each 2 episodes are kept; the same command records the rest"):
+            record(SMALL)
+    assert (shelf / "test" / "small-v0.partial" / "episodes_000000.npz").exists()
+    record(SMALL)
+    assert_complete(SMALL.dataset, small)
+
+
 def test_a_killed_conversion_begins_again(shelf, small, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(minari.MinariDataset, "update_dataset_from_buffer", killed)

@@ -4,11 +4,12 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -175,6 +176,31 @@ def test_a_killed_dynamics_training_ends_up_the_same(tmp_path, dataset, trained,
     assert_same(whole.out, halved.out)
 
 
+@pytest.mark.parametrize("stage", ["tokenizer", "dynamics"])
+def test_ctrl_c_saves_at_the_end_of_a_step(tmp_path, dataset, trained, monkeypatch, stage):
+    """And who goes on from there ends up where an undisturbed run does."""
+    if stage == "tokenizer":
+        module, train = tokenizer_module, train_tokenizer
+        whole = tokenizer_training(dataset, tmp_path / "whole", steps=6)
+    else:
+        whole = dynamics_training(dataset, tmp_path / "whole", trained / "tokenizer", steps=6)
+        module, train = dynamics_module, train_dynamics
+    train(whole)
+    broken = replace(whole, out=tmp_path / "broken" / whole.out.name)
+
+    def press(step, steps):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return schedule(step, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "schedule", press)
+        with pytest.raises(KeyboardInterrupt, match="saved at step 3"):
+            train(broken)
+    train(broken)
+    assert_same(whole.out, broken.out)
+
+
 def test_it_begins_from_another_world(tmp_path, dataset, trained, capsys):
     """With its weights where they fit; what the other world did not have begins anew, and is named."""
     root = trained / "world"
@@ -274,6 +300,40 @@ def test_workers_end_with_their_run(tmp_path):
     run.kill()
     run.wait()
     assert soon(lambda: not any(alive(int(place.read_text())) for place in places))
+
+
+COMMAND = """
+import sys
+from worldgym.cli import main
+
+if __name__ == "__main__":
+    sys.argv = ["worldgym", "train", "dynamics", "--processes", "2", "--steps", "100000", *sys.argv[1:]]
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ctrl-C is sent as a Linux terminal does")
+def test_ctrl_c_in_a_terminal_saves_what_two_processes_learned(tmp_path, dataset, trained):
+    """It reaches all processes, each in another moment; they stop after the same step, and the command says so."""
+    (tmp_path / "run.py").write_text(COMMAND)
+    out = tmp_path / "toy" / "world"
+    small = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(DYNAMICS).items()]
+    command = [
+        sys.executable, "run.py", "--dataset", dataset, "--tokenizer", trained / "tokenizer", "--out", out,
+        "--batch", "4", "--device", "cpu", *small,
+    ]  # fmt: skip
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    said = ""
+    while "1/100000" not in said:
+        more = run.stderr.read(1)
+        assert more, said
+        said += more
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=120)[1]
+    assert run.returncode == 130, said
+    assert "worldgym: interrupted, the same command goes on from the last checkpoint" in said
+    assert "Traceback" not in said
+    assert load_file(out / "training.safetensors")["step"] > 0
 
 
 def soon(happens: Callable[[], bool]) -> bool:

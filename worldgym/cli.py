@@ -1,5 +1,6 @@
 """The one command, `worldgym`: the only module that composes the library, its planners and the real worlds."""
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -195,6 +196,9 @@ def main() -> None:
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
         print(f"worldgym: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt as interruption:  # what can go on says how
+        print(f"worldgym: interrupted{f', {interruption}' if interruption.args else ''}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _run() -> None:

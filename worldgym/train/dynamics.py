@@ -24,13 +24,14 @@ from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_segments
 from ..device import pick_device
 from ..dynamics import Batch, DynamicsLoss
+from ..interrupt import between_steps
 from ..metrics import psnr
 from ..motion import motion_prompt
 from ..pixels import to_float
 from ..text import PhraseTokenizer
 from ..video import gif, side_by_side, stacked
 from ..world import WorldModel
-from .together import average_gradients, run_together
+from .together import average_gradients, in_any, run_together
 from .tokenizer import begin_from, schedule
 
 JUDGED = 6
@@ -105,31 +106,35 @@ def _train(rank: int, config: DynamicsTraining) -> None:
     share = config.batch // config.processes if device.type == "cpu" else config.batch
     batches = Batches(data, world.text, share, config.dynamics, config.prompt_dropout, device)
     log = Log(config, world, data, first) if rank == 0 else None
-    for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps)
-        # Everything random follows from (seed, step, process), so a resumed run goes on as it would have.
-        torch.manual_seed(hash((config.seed, step, rank)))
-        own = round(share * config.self_fed) if step >= config.steps * (1 - config.self_fed_steps) else 0
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        average_gradients(model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+
+    def save(step: int) -> None:
         if log:
-            log.step(step, loss, norm)
+            state = training_state(optimizer, step)
+            save_checkpoint(config.out, world.config, world.state_dict(), "world", log.extras, state)
+
+    with between_steps() as interrupted:
+        for step in range(first, config.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, config.steps)
+            # Everything random follows from (seed, step, process), so a resumed run goes on as it would have.
+            torch.manual_seed(hash((config.seed, step, rank)))
+            own = round(share * config.self_fed) if step >= config.steps * (1 - config.self_fed_steps) else 0
+            with torch.autocast(device.type, torch.bfloat16):
+                loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own)
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()
+            average_gradients(model.parameters())
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if log:
+                log.step(step, loss, norm)
             if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
-                log.evaluate(step)
-                save_checkpoint(
-                    config.out,
-                    world.config,
-                    world.state_dict(),
-                    "world",
-                    log.extras,
-                    training_state(optimizer, step + 1),
-                )
+                if log:
+                    log.evaluate(step)
+                save(step + 1)
+            if in_any(interrupted()):
+                save(step + 1)
+                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
     if log:
         log.close()
 

@@ -17,6 +17,8 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
+from ..interrupt import between_steps
+
 
 def run_together(function: Callable, processes: int, *args) -> None:
     """Call `function(rank, *args)` in that many processes; in this one if it is to be the only one."""
@@ -25,7 +27,10 @@ def run_together(function: Callable, processes: int, *args) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
-        multiprocessing.spawn(_one, (processes, meeting, function, args), nprocs=processes)
+        with between_steps() as interrupted:  # the processes have their own Ctrl-C, and save first
+            multiprocessing.spawn(_one, (processes, meeting, function, args), nprocs=processes)
+        if interrupted():
+            raise KeyboardInterrupt("the same command goes on from the last checkpoint")
 
 
 def _one(rank: int, processes: int, meeting: Path, function: Callable, args: tuple) -> None:
@@ -44,6 +49,15 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
+
+
+def in_any(happened: bool) -> bool:
+    """Whether it happened in any of the processes; all of them have to ask."""
+    if not distributed.is_initialized():
+        return happened
+    count = torch.tensor(int(happened))
+    distributed.all_reduce(count)
+    return bool(count)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

@@ -25,6 +25,7 @@ from ..checkpoint import (
 from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
 from ..data import Episodes, load_episodes
 from ..device import pick_device
+from ..interrupt import between_steps
 from ..metrics import psnr
 from ..pixels import to_float, to_uint8
 from ..tokenizer import Tokenizer
@@ -78,9 +79,15 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
     train, validation = data.split("train"), data.split("validation")
     held_out = sample_pairs(data, validation, 256, config.max_gap, np.random.default_rng(0))
 
+    def save(step: int) -> None:
+        save_checkpoint(config.out, world, model.state_dict(), "tokenizer", training=training_state(optimizer, step))
+
     writer = SummaryWriter(config.out.parent / "tensorboard" / "tokenizer", purge_step=first)
     started, seen = time.monotonic(), 0
-    with tqdm(total=config.steps, initial=first, desc="tokenizer", unit="step") as progress:
+    with (
+        tqdm(total=config.steps, initial=first, desc="tokenizer", unit="step") as progress,
+        between_steps() as interrupted,
+    ):
         for step in range(first, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, config.steps)
@@ -104,8 +111,10 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
                 decibels = _evaluate(model, held_out, device, writer, step)
                 writer.add_scalar("codebook/alive", model.quantizer.alive(), step)
                 progress.set_postfix(psnr=f"{decibels:.2f}", codes=model.quantizer.alive())
-                state = training_state(optimizer, step + 1)
-                save_checkpoint(config.out, world, model.state_dict(), "tokenizer", training=state)
+                save(step + 1)
+            if interrupted():
+                save(step + 1)
+                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
     writer.close()
     return config.out
 
