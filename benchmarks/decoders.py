@@ -4,7 +4,8 @@
 
 Causal Swin-DPM lets a chunk begin while the one before is still noise; how many of the steps apart they are is the
 variant: a quarter, a half (PAN's), or all of them, which is no window at all, chunk after chunk from clean pictures. A
-chunk is one frame here. All variants are trained alike, and show the same fused maps.
+chunk is one frame here. The variants are trained alike, the bundled decoder three times as long; all show the same
+fused maps.
 
 Two tables: of the world's dreams of held-out episodes against what really happened, where what the dream gets wrong
 counts too; and of maps that are read off the true frames, where only the decoder can drift.
@@ -63,10 +64,11 @@ def main(config: Decoders) -> None:
     ways: dict[str, Callable[[Tensor], np.ndarray]] = {FAST: lambda maps: fast(world, maps)}
     for folder in config.decoders:
         decoder = load_decoder(config.world, folder, world)
-        if named(decoder) in ways:
-            raise ValueError(f"two of the decoders are {named(decoder)!r}; a row of the tables takes one")
-        ways[named(decoder)] = lambda maps, decoder=decoder: shown(world, decoder, real.frames[:, 0], maps, config.seed)
-        metrics["decoders"][named(decoder)] = {
+        name = named(folder, decoder)
+        if name in ways:
+            raise ValueError(f"two of the decoders are {name!r}; a row of the tables takes one")
+        ways[name] = lambda maps, decoder=decoder: shown(world, decoder, real.frames[:, 0], maps, config.seed)
+        metrics["decoders"][name] = {
             "parameters": sum(p.numel() for p in decoder.parameters()),
             "steps": decoder.config.swin.schedule.steps,
         }
@@ -87,8 +89,10 @@ def main(config: Decoders) -> None:
     show(pictures, [step - 1 for step in at], at, config.picture)
 
 
-def named(decoder: DiffusionDecoder) -> str:
+def named(folder: str, decoder: DiffusionDecoder) -> str:
     offset = decoder.config.swin.offset
+    if folder == "diffusion":
+        return "diffusion, as bundled"
     if offset == 1:
         return "diffusion, chunk after chunk"
     return f"diffusion, {offset:g} of the steps apart"

@@ -18,7 +18,7 @@ def run(monkeypatch, *arguments):
     [
         (["evaluate", "atlantis"], "unknown world 'atlantis'"),
         (["plan", "tabletop", "--instruction", "fly *"], "matches 'fly *'; it has 33"),
-        (["export", "nowhere", "somewhere"], "no checkpoint"),
+        (["export", "nowhere", "somewhere"], "unknown world 'nowhere'"),
         (["train", "dynamics", "--tokenizer", "nowhere"], "no checkpoint"),
         (["evaluate", "tabletop", "--episodes", "0"], "episodes"),
     ],
@@ -40,7 +40,7 @@ def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
         ("learn", "WORLD"),
         ("transfer", "WORLD"),
         ("play", "[WORLD]"),
-        ("export", "SOURCE TARGET [--decoder {None}|PATH]"),
+        ("export", "WORLD TARGET [--decoder {None}|PATH]"),
         ("push", "FOLDER USER/NAME"),
     ],
 )

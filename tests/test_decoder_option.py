@@ -14,6 +14,7 @@ from worldgym.config import TokenizerConfig
 from worldgym.datasets import dream_episodes, write_minari
 from worldgym.dreams import DreamOptions, Dreams, load_decoder
 from worldgym.env import DreamEnv
+from worldgym.metrics import sharpness
 from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder
 from worldgym.pan.diffusion import Schedule
 from worldgym.pan.swin import SwinConfig
@@ -210,6 +211,14 @@ def test_what_is_drawn_anew_is_what_was_seen(shown, frames):
     fused = world.see(torch.from_numpy(frames[0, 2:3]), state)
     expected = world.render(replace(state, fused=fused))
     assert np.abs(drawn[2].astype(int) - expected[0].numpy().astype(int)).max() <= 1
+
+
+def test_the_bundled_decoder_is_sharper_than_the_fast_one():
+    fast, slow = (gym.make("worldgym/Tabletop-v0", device="cpu", decoder=name) for name in ("fast", "diffusion"))
+    fast.reset(seed=0), slow.reset(seed=0)
+    pairs = np.stack([(fast.step(action)[0], slow.step(action)[0]) for action in wander(5)], 1)
+    blurred, drawn = sharpness(pairs).mean(1)
+    assert drawn > 1.1 * blurred
 
 
 def test_a_decoder_is_loaded_once(shown):

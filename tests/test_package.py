@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_module(wheel_files):
 
 def test_the_wheel_holds_the_bundled_worlds(wheel_files):
     """A world is its weights and its configuration; what was left over from training stays out."""
-    files = [path for path in (ROOT / "worldgym" / "worlds").glob("*/*") if path.is_file()]
+    files = [path for path in (ROOT / "worldgym" / "worlds").rglob("*") if path.is_file()]
     expected = {path for path in files if path.suffix in {".json", ".safetensors", ".npz"}}
     packed = {name for name in wheel_files if name.startswith("worldgym/worlds/")}
     assert {name for name in packed if not name.endswith(".py")} == {

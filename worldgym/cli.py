@@ -133,8 +133,8 @@ class Render:
 class Export:
     """Strip a trained world down to what dreaming needs, with weights in half precision."""
 
-    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """Checkpoint folder that training wrote."""
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """Checkpoint folder that training wrote, a bundled world, or user/name on the hub."""
     target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Folder to write."""
     decoder: Path | None = None
@@ -512,9 +512,9 @@ def render(config: Render) -> None:
 
 
 def export(config: Export) -> None:
-    from .checkpoint import export_world
+    from .checkpoint import export_world, find_world
 
-    export_world(config.source, config.target, config.decoder)
+    export_world(find_world(config.source), config.target, config.decoder)
     size = (config.target / "model.safetensors").stat().st_size
     print(f"exported {config.target}: {size / 1e6:.2f} MB")
 
