@@ -157,6 +157,8 @@ def more() -> list[str]:
     known = gain["the training's table"]
     friction = max(known - gain[name] for name in ("friction x 0.4", "friction x 2.5"))
     colours = known - gain["colours: green, blue"]
+    learned = {on: load(f"reacher_learn_sac_{on}_seed0_30000")["metrics"] for on in ("dream", "mujoco")}
+    floor = load("reacher_plan_random")["metrics"]["mean_return"]
     return [
         "**And further**, in [docs/results.md](docs/results.md):",
         "",
@@ -167,6 +169,9 @@ def more() -> list[str]:
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
+        f"- SAC that learned in the Reacher's dream alone returns {learned['dream']['mean_return']:.2f} in MuJoCo, after "
+        f"as many steps in MuJoCo {learned['mujoco']['mean_return']:.2f}, random torques {floor:.2f} "
+        "(`benchmarks/reacher.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "
         f"steps in MuJoCo, the same proposer without search {percent(ways['nothing'])} (`benchmarks/pan_suite.sh`).",
         f"- After {drift['at'][-1]} steps a dream still shows {percent(kept)} of its objects (`benchmarks/drift.py`).",
