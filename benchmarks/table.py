@@ -169,8 +169,8 @@ def more() -> list[str]:
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
-        f"- SAC that learned in the Reacher's dream alone returns {learned['dream']['mean_return']:.2f} in MuJoCo, after "
-        f"as many steps in MuJoCo {learned['mujoco']['mean_return']:.2f}, random torques {floor:.2f} "
+        f"- SAC that learned in the Reacher's dream alone returns {learned['dream']['mean_return']:.2f} in MuJoCo, "
+        f"after as many steps in MuJoCo {learned['mujoco']['mean_return']:.2f}, random torques {floor:.2f} "
         "(`benchmarks/reacher.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "
         f"steps in MuJoCo, the same proposer without search {percent(ways['nothing'])} (`benchmarks/pan_suite.sh`).",
