@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -132,6 +133,15 @@ def test_what_was_trained_dreams(trained, dataset):
     for _ in range(6):
         frame, reward, *_ = env.step(env.action_space.sample())
         assert np.isfinite(reward) and frame.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("stage", "figure"), [("tokenizer", "validation_psnr"), ("world", "open_loop_psnr_gain")])
+def test_a_checkpoint_says_what_made_it(trained, dataset, stage, figure):
+    told = json.loads((trained / stage / "run.json").read_text())
+    assert {"command", "commit", "seed", "hardware"} < told.keys()
+    metrics = told["metrics"]
+    assert metrics["step"] == LONG["steps"] and np.isfinite(metrics[figure]).all()
+    assert metrics["training"]["dataset"] == dataset
 
 
 def test_it_can_be_watched(trained):

@@ -19,6 +19,14 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -
     Args:
         commit: `current_commit()` of when the measurement began; the checkout may have moved on since.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(account(seed, metrics, commit))
+    temporary.rename(path)
+
+
+def account(seed: int, metrics: dict[str, Any], commit: str) -> str:
+    """`metrics` and what made them: command, commit, seed and machine, as JSON."""
     called = Path(sys.argv[0])  # by its name, or as python -m worldgym.cli
     ours = called.name == "worldgym" or called.parts[-2:] == ("worldgym", "cli.py")
     content = {
@@ -28,10 +36,7 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -
         "hardware": hardware(),
         "metrics": metrics,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
-    temporary.rename(path)
+    return json.dumps(_finite(content), indent=1, allow_nan=False, default=str) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from ..interrupt import between_steps
 from ..metrics import psnr
 from ..motion import motion_prompt
 from ..pixels import to_float
+from ..results import account, current_commit
 from ..text import PhraseTokenizer
 from ..video import gif, side_by_side, stacked
 from ..world import WorldModel
@@ -110,7 +111,7 @@ def _train(rank: int, config: DynamicsTraining) -> None:
     def save(step: int) -> None:
         if log:
             state = training_state(optimizer, step)
-            save_checkpoint(config.out, world.config, world.state_dict(), "world", log.extras, state)
+            save_checkpoint(config.out, world.config, world.state_dict(), "world", log.extras(step), state)
 
     with between_steps() as interrupted:
         for step in range(first, config.steps):
@@ -148,7 +149,10 @@ class Log:
         steps = config.dynamics.lead + config.dynamics.window
         self.segment = sample_segments(data, held_out, 32, steps, np.random.default_rng(0))
         starts = pick_starts(data, config.starts, config.dynamics.observed)
-        self.extras = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts}
+        self.files = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts}
+        self.commit = current_commit()
+        self.gain: list[float] | None = None
+        """Of the newest evaluation, dB at each step."""
         self.writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
         self.progress = tqdm(total=config.steps, initial=first, desc="dynamics", unit="step")
         self.first, self.started = first, time.monotonic()
@@ -172,8 +176,14 @@ class Log:
             {name: f"{getattr(loss, name).item():.3f}" for name in ("tokens", "guess", "reward", "sentence")}
         )
 
+    def extras(self, step: int) -> dict[str, bytes]:
+        """What a checkpoint has beside weights; `run.json` says what made it, and how good it is."""
+        told = {"step": step, "open_loop_psnr_gain": self.gain, "training": asdict(self.config)}
+        return self.files | {"run.json": account(self.config.seed, told, self.commit).encode()}
+
     def evaluate(self, step: int) -> None:
         gain = _evaluate(self.world, self.segment, self.writer, step)
+        self.gain = gain.tolist()
         tqdm.write(
             f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the last frame seen, "
             f"last step {gain[-1]:+.2f}"

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from ..device import pick_device
 from ..interrupt import between_steps
 from ..metrics import psnr
 from ..pixels import to_float, to_uint8
+from ..results import account, current_commit
 from ..tokenizer import Tokenizer
 
 
@@ -79,8 +80,14 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
     train, validation = data.split("train"), data.split("validation")
     held_out = sample_pairs(data, validation, 256, config.max_gap, np.random.default_rng(0))
 
+    commit = current_commit()
+    decibels: float | None = None  # of the newest evaluation
+
     def save(step: int) -> None:
-        save_checkpoint(config.out, world, model.state_dict(), "tokenizer", training=training_state(optimizer, step))
+        told = {"step": step, "validation_psnr": decibels, "training": asdict(config)}
+        extras = {"run.json": account(config.seed, told, commit).encode()}
+        state = training_state(optimizer, step)
+        save_checkpoint(config.out, world, model.state_dict(), "tokenizer", extras, state)
 
     writer = SummaryWriter(config.out.parent / "tensorboard" / "tokenizer", purge_step=first)
     started, seen = time.monotonic(), 0
