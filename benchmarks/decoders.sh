@@ -10,4 +10,4 @@ for offset in 0.25 0.5 1.0; do
     python -m worldgym.pan.train_decoder --out "runs/tabletop/decoder_$offset" --fit.steps "$STEPS" \
         --decoder.swin.offset "$offset" --decoder.swin.first "$first" --fit.cpu
 done
-python benchmarks/decoders.py --decoders diffusion runs/tabletop/decoder_{0.25,0.5,1.0}/decoder
+python benchmarks/decoders.py --decoders diffusion runs/tabletop/decoder_{0.25,0.5,1.0}/decoder --dreams 16 --steps 24 --bins 1 9 17

@@ -159,6 +159,8 @@ def more() -> list[str]:
     colours = known - gain["colours: green, blue"]
     learned = {on: load(f"reacher_learn_sac_{on}_seed0_30000")["metrics"] for on in ("dream", "mujoco")}
     floor = load("reacher_plan_random")["metrics"]["mean_return"]
+    shown = load("tabletop_decoders")["metrics"]["dreamed"]
+    drawn, fast = (percent(shown[name]["sharpness"][1]) for name in ("diffusion, as bundled", "fast decoder"))
     return [
         "**And further**, in [docs/results.md](docs/results.md):",
         "",
@@ -172,6 +174,8 @@ def more() -> list[str]:
         f"- SAC that learned in the Reacher's dream alone returns {learned['dream']['mean_return']:.2f} in MuJoCo, "
         f"after as many steps in MuJoCo {learned['mujoco']['mean_return']:.2f}, random torques {floor:.2f} "
         "(`benchmarks/reacher.sh`).",
+        f"- The diffusion decoder's frames of a dream have {drawn} of the sharpness of MuJoCo's, the fast one's {fast} "
+        "(`benchmarks/decoders.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "
         f"steps in MuJoCo, the same proposer without search {percent(ways['nothing'])} (`benchmarks/pan_suite.sh`).",
         f"- After {drift['at'][-1]} steps a dream still shows {percent(kept)} of its objects (`benchmarks/drift.py`).",
