@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from .config import DynamicsConfig, TokenizerConfig, WorldConfig
+from .config import DraftConfig, DynamicsConfig, TokenizerConfig, WorldConfig
 
 FORMAT_VERSION = 1
 
@@ -94,6 +94,8 @@ def _world_config(described: dict[str, Any]) -> WorldConfig:
 
     described["tokenizer"] = frozen(TokenizerConfig, described["tokenizer"])
     described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
+    if described.get("draft") is not None:
+        described["draft"] = frozen(DraftConfig, described["draft"])
     return frozen(WorldConfig, described)
 
 

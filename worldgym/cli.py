@@ -17,6 +17,7 @@ from .data import load_episodes
 from .envs_real import gym_record, hopper_record, reacher_record, tabletop_record
 from .envs_real.recording import HOPPER, REACHER, TABLETOP, RecordConfig
 from .planners.planning import Planning, make_policy, plan_and_act
+from .train.draft import DraftTraining, train_draft
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
 
@@ -26,11 +27,12 @@ TabletopUnlessSaid = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar=
 
 @dataclass(frozen=True)
 class Train:
-    """Train a world: first its tokenizer, then its dynamics. A killed run goes on from its last checkpoint."""
+    """Train a world: its tokenizer, its dynamics, for planners a draft. A killed run goes on from its checkpoint."""
 
     stage: (
         Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer")]
         | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics")]
+        | Annotated[DraftTraining, tyro.conf.subcommand("draft")]
     )
 
 
@@ -229,6 +231,8 @@ def _run() -> None:
             print(f"trained {train_tokenizer(stage)}")
         case Train(DynamicsTraining() as stage):
             print(f"trained {train_dynamics(stage)}")
+        case Train(DraftTraining() as stage):
+            print(f"trained {train_draft(stage)}")
         case Evaluate():
             evaluate(config)
         case Planning():
