@@ -6,6 +6,7 @@ is how far they are from the true frames' maps, and what the world's heads make 
 
 import time
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +30,12 @@ from ..checkpoint import (
     training_state,
 )
 from ..config import DraftConfig
-from ..data import Episodes, load_episodes, sample_segments
+from ..data import Episodes, load_episodes
 from ..device import pick_device
 from ..interrupt import between_steps
 from ..pixels import to_float
 from ..results import account, current_commit
 from ..world import WorldModel
-from .dynamics import ENDS
 from .together import average_gradients, in_any, run_together
 from .tokenizer import schedule
 
@@ -56,7 +56,7 @@ class DraftTraining:
     steps: int = 3000
     """Optimiser steps."""
     batch: int = 16
-    """Segments a step, of as many steps as the world's window."""
+    """Stretches a step, of as many steps as the world's window."""
     ahead: tuple[int, ...] = (2, 4, 16)
     """Steps that it goes by itself: the first for a third of the training, and so on. Divisors of the window."""
     learning_rate: float = 2e-3
@@ -86,7 +86,7 @@ def train_draft(config: DraftTraining) -> Path:
     if stage != "world":
         raise ValueError(f"{config.world} holds a {stage} only; train its dynamics first")
     if config.batch % config.processes:
-        raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
+        raise ValueError(f"a batch of {config.batch} stretches can't be shared by {config.processes} processes")
     if not config.ahead or any(source.dynamics.window % length for length in config.ahead):
         raise ValueError(f"--ahead is {config.ahead}; the window of {config.world} has {source.dynamics.window} steps")
     recover(config.out)
@@ -98,8 +98,15 @@ def train_draft(config: DraftTraining) -> Path:
             f"{config.dataset} judges by {len(data.instructions)} instructions and {config.world} by "
             f"{len(source.instructions)}, not the same ones; name the recording that the world was trained on"
         )
-    run_together(_train, config.processes if pick_device(config.device).type == "cpu" else 1, config)
+    device = pick_device(config.device)
+    read_maps(WorldModel.load(config.world, str(device)), data, _maps_path(config.out))
+    run_together(_train, config.processes if device.type == "cpu" else 1, config)
+    _maps_path(config.out).unlink()
     return config.out
+
+
+def _maps_path(out: Path) -> Path:
+    return out.with_name(out.name + "_maps.npy")
 
 
 def _train(rank: int, config: DraftTraining) -> None:
@@ -111,7 +118,8 @@ def _train(rank: int, config: DraftTraining) -> None:
     optimizer = torch.optim.AdamW(world.draft.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     first = _resume(config, world, optimizer)
     share = config.batch // config.processes if device.type == "cpu" else config.batch
-    train, validation = data.split("train"), data.split("validation")
+    true_maps = read_maps(world, data, _maps_path(config.out))
+    train = true_maps.of(data.split("train"))
     instructions = world.read_instructions(list(data.instructions))
     extras = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
     if (folder / "decoder").exists():
@@ -137,7 +145,7 @@ def _train(rank: int, config: DraftTraining) -> None:
                 group["lr"] = config.learning_rate * schedule(step, config.steps)
             rng = np.random.default_rng([config.seed, step, rank])
             length = config.ahead[step * len(config.ahead) // config.steps]
-            loss = draft_loss(world, data, train, instructions, share, length, rng, ENDS)
+            loss = draft_loss(world, data, true_maps, rng.choice(train, share), instructions, length, rng)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
             average_gradients(world.draft.parameters())
@@ -152,7 +160,7 @@ def _train(rank: int, config: DraftTraining) -> None:
                 writer.add_scalar("speed/frames_per_second", frames / (time.monotonic() - started), step)
             if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
                 if writer:
-                    figures |= _evaluate(world, data, validation, instructions, writer, step)
+                    figures |= _evaluate(world, data, true_maps, instructions, writer, step)
                     progress.set_postfix({name: f"{value:.2f}" for name, value in figures.items()})
                 save(step + 1)
             if in_any(interrupted()):
@@ -174,79 +182,116 @@ def drafting(world: WorldModel, config: DraftConfig) -> WorldModel:
     return drafted
 
 
-def draft_loss(
-    world: WorldModel,
-    data: Episodes,
-    episodes: np.ndarray,
-    instructions: Float[Tensor, "m d"],
-    count: int,
-    ahead: int,
-    rng: np.random.Generator,
-    ends: float = 0.0,
-) -> DraftLoss:
-    """Of `count` segments of the given episodes, each cut into stretches of `ahead` steps that it goes by itself.
+class TrueMaps(NamedTuple):
+    """Fused maps of a recording, read once: stretches of a window of steps that tile its episodes."""
 
-    Args:
-        instructions: those of the data, as the world reads them.
-        ends: share of the segments of episodes that end which do so.
-    """
-    assert world.draft is not None
-    device, window, moves = world.device, world.config.dynamics.window, world.config.dynamics.memory > 1
-    before = int(moves)  # a frame more, to tell how the first map moves
-    segment = sample_segments(data, episodes, count, window + before, rng, ends)
-    asked = rng.integers(len(data.instructions), size=(count, window, JUDGED))
+    maps: np.ndarray
+    """float16 [n, frames, f, g, g], each stretch relative to its first frame; memory-mapped."""
+    rows: np.ndarray
+    """int64 [n], of the frame that each begins with."""
+    episodes: np.ndarray
+    """int64 [n], that each is of."""
 
-    def cut(array: np.ndarray | Tensor) -> Tensor:
-        """[count, window, ...] -> [stretches, ahead, ...], on the device."""
-        whole = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
-        return whole.to(device).unflatten(1, (-1, ahead)).flatten(0, 1)
+    def of(self, episodes: np.ndarray) -> np.ndarray:
+        """Numbers of the stretches of these episodes."""
+        return np.flatnonzero(np.isin(self.episodes, episodes))
 
-    def answers(judged: np.ndarray) -> Tensor:
-        return cut(np.take_along_axis(judged[:, before:], asked, -1).astype(np.float32))
 
-    maps = _true_maps(world, segment.frames)
-    begin = cut(maps[:, before:-1])[:, 0]
-    motion = cut(maps[:, before:-1] - maps[:, : -1 - before])[:, 0] if moves else None
-    true, actions = cut(maps[:, 1 + before :]), cut(segment.actions[:, before:])
-    with torch.autocast(device.type, torch.bfloat16):
-        drafted, moved, fused = [], [], begin
-        for action in actions.unbind(1):
-            after = world.draft(fused, action, motion).float()
-            fused, motion = after, None if motion is None else after - fused
-            drafted.append(fused)
-            moved.append(motion)
-        heads, made = world.dynamics.outcome_heads, torch.stack(drafted, 1)
-        speeds = None if motion is None else torch.stack([m for m in moved if m is not None], 1).flatten(0, 1)
-        features = heads.features(made.flatten(0, 1), speeds).repeat_interleave(JUDGED, 0)
-        judged = heads(features, instructions[cut(asked).flatten()])
-    error = (made - true).square().mean((0, 2, 3, 4))
-    still = (true - begin[:, None]).square().mean((0, 2, 3, 4)).clamp(min=1e-6)
-    reward = (judged.reward.float().mean(0).view(-1, ahead, JUDGED) - answers(segment.rewards)).square().mean((0, 2))
-    over = answers(segment.terminations)
-    terminated = F.binary_cross_entropy_with_logits(judged.terminated.float().mean(0).view_as(over), over)
-    # Rewards of a few tenths, squared, are small beside a relative error.
-    total = (error / still).mean() + 5.0 * reward.mean() + terminated
-    return DraftLoss(total, (error / still).detach(), reward.detach(), terminated.detach())
+def read_maps(world: WorldModel, data: Episodes, path: Path) -> TrueMaps:
+    """Read all frames into maps, at `path`, where they stay for a run that is resumed."""
+    window, before = world.config.dynamics.window, _before(world)
+    frames = before + window + 1
+    rows, episodes = [], []
+    for episode, (start, end) in enumerate(pairwise(data.starts.tolist())):
+        first = [*range(start, end - frames, window), end - frames] if end - start >= frames else []
+        rows += first
+        episodes += [episode] * len(first)
+    if not rows:
+        raise ValueError(f"no episode is as long as the {frames} frames of a window; record longer ones")
+    if not path.exists():
+        temporary = path.with_name(path.name + ".tmp")
+        grid, width = world.config.tokenizer.grid, world.config.tokenizer.width
+        path.parent.mkdir(parents=True, exist_ok=True)
+        maps = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(rows), frames, width, grid, grid))
+        for index, row in enumerate(tqdm(rows, desc="reading frames", unit="stretch")):
+            maps[index] = _read(world, data.frames[row : row + frames])
+        maps.flush()
+        temporary.rename(path)
+    return TrueMaps(np.load(path, mmap_mode="r"), np.array(rows), np.array(episodes))
 
 
 @torch.no_grad()
-def _true_maps(world: WorldModel, frames: np.ndarray) -> Float[Tensor, "b t f g g"]:
-    """Fused maps of the frames of segments, relative to the first of each."""
-    batch, count = frames.shape[:2]
-    images = to_float(torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1).to(world.device))
+def _read(world: WorldModel, frames: np.ndarray) -> np.ndarray:
+    images = to_float(torch.from_numpy(np.ascontiguousarray(frames)).to(world.device))
     with torch.autocast(world.device.type, torch.bfloat16):
-        first = world.tokenizer.encode_context(images.unflatten(0, (batch, count))[:, 0])
-        contexts = first.repeat_interleave(count, 0)
-        maps = world.tokenizer.fuse(world.latent(images, contexts), contexts)
-    return maps.float().unflatten(0, (batch, count))
+        contexts = world.tokenizer.encode_context(images[:1]).expand(len(images), -1, -1, -1)
+        return world.tokenizer.fuse(world.latent(images, contexts), contexts).half().cpu().numpy()
+
+
+def _before(world: WorldModel) -> int:
+    """Frames before those that count: one, to tell how the first map moves, in a world with `memory`."""
+    return int(world.config.dynamics.memory > 1)
+
+
+def draft_loss(
+    world: WorldModel,
+    data: Episodes,
+    true_maps: TrueMaps,
+    chosen: np.ndarray,
+    instructions: Float[Tensor, "m d"],
+    ahead: int,
+    rng: np.random.Generator,
+) -> DraftLoss:
+    """Of the chosen stretches, each cut into pieces of `ahead` steps that the draft goes by itself.
+
+    Args:
+        instructions: those of the data, as the world reads them.
+    """
+    assert world.draft is not None
+    window, before = world.config.dynamics.window, _before(world)
+    asked = rng.integers(len(data.instructions), size=(len(chosen), window, JUDGED))
+    now = true_maps.rows[chosen][:, None] + before + np.arange(window)
+
+    def cut(array: np.ndarray | Tensor) -> Tensor:
+        """[stretches, window, ...] -> [pieces, ahead, ...], on the device."""
+        whole = array if isinstance(array, Tensor) else torch.from_numpy(array)
+        return whole.to(world.device).unflatten(1, (-1, ahead)).flatten(0, 1)
+
+    def answers(judged: np.ndarray) -> Tensor:
+        return cut(np.take_along_axis(judged[now + 1], asked, -1).astype(np.float32))
+
+    maps = torch.from_numpy(true_maps.maps[chosen]).to(world.device).float()
+    fused, true = cut(maps[:, before:-1])[:, 0], cut(maps[:, before + 1 :])
+    still = (true - fused[:, None]).square().mean((0, 2, 3, 4)).clamp(min=1e-6)
+    motion = cut(maps[:, 1:-1] - maps[:, :-2])[:, 0] if before else None
+    made, moved = [], []
+    with torch.autocast(world.device.type, torch.bfloat16):
+        for action in cut(data.actions[now]).unbind(1):
+            after = world.draft(fused, action, motion).float()
+            made.append(after)
+            moved.append(after - fused)
+            fused, motion = after, moved[-1] if before else None
+        heads = world.dynamics.outcome_heads
+        features = heads.features(
+            torch.stack(made, 1).flatten(0, 1), torch.stack(moved, 1).flatten(0, 1) if before else None
+        )
+        judged = heads(features.repeat_interleave(JUDGED, 0), instructions[cut(asked).flatten()])
+    error = (torch.stack(made, 1) - true).square().mean((0, 2, 3, 4)) / still
+    reward = (judged.reward.float().mean(0).view(-1, ahead, JUDGED) - answers(data.rewards)).square().mean((0, 2))
+    over = answers(data.terminations)
+    terminated = F.binary_cross_entropy_with_logits(judged.terminated.float().mean(0).view_as(over), over)
+    # Rewards of a few tenths, squared, are small beside a relative error.
+    return DraftLoss(error.mean() + 5.0 * reward.mean() + terminated, error.detach(), reward.detach(), terminated)
 
 
 @torch.no_grad()
 def _evaluate(
-    world: WorldModel, data: Episodes, held_out: np.ndarray, instructions: Tensor, writer: SummaryWriter, step: int
+    world: WorldModel, data: Episodes, true_maps: TrueMaps, instructions: Tensor, writer: SummaryWriter, step: int
 ) -> dict[str, float]:
-    """Of held-out segments, over the whole window."""
-    loss = draft_loss(world, data, held_out, instructions, 64, world.config.dynamics.window, np.random.default_rng(0))
+    """Of held-out stretches, over the whole window."""
+    rng = np.random.default_rng(0)
+    held_out = np.sort(rng.permutation(true_maps.of(data.split("validation")))[:64])
+    loss = draft_loss(world, data, true_maps, held_out, instructions, world.config.dynamics.window, rng)
     figures = {}
     for when in (1, 4, 8, 12, 16):
         if when <= len(loss.error):
