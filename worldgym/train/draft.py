@@ -222,7 +222,7 @@ def read_maps(world: WorldModel, data: Episodes, path: Path) -> TrueMaps:
 
 @torch.no_grad()
 def _read(world: WorldModel, frames: np.ndarray) -> np.ndarray:
-    images = to_float(torch.from_numpy(np.ascontiguousarray(frames)).to(world.device))
+    images = to_float(torch.from_numpy(np.array(frames)).to(world.device))
     with torch.autocast(world.device.type, torch.bfloat16):
         contexts = world.tokenizer.encode_context(images[:1]).expand(len(images), -1, -1, -1)
         return world.tokenizer.fuse(world.latent(images, contexts), contexts).half().cpu().numpy()
