@@ -47,7 +47,7 @@ class Learning:
     save_every: int = 2_000
     """Steps from one checkpoint to the next."""
     out: Path = Path("runs/learn")
-    """Where agent, replay buffer, TensorBoard's log and video go."""
+    """Where agent, replay buffer, TensorBoard's log, figures (run.json) and video go."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
 

@@ -77,7 +77,10 @@ def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
     assert written["seed"] == 5
     assert "evaluate tabletop" in written["command"]
     assert len(written["metrics"]["psnr"]) == 3
-    assert {path.name for path in report.iterdir()} == {"index.html", "horizon.png", "calibration.png", "dream.gif"}
+    assert {path.name for path in report.iterdir()} == {
+        "index.html", "horizon.png", "calibration.png", "dream.gif", "run.json",
+    }  # fmt: skip
+    assert json.loads((report / "run.json").read_text()) == written
 
 
 def test_plan_acts_in_mujoco(monkeypatch, tmp_path):

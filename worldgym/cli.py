@@ -356,8 +356,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     )
     print(as_text(metrics, about, not_known))
     print(f"report: {page}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    for path in filter(None, (page.with_name("run.json"), config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
@@ -386,8 +386,8 @@ def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
     page = write_report(folder, world.config.name, metrics, rows, commit)
     print(as_text(metrics))
     print(f"report: {page}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    for path in filter(None, (page.with_name("run.json"), config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
@@ -426,9 +426,9 @@ def learn(config: Learning) -> dict[str, Any]:
         f"MuJoCo {metrics['success_rate']:.0%} of {config.episodes} (95% interval {low:.0%} to {high:.0%}), "
         f"mean return {metrics['mean_return']:.2f}"
     )
-    print(f"agent, log and video in {config.out}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    print(f"agent, log, figures and video in {config.out}")
+    for path in filter(None, (config.out / "run.json", config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
@@ -487,8 +487,8 @@ def transfer(config: Transfer) -> dict[str, Any]:
         grid,
     )
     print(f"report: {page}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    for path in filter(None, (page.with_name("run.json"), config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
