@@ -198,14 +198,16 @@ class Session:
         future = self.futures[self.active]
         now = future.now
         assert now.state is not None
-        spoken = isinstance(action, str)
         before = now.state.fork(1)  # a step spends the state it comes from, and this moment may be gone back to
-        vector = self.world.act(before, self.world.read([str(action)]))[0].cpu().numpy() if spoken else action
+        if isinstance(action, str):
+            vector, said = self.world.act(before, self.world.read([action]))[0].cpu().numpy(), action
+        else:
+            vector, said = action, "(" + ", ".join(f"{number:+.2g}" for number in action) + ")"
         state, outcome = self.world.step(before, vector[None])
         moment = Moment(
             self._picture(state),
             None,
-            str(action) if spoken else "(" + ", ".join(f"{number:+.2g}" for number in vector) + ")",
+            said,
             dreamed_deed=vector,
             reward=float(outcome.reward[0]),
             success=bool(outcome.success[0] > 0.5),
@@ -216,9 +218,9 @@ class Session:
         if self.twin is not None:
             assert now.blob is not None
             self.twin.restore(now.blob)
-            if spoken:
+            if isinstance(action, str):
                 assert self.controller is not None
-                action = self.controller(str(action))
+                action = self.controller(action)
             deed = np.asarray(action, np.float32)
             frame, reward, ended, _, info = self.twin.step(deed)
             moment = replace(
