@@ -538,7 +538,7 @@ def chart(title: str, lines: dict[str, str]) -> tuple[ui.label, ui.echart]:
         says = ui.label()
     options = {
         "animation": False,
-        "grid": {"left": 4, "right": 8, "top": 6, "bottom": 4, "containLabel": True},
+        "grid": {"left": 40, "right": 8, "top": 8, "bottom": 8},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "value", "min": 0, "max": 10, "show": False},
         "yAxis": {"type": "value", "axisLabel": {"color": "#888"}, "splitLine": {"lineStyle": {"color": "#8883"}}},
