@@ -44,7 +44,13 @@ STYLE = """
 .future { border: 2px solid transparent; }
 .future.active { border-color: #7b70f0; }
 .house { grid-template-columns: minmax(0, 1fr) 20rem; align-items: start; }
-@media (max-width: 60rem) { .house { grid-template-columns: minmax(0, 1fr); } }
+.panels { flex-wrap: nowrap; }
+.charts { min-width: 0; }
+@media (max-width: 60rem) {
+  .house { grid-template-columns: minmax(0, 1fr); }
+  .panels { flex-wrap: wrap; }
+  .charts { min-width: 16rem; }
+}
 .shown { image-rendering: pixelated; width: 15rem; height: 15rem; }
 .two .shown { width: 12.5rem; height: 12.5rem; }
 kbd { border: 1px solid #8888; border-radius: .25rem; padding: 0 .3rem; font-size: .75rem; }
@@ -384,9 +390,9 @@ class Card(ui.card):
                 self._said = ui.label().classes("said grow opacity-60")
                 self._choose = ui.button("act here", on_click=lambda: window._do(window.session.choose, name))
                 self._choose.props("flat dense no-caps")
-            with ui.row().classes("w-full gap-4 no-wrap") as self._panels:
+            with ui.row().classes("panels w-full gap-4") as self._panels:
                 self._figures = {"dream": Figure("dream", DREAM), "twin": Figure("twin", TWIN)}
-                with ui.column().classes("grow min-w-0 gap-1"):
+                with ui.column().classes("charts grow gap-1"):
                     self._reward_says, self._reward = chart("reward", {"dream": DREAM, "twin": TWIN})
                     self._unsure_says, self._unsure = chart("uncertainty", {"uncertainty": UNSURE})
             with ui.row().classes("w-full items-center no-wrap gap-4"):
