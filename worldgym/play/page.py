@@ -330,6 +330,8 @@ class Window:
     async def _anew(self) -> None:
         wanted = int(self._seed.value or 0), self._instruction.value
         if wanted != (self._shown.get("seed"), self._shown.get("instruction")):
+            self._seed.run_method("blur")  # give the keyboard back
+            self._instruction.run_method("blur")
             await self._do(self.session.reset, *wanted)
 
     async def _next(self) -> None:
