@@ -159,6 +159,8 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
     config, stage = load_config(source)
     if stage != "world":
         raise ValueError(f"{source} holds a {stage} only; there is nothing to dream with yet")
+    if target.exists() and not (target / "config.json").exists():
+        raise FileExistsError(f"{target} exists and is no checkpoint that an export could replace; name another folder")
     extras = {name: (source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
     if decoder is None and (source / "decoder").exists():
         decoder = source / "decoder"
@@ -177,7 +179,7 @@ def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_world(name: str) -> Path:
     """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
-    bundled = Path(str(files("worldgym"))) / "worlds"
+    bundled = _bundled()
     if (bundled / name / "config.json").exists():
         return bundled / name
     if Path(name).is_dir():
@@ -188,6 +190,15 @@ def find_world(name: str) -> Path:
         return pull(name)
     known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
     raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
+
+
+def world_name(folder: Path) -> str:
+    """The shortest name by which `find_world` finds a folder."""
+    return folder.name if folder.parent == _bundled() else str(folder)
+
+
+def _bundled() -> Path:
+    return Path(str(files("worldgym"))) / "worlds"
 
 
 def training_state(optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
