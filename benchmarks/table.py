@@ -114,24 +114,35 @@ def speed_table(results: dict) -> list[str]:
     sizes = list(m["batches"])
 
     def rates(name: str) -> list[str]:
-        return [f"{m['batches'][size]['figures'][name]['steps_per_second']:.0f}" for size in sizes]
+        found = [m["batches"][size]["figures"].get(name) for size in sizes]
+        return ["-" if figure is None else f"{figure['steps_per_second']:.0f}" for figure in found]
 
-    def ratios(name: str) -> list[str]:
-        return [f"{m['batches'][size]['baseline_seconds_over_ours'][name]:.1f}" for size in sizes]
+    def ratios(name: str, compiled: bool = False) -> list[str]:
+        key = "baseline_seconds_over_ours_compiled" if compiled else "baseline_seconds_over_ours"
+        found = [m["batches"][size][key].get(name) for size in sizes]
+        return ["-" if ratio is None else f"{ratio:.1f}" for ratio in found]
 
     age, start = m["age"], m["start_up_seconds"]
     simulators = ", ".join(f"{id} {m['simulators'][id]['steps_per_second']:.0f}" for id in m["simulators"])
     return [
         "**How fast is it?** Imagined steps a second by the number of dreams, and how many times longer the same step "
-        "takes otherwise, with as many parameters and by turns in one run.",
+        "takes otherwise, with as many parameters and by turns in one run. Compiled: by OpenVINO, "
+        "`gym.make(..., compiled=True)`; what it is compared with is plain PyTorch.",
         "",
         "| dreams | " + " | ".join(sizes) + " |",
         "|---|" + "---|" * len(sizes),
         row("with pixels", rates("pixels")),
         row("without", rates("latent")),
+        row("compiled, with pixels", rates("pixels_compiled")),
+        row("compiled, without", rates("latent_compiled")),
+        row("futures of a planner, by the draft", rates("evaluate")),
+        row("... token by token", rates("evaluate_thorough")),
         row("times longer: 16 tokens a frame one by one, as iVideoGPT ships", ratios("raster_16_as_shipped")),
-        row("... with a kept cache", ratios("raster_16_kept_cache")),
+        row("... than compiled", ratios("raster_16_as_shipped", True)),
+        row("times longer: the same with a kept cache", ratios("raster_16_kept_cache")),
+        row("... than compiled", ratios("raster_16_kept_cache", True)),
         row("times longer: all scales through the backbone, as SAMPO", ratios("all_scales_kept")),
+        row("... than compiled", ratios("all_scales_kept", True)),
         "",
         f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
         f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {age['old_step']} costs "
@@ -159,6 +170,7 @@ def more() -> list[str]:
     colours = known - gain["colours: green, blue"]
     learned = {on: load(f"reacher_learn_sac_{on}_seed0_30000")["metrics"] for on in ("dream", "mujoco")}
     floor = load("reacher_plan_random")["metrics"]["mean_return"]
+    peer = load("peers")["metrics"]["1"]
     shown = load("tabletop_decoders")["metrics"]["dreamed"]
     drawn, fast = (percent(shown[name]["sharpness"][1]) for name in ("diffusion, as bundled", "fast decoder"))
     return [
@@ -174,6 +186,10 @@ def more() -> list[str]:
         f"- SAC that learned in the Reacher's dream alone returns {learned['dream']['mean_return']:.2f} in MuJoCo, "
         f"after as many steps in MuJoCo {learned['mujoco']['mean_return']:.2f}, random torques {floor:.2f} "
         "(`benchmarks/reacher.sh`).",
+        f"- The nearest peer, simulusion's environment over DIAMOND's denoiser at 64 pixels, makes "
+        f"{peer['simulusion']['steps_per_second']:.1f} frames a second for one dream; ours "
+        f"{peer['worldgym']['steps_per_second']:.0f}, compiled {peer['worldgym, compiled']['steps_per_second']:.0f} "
+        "(`benchmarks/peers.py`).",
         f"- The diffusion decoder's frames of a dream have {drawn} of the sharpness of MuJoCo's, the fast one's {fast} "
         "(`benchmarks/decoders.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "
