@@ -55,16 +55,17 @@ class Transfer:
     instruction: tuple[str, ...] = ("reach *", "push the * to the centre", "push the * side", "push the * corner")
     """Instructions to draw episodes from; * stands for anything."""
     episodes: int = 20
-    """Of each policy, in the dream and in MuJoCo."""
+    """Of each policy, in the dream and in MuJoCo; 0 leaves the ranking of policies out."""
     agents: tuple[Path, ...] = ()
-    """Folders of `worldgym learn`; each checkpoint in them is a policy more. They know one instruction: ask for it."""
+    """Folders of `worldgym learn`; each checkpoint in them is a policy more, and the last one acts on the tables of the
+    grid, too. They know one instruction: ask for it."""
     factors: tuple[str, ...] = (
         "colors", "shapes", "block_size", "mass", "friction", "light", "camera_tilt", "table_rgb", "distractors",
         "action_noise", "action_delay",
     )  # fmt: skip
     """Factors of variation in the zero-shot grid."""
     table_episodes: int = 20
-    """On each table of the grid, by planning in the dream."""
+    """On each table of the grid, of the planner in the dream and of each agent."""
     horizon: int = 12
     """Steps that the planner looks ahead."""
     samples: int = 16
