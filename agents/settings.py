@@ -66,6 +66,9 @@ class Transfer:
     """Factors of variation in the zero-shot grid."""
     table_episodes: int = 20
     """On each table of the grid, of the planner in the dream and of each agent."""
+    combinations: int = 0
+    """Episodes of instructions that are known one by one and unseen as a combination, two in a row on the nominal
+    table, by tree search over sentences: in the dream, on true physics and without any. Half a minute each."""
     horizon: int = 12
     """Steps that the planner looks ahead."""
     samples: int = 16

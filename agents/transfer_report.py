@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
+from worldgym.pan_report import WAYS
 from worldgym.report import page, picture, png, table
 from worldgym.video import enlarged, gif, side_by_side, stacked
 
@@ -17,13 +18,21 @@ SHOWN = 6
 """Policies whose first episode is a video."""
 
 
-def write_report(folder: Path, title: str, about: str, ranking: Ranking | None, grid: list[dict[str, Any]]) -> Path:
+def write_report(
+    folder: Path,
+    title: str,
+    about: str,
+    ranking: Ranking | None,
+    grid: list[dict[str, Any]],
+    combined: dict[str, Any] | None = None,
+) -> Path:
     """Write index.html with plots and videos inside, and the plots beside it; returns the page's path.
 
     Args:
         about: one sentence: what was asked of whom.
         ranking: what `rank_policies` returned; None if that was left out.
         grid: what `zero_shot` returned.
+        combined: success of instructions unseen as a combination, by who chose the sentences; None if not asked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = plot_grid(grid)
@@ -36,6 +45,12 @@ def write_report(folder: Path, title: str, about: str, ranking: Ranking | None, 
         picture(tables, "png", "success on varied tables"),
         table(GRID_HEAD, [grid_row(one) for one in grid]),
     ]
+    if combined:
+        parts += [
+            "<h2>Instructions unseen as a combination</h2>",
+            "<p>Two in a row, each of them known, carried out in MuJoCo by sentences.</p>",
+            table(COMBINATION_HEAD, combination_rows(combined)),
+        ]
     path = folder / "index.html"
     path.write_text(page(title, parts))
     return path
@@ -118,6 +133,9 @@ POLICY_HEAD = ["policy", "return, dream", "return, MuJoCo", "success, dream", "s
 GRID_HEAD = ["policy", "table", "", "success", "95% interval", "episodes", "cost in points"]
 
 
+COMBINATION_HEAD = ["sentences chosen by", "success", "95% interval", "episodes"]
+
+
 def policy_row(one: dict[str, Any]) -> list[str]:
     """Cells below POLICY_HEAD; of figures as they are, or read from a results file, where infinity is null."""
     dream, real, step = one["dream"], one["mujoco"], one["divergence_step"]
@@ -135,6 +153,14 @@ def grid_row(one: dict[str, Any]) -> list[str]:
         one["policy"], f"{one['factor']} {one['value']}", _kind(one), f"{one['success_rate']:.0%}",
         f"{low:.0%} to {high:.0%}", str(len(one["successes"])), f"{one['cost']:.0f}",
     ]  # fmt: skip
+
+
+def combination_rows(combined: dict[str, Any]) -> list[list[str]]:
+    """Lines below COMBINATION_HEAD."""
+    return [
+        [WAYS[name], f"{found['value']:.0%}", "{:.0%} to {:.0%}".format(*found["interval"]), str(found["cases"])]
+        for name, found in combined["ways"].items()
+    ]
 
 
 def _kind(one: dict[str, Any]) -> str:

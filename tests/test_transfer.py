@@ -203,7 +203,8 @@ def test_transfer_writes_figures_and_a_report(monkeypatch, make_world, write_che
 
 def test_the_grid_can_be_had_alone(twin, tmp_path):
     cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
-    text = write_report(
-        tmp_path, "Tables", "About.", None, zero_shot(cells, {"script": scripted("script")})
-    ).read_text()
+    grid = zero_shot(cells, {"script": scripted("script")})
+    won = {"dream": {"value": 0.5, "interval": (0.3, 0.7), "cases": 20}}
+    text = write_report(tmp_path, "Tables", "About.", None, grid, {"ways": won}).read_text()
     assert "nominal" in text and "rank policies" not in text
+    assert "search in the dream</td><td>50%</td><td>30% to 70%" in text

@@ -399,16 +399,20 @@ def learn(config: Learning) -> dict[str, Any]:
 
 def transfer(config: Transfer) -> dict[str, Any]:
     from .agents.transfer import Cell, draw_starts, rank_policies, zero_shot
-    from .agents.transfer_report import grid_row, write_report
-    from .envs_real.tabletop import locate
+    from .agents.transfer_report import combination_rows, grid_row, write_report
+    from .envs_real.tabletop import TabletopEnv, locate
     from .envs_real.tabletop_cases import BLOCK_WIDTH, HELD_OUT
+    from .envs_real.tabletop_reasoning import COMBINED, evaluate_planning
     from .envs_real.tabletop_transfer import varied_tables
+    from .planners.reasoning import elementary, ways
     from .results import current_commit, write_results
     from .world import WorldModel
 
     commit = current_commit()
-    if config.episodes < 0 or config.table_episodes < 1:
-        raise ValueError("transfer takes at least one of --table-episodes, and --episodes is 0 (no ranking) or more")
+    if config.episodes < 0 or config.combinations < 0 or config.table_episodes < 1:
+        raise ValueError(
+            "transfer takes at least one of --table-episodes; --episodes and --combinations may be 0, for none"
+        )
     tables = varied_tables(config.factors)
     world = WorldModel.load(config.world)
     _need_tabletop(world.config.twin)
@@ -431,11 +435,18 @@ def transfer(config: Transfer) -> dict[str, Any]:
     carried = {"CEM": _planner(config, world, twin, config.samples, config.iterations)}
     carried |= dict(_agent(folder, "agent.zip", world) for folder in config.agents)
     grid = zero_shot(cells, carried)
+    combined = None
+    if config.combinations:
+        speaking = TabletopEnv(action_mode="text")
+        known = ways(world, speaking, elementary(world))
+        combined = evaluate_planning(speaking, known, config.combinations, seed, [COMBINED])
+        speaking.close()
     metrics = {
         "instructions": wanted,
         "ranking": ranking and ranking.metrics,
         "planner": {"name": "cem", "horizon": config.horizon, "samples": config.samples, "rounds": config.iterations},
         "zero_shot": grid,
+        "combinations": combined,
     }
     if ranking:
         ranked = ranking.metrics
@@ -446,12 +457,15 @@ def transfer(config: Transfer) -> dict[str, Any]:
         )
     for one in grid:
         print("  ".join(f"{cell:{width}s}" for cell, width in zip(grid_row(one), COLUMNS, strict=True)))
+    for row in combination_rows(combined) if combined else []:
+        print("  ".join(row))
     page = write_report(
         config.report or Path("runs/transfer") / world.config.name,
         f"How far does {world.config.name} carry?",
         f"{', '.join(config.instruction)}: {len(wanted)} instructions on the Tabletop.",
         ranking,
         grid,
+        combined,
     )
     print(f"report: {page}")
     if config.json:
