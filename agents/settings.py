@@ -66,6 +66,8 @@ class Transfer:
     """Factors of variation in the zero-shot grid."""
     table_episodes: int = 20
     """On each table of the grid, of the planner in the dream and of each agent."""
+    table_planner: bool = True
+    """Whether the planner acts on the tables, too; agents take a hundredth of its time."""
     combinations: int = 0
     """Episodes of instructions that are known one by one and unseen as a combination, two in a row on the nominal
     table, by tree search over sentences: in the dream, on true physics and without any. Half a minute each."""

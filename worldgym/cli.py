@@ -413,6 +413,8 @@ def transfer(config: Transfer) -> dict[str, Any]:
         raise ValueError(
             "transfer takes at least one of --table-episodes; --episodes and --combinations may be 0, for none"
         )
+    if not config.table_planner and not config.agents:
+        raise ValueError("--no-table-planner leaves nobody to act on the tables; name an agent with --agents")
     tables = varied_tables(config.factors)
     world = WorldModel.load(config.world)
     _need_tabletop(world.config.twin)
@@ -432,8 +434,9 @@ def transfer(config: Transfer) -> dict[str, Any]:
         env = gym.make(world.config.twin, variation=table.variation, instruction=asked[0])
         value = " ".join(map(str, table.value)) if isinstance(table.value, tuple) else str(table.value)
         cells.append(Cell(table.factor, value, table.trained, env, draw_starts(asked, config.table_episodes, seed)))
-    carried = {"CEM": _planner(config, world, twin, config.samples, config.iterations)}
-    carried |= dict(_agent(folder, "agent.zip", world) for folder in config.agents)
+    carried = dict(_agent(folder, "agent.zip", world) for folder in config.agents)
+    if config.table_planner:
+        carried["CEM"] = _planner(config, world, twin, config.samples, config.iterations)
     grid = zero_shot(cells, carried)
     combined = None
     if config.combinations:
