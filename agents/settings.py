@@ -34,6 +34,8 @@ class Learning:
     """Gradient steps of sac and mbpo for each step of an environment; 0.5 of sac and 2 of mbpo by default."""
     real_ratio: float = 0.2
     """Of mbpo's batches, the share that is real."""
+    refit: int | None = None
+    """Real steps of mbpo from one refit of the world to the next, on what was lived; by default it stays as it is."""
     episodes: int = 50
     """Judged in MuJoCo at the end."""
     seed: int = 0
