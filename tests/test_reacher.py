@@ -83,6 +83,24 @@ def test_an_episode_is_recorded_as_it_was_lived():
     assert any(episode["successes"].any() for episode in episodes)
 
 
+@pytest.mark.parametrize("kind", ["target", "plan"])
+def test_who_moves_on_purpose_gets_nearer_unless_it_strays(arm, kind, monkeypatch):
+    """Ten arms each; where every step strays, torques are any."""
+    env = arm.unwrapped
+    monkeypatch.setattr(reacher_record, "BEHAVIOURS", {kind: 1.0})
+
+    def distance(strays: float) -> float:
+        ends = []
+        for seed in range(10):
+            env.reset(seed=seed)
+            mover = reacher_record.Mover(env, np.random.default_rng(seed))
+            mover.strays, mover.strength = strays, 1.0
+            ends.append(-[env.advance(mover()) for _ in range(24)][-1])
+        return float(np.mean(ends))
+
+    assert distance(0.0) < 0.7 * distance(1.0)
+
+
 def test_a_recording_trains_a_world(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     reacher_record.record(
