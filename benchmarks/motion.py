@@ -27,7 +27,7 @@ class Motion:
 
     worlds: tuple[str, ...]
     """Checkpoint folders, each named NAME_SEED/world."""
-    dataset: str = "worldgym/reacher-v1"
+    dataset: str = "worldgym/reacher-v0"
     episodes: int = 128
     steps: int = 12
     at: tuple[int, ...] = (1, 2, 4, 8, 12)

@@ -9,10 +9,10 @@ export MUJOCO_GL="${MUJOCO_GL:-egl}"
 STEPS=${STEPS:-240}
 SEEDS=${SEEDS:-0}
 worldgym=.venv/bin/worldgym
-data=worldgym/reacher-v1
+data=worldgym/reacher-v0
 
 .venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
-    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 2000
+    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 3000
 $worldgym train tokenizer --dataset $data --out runs/reacher/tokenizer --begin-from tabletop --steps 1500
 
 learn() { # name, seed, how it is told of motion

@@ -5,11 +5,11 @@ cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
 worldgym=.venv/bin/worldgym
 results=benchmarks/results
-data=worldgym/reacher-v1
+data=worldgym/reacher-v0
 
 .venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
-    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 2000
-$worldgym evaluate reacher --dataset $data --episodes 96 --json $results/reacher_dream.json
+    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 3000
+$worldgym evaluate reacher --dataset $data --episodes 128 --json $results/reacher_dream.json
 cp runs/evaluate/reacher/dream.gif docs/images/reacher.gif
 for on in dream mujoco; do
     $worldgym plan reacher --on $on --horizon 8 --hold 2 --replan-every 2 --episodes 50 --json $results/reacher_plan_$on.json
