@@ -509,7 +509,7 @@ def bench(config: Bench) -> dict[str, Any]:
         judges["mujoco"] = TwinReturns(twin)
     low, high = np.full((2, world.config.action_size), [[-1.0], [1.0]], np.float32)
     samples, rounds = 64, 4
-    decide = {
+    decide: dict[str, Callable[[], Any]] = {
         on: CEM(judge, low, high, horizon=HORIZON, samples=samples, iterations=rounds).plan
         for on, judge in judges.items()
     }
