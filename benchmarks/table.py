@@ -177,6 +177,11 @@ def more() -> list[str]:
     friction = max(known - gain[name] for name in ("friction x 0.4", "friction x 2.5"))
     colours = known - gain["colours: green, blue"]
     returns = reacher_returns()
+    grid = load("tabletop_transfer_tables")["metrics"]["zero_shot"]
+    inside = [one for one in grid[1:] if one["trained"]]
+    dearest = max(inside, key=lambda one: one["cost"])
+    near = sum(one["cost"] <= 10 for one in inside)
+    unseen = max((one for one in grid if not one["trained"]), key=lambda one: one["cost"])
     shown = load("tabletop_decoders")["metrics"]["dreamed"]
     drawn, fast = (percent(shown[name]["sharpness"][1]) for name in ("diffusion, as bundled", "fast decoder"))
     return [
@@ -192,6 +197,10 @@ def more() -> list[str]:
         f"- SAC that learned in the Reacher's dream alone returns {returns['dream']:.2f} in MuJoCo, after as many "
         f"steps in MuJoCo {returns['mujoco']:.2f}, random torques {returns['nothing']:.2f}: "
         f"{percent(way_of_the_reacher(returns))} of the way, no real step (`benchmarks/reacher.sh`).",
+        f"- On {near} of {len(inside)} tables that differ in one factor inside its training range, an agent that learned "
+        f"in the dream loses at most 10 points of success; the dearest is {dearest['factor']} {dearest['value']}, "
+        f"{dearest['cost']:.0f} points, and of those held out {unseen['factor']} {unseen['value']}, "
+        f"{unseen['cost']:.0f} (`benchmarks/transfer.sh`).",
         f"- The diffusion decoder's frames of a dream have {drawn} of the sharpness of MuJoCo's, the fast one's {fast} "
         "(`benchmarks/decoders.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "
