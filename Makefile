@@ -52,6 +52,19 @@ except Exception as error:
 endef
 export SMOKE
 
+# Ten dreamed steps of what pip made of the wheel and its dependencies alone.
+define DREAM
+import pathlib, sys
+import gymnasium as gym, worldgym
+assert pathlib.Path(worldgym.__file__).is_relative_to(sys.prefix), worldgym.__file__
+dream = gym.make("worldgym/Tabletop-v0")
+dream.reset(seed=0)
+for _ in range(10):
+    frame, *_ = dream.step(dream.action_space.sample())
+print(f"the wheel, in an environment of its own, dreamed ten steps: frames {frame.shape}")
+endef
+export DREAM
+
 # The wheel holds one top-level name, and imports where there is no checkout beside it.
 define WHEEL_CHECK
 import importlib, pathlib
@@ -65,7 +78,7 @@ print("the wheel installs worldgym alone, and imports")
 endef
 export WHEEL_CHECK
 
-.PHONY: help setup demo test check format build docs clean
+.PHONY: help setup demo test check format wheel build docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
@@ -90,7 +103,7 @@ test: setup ## run the tests (ARGS="-m slow", ARGS="-n 0 -k planner")
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile $(ARGS)
 
 # mypy and import-linter read the installed wheel, from a folder in which no checkout is in sight.
-check: build ## lint, formatting, arrows of dependencies, types
+check: wheel ## lint, formatting, arrows of dependencies, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd build/site && $(BIN)/lint-imports --config ../../pyproject.toml --no-cache
@@ -101,13 +114,18 @@ format: setup ## sort the imports, apply safe fixes, format
 	$(BIN)/ruff format .
 
 # build/ goes first: setuptools would pack what an earlier build left in it.
-build: setup ## build the wheel into dist/ and try it on its own
+wheel: setup
 	@rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/site dist/*.whl
 	@cd build/site && $(BIN)/python -c "$$WHEEL_CHECK"
 
-docs: build ## the documentation as a site in build/docs; a link that leads nowhere is an error
+build: wheel ## build the wheel into dist/, install it into a clean environment and dream ten steps there
+	"$(PYTHON)" -m venv build/clean
+	@build/clean/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	@cd build/clean && bin/python -c "$$DREAM"
+
+docs: wheel ## the documentation as a site in build/docs; a link that leads nowhere is an error
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 

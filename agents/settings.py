@@ -9,7 +9,13 @@ import tyro
 
 @dataclass(frozen=True)
 class Learning:
-    """Train an agent in a dream or on true physics; judge it on true physics."""
+    """Train an agent in a dream or on true physics; judge it on true physics.
+
+    For example:
+        worldgym learn tabletop --agent sac
+        worldgym learn tabletop --in mujoco --out runs/real
+        tensorboard --logdir runs/learn
+    """
 
     world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
     """A bundled world, a checkpoint folder, or user/name on the hub."""
@@ -43,14 +49,19 @@ class Learning:
     save_every: int = 2_000
     """Steps from one checkpoint to the next."""
     out: Path = Path("runs/learn")
-    """Where agent, replay buffer, TensorBoard's log and video go."""
+    """Where agent, replay buffer, TensorBoard's log, figures (run.json) and video go."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Ask a world two things: does it rank policies as MuJoCo does, and on which other tables do its plans work?"""
+    """Ask a world two things: does it rank policies as MuJoCo does, and on which other tables do its plans work?
+
+    For example:
+        worldgym transfer tabletop --instruction "reach *" \
+            --factors light mass
+    """
 
     world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
     """A bundled world, a checkpoint folder, or user/name on the hub."""

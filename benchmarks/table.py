@@ -197,10 +197,10 @@ def more() -> list[str]:
         f"- SAC that learned in the Reacher's dream alone returns {returns['dream']:.2f} in MuJoCo, after as many "
         f"steps in MuJoCo {returns['mujoco']:.2f}, random torques {returns['nothing']:.2f}: "
         f"{percent(way_of_the_reacher(returns))} of the way, no real step (`benchmarks/reacher.sh`).",
-        f"- On {near} of {len(inside)} tables that differ in one factor inside its training range, an agent that learned "
-        f"in the dream loses at most 10 points of success; the dearest is {dearest['factor']} {dearest['value']}, "
-        f"{dearest['cost']:.0f} points, and of those held out {unseen['factor']} {unseen['value']}, "
-        f"{unseen['cost']:.0f} (`benchmarks/transfer.sh`).",
+        f"- On {near} of {len(inside)} tables that differ in one factor inside its training range, an agent that "
+        "learned in the dream loses at most 10 points of success; the dearest is "
+        f"{dearest['factor']} {dearest['value']}, {dearest['cost']:.0f} points, and of those held out "
+        f"{unseen['factor']} {unseen['value']}, {unseen['cost']:.0f} (`benchmarks/transfer.sh`).",
         f"- The diffusion decoder's frames of a dream have {drawn} of the sharpness of MuJoCo's, the fast one's {fast} "
         "(`benchmarks/decoders.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "

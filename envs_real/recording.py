@@ -28,7 +28,12 @@ HOPPER = "worldgym/HopperMuJoCo-v0"
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """Record a real environment into a Minari dataset, with exact pixels: the Tabletop in MuJoCo, or your own."""
+    """Record a real environment into a Minari dataset, with exact pixels: the Tabletop in MuJoCo, or your own.
+
+    For example:
+        worldgym record --episodes 100 --dataset mine/few-v0
+        worldgym record --env Reacher-v5 --dataset mine/arm-v0
+    """
 
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the dataset to write."""

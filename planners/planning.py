@@ -25,7 +25,13 @@ from .tree import BeamSearch, BestFirstSearch, DreamFutures, Phrases, Speaker, T
 
 @dataclass(frozen=True)
 class Planning:
-    """Plan in the dream or on true physics; act in MuJoCo."""
+    """Plan in the dream or on true physics; act in MuJoCo.
+
+    For example:
+        worldgym plan tabletop --instruction "reach the centre"
+        worldgym plan tabletop --on mujoco --episodes 10
+        worldgym plan reacher --planner icem --video plan.mp4
+    """
 
     world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
     """A bundled world, a checkpoint folder, or user/name on the hub."""
@@ -77,6 +83,8 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
     Raises:
         ValueError: the world has no twin to act on, no such instruction, or no sentences to say.
     """
+    if config.episodes < 1:
+        raise ValueError(f"episodes is {config.episodes}; it must be positive")
     if config.speaks and not world.config.phrases:
         raise ValueError(f"{world.config.name!r} was trained on no sentences; --planner {config.planner} needs some")
     only = len(world.config.instructions) == 1

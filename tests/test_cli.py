@@ -21,6 +21,11 @@ def run(monkeypatch, *arguments):
         (["export", "nowhere", "somewhere"], "unknown world 'nowhere'"),
         (["train", "dynamics", "--tokenizer", "nowhere"], "no checkpoint"),
         (["evaluate", "tabletop", "--episodes", "0"], "episodes"),
+        (["plan", "tabletop", "--episodes", "0"], "must be positive"),
+        (["plan", "tabletop", "--video", "plan.avi"], "must end in .gif or .mp4"),
+        (["train", "tokenizer", "--dataset", "nobody/none-v0"], "`worldgym record --dataset nobody/none-v0` makes"),
+        (["export", "tabletop", __file__], "no checkpoint that an export could replace"),
+        (["demo", "--out", __file__ + "/demo"], "Not a directory"),
     ],
 )
 def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
@@ -50,6 +55,17 @@ def test_help_says_what_a_command_wants(monkeypatch, capsys, command, wants):
     assert capsys.readouterr().out.splitlines()[0].endswith(f" {wants}")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["record", "train", "train tokenizer", "train dynamics", "evaluate", "plan", "learn", "transfer", "demo", "bench",
+     "render", "export", "play", "list", "push"],
+)  # fmt: skip
+def test_help_teaches_by_example(monkeypatch, capsys, command):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *command.split(), "--help")
+    assert f"For example:\n    worldgym {command}" in capsys.readouterr().out
+
+
 def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
     report, file = tmp_path / "report", tmp_path / "figures.json"
     run(
@@ -61,7 +77,10 @@ def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
     assert written["seed"] == 5
     assert "evaluate tabletop" in written["command"]
     assert len(written["metrics"]["psnr"]) == 3
-    assert {path.name for path in report.iterdir()} == {"index.html", "horizon.png", "calibration.png", "dream.gif"}
+    assert {path.name for path in report.iterdir()} == {
+        "index.html", "horizon.png", "calibration.png", "dream.gif", "run.json",
+    }  # fmt: skip
+    assert json.loads((report / "run.json").read_text()) == written
 
 
 def test_plan_acts_in_mujoco(monkeypatch, tmp_path):

@@ -112,7 +112,11 @@ def test_save_and_load(tmp_path, tiny, trained, dreamed):
     again = DiffusionDecoder.load(tmp_path, tiny.tokenizer)
     assert again.config == CONFIG
     expected = trained.rerender(tiny.tokenizer, first, fused, torch.arange(3))
-    assert torch.equal(again.rerender(tiny.tokenizer, first, fused, torch.arange(3)), expected)
+    before, after = trained.state_dict(), again.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    # Where in memory weights lie decides on some processors how sums of them are rounded.
+    found = again.rerender(tiny.tokenizer, first, fused, torch.arange(3))
+    assert (found.int() - expected.int()).abs().max() <= 1
 
 
 def test_it_is_trained_on_what_the_world_dreams(tiny, actions, dreamed):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,6 +110,21 @@ def test_a_killed_run_goes_on_as_it_would_have(tmp_path):
     seen = []
     resumed = train(CONFIG, tmp_path / "killed", lambda step, loss: seen.append(step))
     assert seen == [2, 3]
+    assert all(torch.equal(part, resumed[name]) for name, part in whole.items())
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    whole = train(CONFIG, tmp_path / "whole")
+
+    def interrupt(step: int, loss: float) -> None:
+        if step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="saved at step 3; the same command"):
+        train(CONFIG, tmp_path / "interrupted", interrupt)
+    seen = []
+    resumed = train(CONFIG, tmp_path / "interrupted", lambda step, loss: seen.append(step))
+    assert seen == [3]
     assert all(torch.equal(part, resumed[name]) for name, part in whole.items())
 
 

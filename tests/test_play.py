@@ -1,5 +1,6 @@
-"""Playing: a session does what its player asks, the server passes it on, and the page can be used."""
+"""Playing: a session does what its player asks, and the page passes it on and can be used."""
 
+import asyncio
 import json
 import shutil
 import socket
@@ -7,19 +8,24 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
+import httpx
 import imageio.v3 as iio
+import minari
 import numpy as np
 import pytest
 import torch
-import uvicorn
-from starlette.testclient import TestClient
+from nicegui import app, ui
+from nicegui.testing import user_simulation
+from nicegui.testing.general import nicegui_reset_globals
 
+from worldgym.data import load_episodes
 from worldgym.play import STILL, Session, arrow_keys
 from worldgym.play import session as session_module
-from worldgym.play.server import make_app, obey
+from worldgym.play.page import Room, serve
 from worldgym.starts import Starts
 
 RIGHT = [1.0, 0.0]
@@ -248,8 +254,8 @@ def test_only_so_much_is_kept(alone, monkeypatch):
         (lambda session: session.reset(-1), "0 or more"),
         (lambda session: session.save(Path("film.avi"), "dream"), "gif or .mp4"),
         (lambda session: session.video("twin"), "no twin"),
-        (lambda session: obey(session, {"do": "dance"}, Path()), "no order"),
-        (lambda session: obey(session, "dance", Path()), "no order"),
+        (lambda session: session.episodes(), "act first"),
+        (lambda session: session.record("play/nothing-v0"), "lies in no folder"),
     ],
 )
 def test_mistakes_say_what_is_wrong_and_change_nothing(alone, do, says):
@@ -270,65 +276,104 @@ def test_recordings_show_both_futures_from_the_start(both, tmp_path, suffix):
     assert film.shape == (5, 2 * (256 + 64), 2 * 256 + 16, 3)
 
 
-# -- the server ----------------------------------------------------------------------------------------------------
+def test_what_was_played_is_data_to_learn_from(checkpoint, tmp_path, monkeypatch):
+    """Each future an episode of a Minari dataset, which dreams as it was dreamed."""
+    from worldgym.starts import bundled_starts
+    from worldgym.world import WorldModel
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    world = WorldModel.load(str(checkpoint))
+    session = Session(world, bundled_starts(str(checkpoint), world.config))
+    act(session, 1)
+    session.fork()
+    session.say("move up")
+    session.tick()
+    session.record("play/mine-v0")
+    first, second = minari.load_dataset("play/mine-v0").iterate_episodes()
+    np.testing.assert_array_equal(first.observations, pictures(session, "A"))
+    np.testing.assert_array_equal(second.observations, pictures(session, "B"))
+    np.testing.assert_array_equal(first.actions, [RIGHT])
+    assert len(second.actions) == 2 and second.actions[1].tolist() != RIGHT
+    assert second.rewards == pytest.approx([moment.reward for moment in session.futures["B"].moments[1:]], abs=1e-5)
+    assert load_episodes("play/mine-v0").instructions == world.config.instructions
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+def visit(session, recordings, play):
+    """Have `play` use a window of the page, without a browser."""
+
+    async def visited():
+        with ThreadPoolExecutor(1) as thread:
+            async with user_simulation(Room(session, thread, recordings, 100).open) as user:
+                await user.open("/")
+                await play(user)
+
+    asyncio.run(visited())
+
+
+def test_a_window_shows_what_it_is_used_for(both, tmp_path):
+    async def play(user):
+        await user.should_see("step 0 of 0")
+        user.find(ui.input).type("move up").trigger("keydown.enter")
+        await user.should_see("step 3 of 3", retries=100)
+        user.find("Fork").click()
+        await user.should_see("Future B", retries=100)
+        user.find("Pause").click()
+        await user.should_see("Go on", retries=100)
+        assert both.paused
+
+    visit(both, tmp_path, play)
+
+
+def test_a_mistake_is_told_and_the_game_goes_on(alone, tmp_path):
+    async def play(user):
+        user.find("Minari").click()
+        await user.should_see("lies in no folder", retries=100)
+        user.find("Fork").click()
+        await user.should_see("Future B", retries=100)
+
+    visit(alone, tmp_path, play)
+
+
+@pytest.mark.parametrize(("size", "named"), [(2, True), (3, False)])
+def test_keys_that_do_nothing_are_not_named(both, tmp_path, size, named):
+    both.world.config = replace(both.world.config, action_size=size)
+
+    async def play(user):
+        await user.should_see(content="<kbd>f</kbd>")
+        look = user.should_see if named else user.should_not_see
+        await look(content="<kbd>←</kbd>")
+
+    visit(both, tmp_path, play)
 
 
 @pytest.fixture
-def client(both, tmp_path):
-    with ThreadPoolExecutor(1) as thread, TestClient(make_app(both, thread, tmp_path, 100)) as client:
-        yield client
+def address(both, tmp_path, monkeypatch):
+    """Of a running server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("NICEGUI_SCREEN_TEST_PORT", str(port))  # which NiceGUI, in a test, takes instead of its own
+    with ThreadPoolExecutor(1) as thread, nicegui_reset_globals():
+        runner = threading.Thread(target=serve, args=(Room(both, thread, tmp_path, 50), port))
+        runner.start()
+        while not app.is_started:
+            assert runner.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+        app.shutdown()
+        runner.join()
 
 
-def until(window, wanted):
-    """The first message that is what is waited for."""
-    for _ in range(100):
-        message = window.receive_json()
-        if wanted(message):
-            return message
-    raise AssertionError("it never came")
-
-
-def test_the_page_is_served(client):
-    page = client.get("/")
-    assert page.status_code == 200 and "<title>WorldGym</title>" in page.text
-
-
-def test_a_window_sees_what_it_asked_for(client):
-    with client.websocket_connect("/socket") as window:
-        about = window.receive_json()["about"]
-        assert about["action_size"] == 2 and "move up" in about["phrases"]
-        assert window.receive_json()["futures"]["A"]["at"] == 0
-        window.send_json({"do": "say", "sentence": "move up"})
-        shown = until(window, lambda message: message["futures"]["A"]["at"] == 3)["futures"]["A"]
-        assert len(shown["reward"]) == len(shown["uncertainty"]) == len(shown["twin_reward"]) == 3
-        assert shown["dream"].startswith("data:image/png;base64,")
-        window.send_json({"do": "goto", "index": 1})
-        assert until(window, lambda message: message["futures"]["A"]["at"] == 1)
-
-
-def test_a_mistake_is_told_and_the_game_goes_on(client):
-    with client.websocket_connect("/socket") as window:
-        window.send_json({"do": "goto", "index": 99})
-        assert "moment 99" in until(window, lambda message: "error" in message)["error"]
-        window.send_json({"do": "fork"})
-        assert until(window, lambda message: message.get("active") == "B")
-
-
-def test_a_recording_can_be_fetched(client):
-    with client.websocket_connect("/socket") as window:
-        window.send_json({"do": "save", "as": "gif", "view": "both"})
-        saved = until(window, lambda message: "saved" in message)["saved"]
-    assert client.get("/" + saved).content.startswith(b"GIF")
-
-
-def test_other_sites_may_not_play_here(client):
-    from starlette.websockets import WebSocketDisconnect
-
-    with (
-        pytest.raises(WebSocketDisconnect),
-        client.websocket_connect("/socket", headers={"origin": "https://elsewhere.example"}) as window,
-    ):
-        window.receive_json()
+def test_the_page_and_recordings_are_served_to_this_machine_alone(address, tmp_path):
+    (tmp_path / "film.gif").write_bytes(b"GIF89a")
+    assert "WorldGym" in httpx.get(address).text
+    assert httpx.get(f"{address}/recordings/film.gif").content.startswith(b"GIF")
+    assert httpx.get(address, headers={"host": "elsewhere.example"}).status_code == 400
+    answer = httpx.get(address, headers={"origin": "https://elsewhere.example"})
+    assert "access-control-allow-origin" not in answer.headers  # so that its scripts cannot read the page
 
 
 # -- the page, in a browser -----------------------------------------------------------------------------------------
@@ -336,21 +381,10 @@ def test_other_sites_may_not_play_here(client):
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture
-def address(both, tmp_path):
-    """Of a running server."""
-    with ThreadPoolExecutor(1) as thread, socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(make_app(both, thread, tmp_path, 50), log_level="warning", timeout_graceful_shutdown=1)
-        )
-        runner = threading.Thread(target=server.run, args=([listener],))
-        runner.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield "http://{}:{}".format(*listener.getsockname())
-        server.should_exit = True
-        runner.join()
+QUIETLY = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on the PATH")
@@ -359,32 +393,37 @@ def test_the_page_plays(address, tmp_path):
 
     expect.set_options(timeout=60_000)  # a slow machine is no mistake of the page
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"], timeout=60_000
-        )
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIETLY, timeout=60_000)
         page = browser.new_page()
         page.set_default_timeout(60_000)
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
-        expect(page.locator(".future")).to_have_count(1)
+        future = page.locator(".future:visible")
+        expect(page.locator(".step").first).to_have_text("step 0 of 0")
+        expect(future).to_have_count(1)
         page.keyboard.press("ArrowRight")
-        expect(page.locator(".step")).to_have_text("step 1 of 1")
+        expect(future.locator(".step")).to_have_text("step 1 of 1")
         page.keyboard.press("f")
-        expect(page.locator(".future.active h2")).to_have_text("Future B")
+        active = page.locator(".future.active")
+        expect(active.locator(".title")).to_have_text("Future B")
         page.keyboard.press("/")
+        expect(page.get_by_label("A sentence as the action")).to_be_focused()
         page.keyboard.type("move up")
         page.keyboard.press("Enter")
-        expect(page.locator(".future.active .step")).to_have_text("step 4 of 4")
+        expect(active.locator(".step")).to_have_text("step 4 of 4")
         page.keyboard.press("[")
-        expect(page.locator(".future.active .step")).to_have_text("step 3 of 4")
-        assert page.locator(".future.active .reward path").count() == 2
+        expect(active.locator(".step")).to_have_text("step 3 of 4")
+        assert active.locator("canvas").count() == 2
         page.keyboard.press("1")
-        expect(page.locator(".future.active figure.twin")).to_be_hidden()
-        page.keyboard.press("Tab")
-        expect(page.locator(".future.active h2")).to_have_text("Future A")
+        expect(active.locator(".twin")).to_be_hidden()
+        page.keyboard.press("o")
+        expect(active.locator(".title")).to_have_text("Future A")
         page.get_by_role("button", name="GIF").click()
-        expect(page.locator("#note a")).to_contain_text(".gif")
+        expect(page.locator(".recorded")).to_contain_text(".gif")
+        expect(active.locator(".title")).to_have_text("Future A")
+        page.keyboard.press(" ")
+        expect(page.get_by_role("button", name="Go on")).to_be_visible()
         assert problems == []
         browser.close()
 
@@ -394,10 +433,10 @@ def test_the_page_plays(address, tmp_path):
 
 def test_the_command_plays_the_bundled_world_beside_its_twin(monkeypatch, tmp_path):
     from worldgym import cli
-    from worldgym.play import server
+    from worldgym.play import page
 
     played = []
-    monkeypatch.setattr(server, "run", lambda make_session, *_: played.append(make_session()))
+    monkeypatch.setattr(page, "run", lambda make_session, *_: played.append(make_session()))
     monkeypatch.setattr(sys, "argv", ["worldgym", "play", "tabletop", "--seed", "3", "--recordings", str(tmp_path)])
     cli.main()
     (session,) = played
@@ -411,10 +450,10 @@ def test_the_command_plays_the_bundled_world_beside_its_twin(monkeypatch, tmp_pa
 
 def test_the_command_plays_the_reacher_beside_its_twin(monkeypatch, tmp_path):
     from worldgym import cli
-    from worldgym.play import server
+    from worldgym.play import page
 
     played = []
-    monkeypatch.setattr(server, "run", lambda make_session, *_: played.append(make_session()))
+    monkeypatch.setattr(page, "run", lambda make_session, *_: played.append(make_session()))
     monkeypatch.setattr(sys, "argv", ["worldgym", "play", "reacher", "--seed", "3", "--recordings", str(tmp_path)])
     cli.main()
     (session,) = played

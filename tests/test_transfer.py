@@ -198,7 +198,7 @@ def test_transfer_writes_figures_and_a_report(monkeypatch, make_world, write_che
         "script", "still", "script, another goal", "CEM, 4 x 1",
     ]  # fmt: skip
     assert [one["factor"] for one in metrics["zero_shot"]] == ["nominal"] + ["mass"] * 4
-    assert {path.name for path in report.iterdir()} == {"index.html", "policies.png", "zero_shot.png"}
+    assert {path.name for path in report.iterdir()} == {"index.html", "policies.png", "zero_shot.png", "run.json"}
 
 
 def test_the_grid_can_be_had_alone(twin, tmp_path):

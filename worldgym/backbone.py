@@ -70,6 +70,14 @@ class KVCache:
         lengths = self.lengths
         return bool((lengths == lengths[0]).all())
 
+    @property
+    def level(self) -> bool:
+        """Whether all dreams see the same slots: equally many of their own, and equally many of a trunk."""
+        trunk = self.trunk
+        if bool((self.filled != self.filled[0]).any()):
+            return False
+        return trunk is None or (bool(self.rooted.all()) and bool((trunk.filled == trunk.filled[0]).all()))
+
     # -- one pass ---------------------------------------------------------------------------------------------------
 
     def begin(self, own: Bool[Tensor, "n n"] | None, count: int) -> None:
@@ -88,13 +96,12 @@ class KVCache:
         else:
             self._clear(reach)
             slots = (self.filled[:, None] + torch.arange(count)).to(device)
-        self.now = Pass(slots, reach, self._mask(own, count, reach, first == last))
+        self.now = Pass(slots, reach, self._mask(own, count, reach))
 
-    def _mask(self, own: Tensor | None, count: int, reach: int, even: bool) -> Tensor | None:
+    def _mask(self, own: Tensor | None, count: int, reach: int) -> Tensor | None:
         """bool [b or 1, 1, n or 1, trunk + reach], True where a new token may look; None if it may look everywhere."""
         device, trunk = self.keys.device, self.trunk
-        level = trunk is None or (bool(self.rooted.all()) and bool((trunk.filled == trunk.filled[0]).all()))
-        if even and level:
+        if self.level:
             if own is None:
                 return None
             past = torch.ones(count, reach - count + (0 if trunk is None else trunk.keys.shape[3]), dtype=torch.bool)
@@ -132,6 +139,23 @@ class KVCache:
         """Of the new tokens the first `keep` stay; the next pass overwrites the others."""
         self.filled += keep
         self.now = None
+
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of all that dreams see which are `level`, [layers, b, kv_heads, m, d] each."""
+        filled, trunk = int(self.filled[0]), self.trunk
+        keys, values = self.keys[:, :, :, :filled], self.values[:, :, :, :filled]
+        if trunk is None:
+            return keys, values
+        old = (part.repeat_interleave(self.copies, 1) for part in (trunk.keys, trunk.values))
+        keys, values = (torch.cat(parts, 3) for parts in zip(old, (keys, values), strict=True))
+        return keys, values
+
+    def append(self, keys: Tensor, values: Tensor, keep: int) -> None:
+        """Write what a pass elsewhere made of new tokens, [layers, b, kv_heads, n, d] each; the first `keep` stay."""
+        self.begin(None, keys.shape[3])
+        for layer in range(len(keys)):
+            self.update(keys[layer], values[layer], layer)
+        self.end(keep)
 
     def _clear(self, reach: int) -> None:
         """What is masked is still multiplied, by 0: it has to be finite."""

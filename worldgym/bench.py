@@ -5,6 +5,7 @@ ratios are worth more than figures. Baselines have random weights, as many of th
 number of threads and its dtype.
 """
 
+import copy
 import os
 import resource
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ from .world import WorldModel
 
 Contender = Callable[[], Any]
 HORIZON = 10
+OWN = ("pixels", "latent", "pixels_compiled", "latent_compiled", "evaluate", "evaluate_thorough")
+"""What is ours in the tables; all else is a baseline."""
+FEW = 16
+"""Dreams up to which compiled steps, and the costliest baseline, are measured."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +91,60 @@ def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: dict[str, Con
 
 
 def bench_batch(world: WorldModel, frame: np.ndarray, batch: int, rounds: int, ceiling: float) -> dict[str, Any]:
-    """Steps a second of `batch` dreams: ours with pixels, without, and evaluating; and the baselines'."""
+    """Steps a second of `batch` dreams: ours with pixels, without, and evaluating; and the baselines'.
+
+    Of few dreams also ours compiled (`WorldModel.compile_for`). Baselines are plain PyTorch, as our plain step is.
+    """
     dreaming = Dreaming(world, frame, batch)
     raster = Raster(world, batch)
     scales = AllScales(world, batch)
-    contenders = {
+    contenders: dict[str, Contender] = {
         "pixels": dreaming.pixels,
         "latent": dreaming.latent,
         "evaluate": dreaming.evaluate,
+        "evaluate_thorough": partial(dreaming.evaluate, thorough=True),
         "raster_16_as_shipped": raster.as_shipped,
         "raster_16_kept_cache": raster.kept_cache,
         "all_scales_kept": scales.step,
     }
-    if batch <= 16:
+    if batch <= FEW:
         contenders["raster_85_kept_cache"] = Raster(world, batch, tokens=85).kept_cache
+    if batch <= FEW and can_compile(world):
+        compiled = Dreaming(copy.deepcopy(world).compile_for(batch), frame, batch)
+        contenders |= {"pixels_compiled": compiled.pixels, "latent_compiled": compiled.latent}
     spent = by_turns(contenders, rounds, world)
-    spent["evaluate"] = [seconds / HORIZON for seconds in spent["evaluate"]]
+    for name in ("evaluate", "evaluate_thorough"):
+        spent[name] = [seconds / HORIZON for seconds in spent[name]]
     figures = {
         name: _figures(seconds) | {"steps_per_second": batch / _middle(seconds)} for name, seconds in spent.items()
     }
-    work = {name: flops(contender) for name, contender in list(contenders.items())[:3]}
-    work["evaluate"] //= HORIZON
+    work = {name: flops(contenders[name]) for name in OWN if name in contenders and not name.endswith("compiled")}
+    for name in ("evaluate", "evaluate_thorough"):
+        work[name] //= HORIZON
     for name, count in work.items():
         figures[name]["mflop_per_dream"] = count / batch / 1e6
         figures[name]["share_of_ceiling"] = count / _middle(spent[name]) / 1e9 / ceiling
-    latent = _middle(spent["latent"])
+    baselines = {name: _middle(seconds) for name, seconds in spent.items() if name not in OWN}
+
+    def over(ours: str) -> dict[str, float]:
+        return {name: seconds / _middle(spent[ours]) for name, seconds in baselines.items()}
+
     return {
         "figures": figures,
-        "baseline_seconds_over_ours": {
-            name: _middle(seconds) / latent for name, seconds in spent.items() if name not in work
-        },
+        "baseline_seconds_over_ours": over("latent"),
+        "baseline_seconds_over_ours_compiled": over("latent_compiled") if "latent_compiled" in spent else {},
         "pixels_over_evaluate": _middle(spent["pixels"]) / _middle(spent["evaluate"]),
     }
+
+
+def can_compile(world: WorldModel) -> bool:
+    """Whether OpenVINO is here for this world; it says so if not."""
+    if world.device.type != "cpu" or world.dtype != torch.float32:
+        return False
+    if find_spec("openvino") is None:
+        print('compiled dreams are not measured: pip install "worldgym[fast]"')
+        return False
+    return True
 
 
 class Dreaming:
@@ -139,9 +167,9 @@ class Dreaming:
     def pixels(self) -> np.ndarray:
         return self.world.render(self.latent()).cpu().numpy()
 
-    def evaluate(self) -> np.ndarray:
+    def evaluate(self, thorough: bool = False) -> np.ndarray:
         """`HORIZON` steps of as many candidates."""
-        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON)).cpu().numpy()
+        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), thorough).cpu().numpy()
 
 
 class Raster:
@@ -382,7 +410,9 @@ def table(metrics: dict[str, Any]) -> str:
         "",
         f"{'imagined steps a second':28s}" + "".join(f"{'batch ' + batch:>13s}" for batch in batches),
     ]
-    names = list(next(iter(batches.values()))["figures"])
+    known = list(next(iter(batches.values()))["figures"])
+    baselines = [name for name in known if name not in OWN]
+    names = [name for name in OWN if name in known] + baselines
     for name in names:
         cells = [found["figures"].get(name) for found in batches.values()]
         lines.append(
@@ -394,13 +424,14 @@ def table(metrics: dict[str, Any]) -> str:
         parts = ["-" if c is None else f"{c['p50'] * 1e3:.1f}/{c['p95'] * 1e3:.1f}" for c in cells]
         lines.append(f"{name:28s}" + "".join(f"{part:>13s}" for part in parts))
     lines += ["", "share of the matrix-product ceiling"]
-    for name in ("pixels", "latent", "evaluate"):
+    for name in ("pixels", "latent", "evaluate", "evaluate_thorough"):
         shares = [found["figures"][name]["share_of_ceiling"] for found in batches.values()]
         lines.append(f"{name:28s}" + "".join(f"{share:13.0%}" for share in shares))
-    lines += ["", "seconds of a baseline over ours (latent)"]
-    for name in names[3:]:
-        ratios = [found["baseline_seconds_over_ours"].get(name) for found in batches.values()]
-        lines.append(f"{name:28s}" + "".join("            -" if r is None else f"{r:12.1f}x" for r in ratios))
+    for ours, key in (("", "baseline_seconds_over_ours"), (", compiled", "baseline_seconds_over_ours_compiled")):
+        lines += ["", f"seconds of a baseline over ours (latent{ours})"]
+        for name in baselines:
+            ratios = [found[key].get(name) for found in batches.values()]
+            lines.append(f"{name:28s}" + "".join("            -" if r is None else f"{r:12.1f}x" for r in ratios))
     ratios = [found["pixels_over_evaluate"] for found in batches.values()]
     lines.append(f"{'pixels over evaluate':28s}" + "".join(f"{ratio:12.1f}x" for ratio in ratios))
     age, fork, start = metrics["age"], metrics["fork"], metrics["start_up_seconds"]
@@ -440,7 +471,7 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
             for batch, found in metrics["batches"].items()
             if name in found["figures"]
         ]
-        own = name in ("pixels", "latent", "evaluate")
+        own = name in OWN
         axes.plot(*zip(*points, strict=True), "o-" if own else "s--", label=name.replace("_", " "))
     axes.set(xscale="log", yscale="log", xlabel="dreams in a batch", ylabel="imagined steps a second")
     axes.set_xticks([int(batch) for batch in metrics["batches"]], list(metrics["batches"]))

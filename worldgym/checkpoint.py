@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from .config import DynamicsConfig, TokenizerConfig, WorldConfig
+from .config import DraftConfig, DynamicsConfig, TokenizerConfig, WorldConfig
 
 FORMAT_VERSION = 1
 
@@ -94,6 +94,8 @@ def _world_config(described: dict[str, Any]) -> WorldConfig:
 
     described["tokenizer"] = frozen(TokenizerConfig, described["tokenizer"])
     described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
+    if described.get("draft") is not None:
+        described["draft"] = frozen(DraftConfig, described["draft"])
     return frozen(WorldConfig, described)
 
 
@@ -157,6 +159,8 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
     config, stage = load_config(source)
     if stage != "world":
         raise ValueError(f"{source} holds a {stage} only; there is nothing to dream with yet")
+    if target.exists() and not (target / "config.json").exists():
+        raise FileExistsError(f"{target} exists and is no checkpoint that an export could replace; name another folder")
     extras = {name: (source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
     if decoder is None and (source / "decoder").exists():
         decoder = source / "decoder"
@@ -175,7 +179,7 @@ def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_world(name: str) -> Path:
     """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
-    bundled = Path(str(files("worldgym"))) / "worlds"
+    bundled = _bundled()
     if (bundled / name / "config.json").exists():
         return bundled / name
     if Path(name).is_dir():
@@ -186,6 +190,15 @@ def find_world(name: str) -> Path:
         return pull(name)
     known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
     raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
+
+
+def world_name(folder: Path) -> str:
+    """The shortest name by which `find_world` finds a folder."""
+    return folder.name if folder.parent == _bundled() else str(folder)
+
+
+def _bundled() -> Path:
+    return Path(str(files("worldgym"))) / "worlds"
 
 
 def training_state(optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """The one command, `worldgym`: the only module that composes the library, its planners and the real worlds."""
 
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,9 @@ from .agents.settings import Learning, Transfer
 from .data import load_episodes
 from .envs_real import gym_record, hopper_record, reacher_record, tabletop_record
 from .envs_real.recording import HOPPER, REACHER, TABLETOP, RecordConfig
+from .interrupt import in_one_line
 from .planners.planning import Planning, make_policy, plan_and_act
+from .train.draft import DraftTraining, train_draft
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
 
@@ -26,17 +26,30 @@ TabletopUnlessSaid = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar=
 
 @dataclass(frozen=True)
 class Train:
-    """Train a world: first its tokenizer, then its dynamics. A killed run goes on from its last checkpoint."""
+    """Train a world: its tokenizer, its dynamics, for planners a draft. A killed run goes on from its checkpoint.
+
+    For example:
+        worldgym train tokenizer
+        worldgym train dynamics
+        worldgym train draft
+        tensorboard --logdir runs
+    """
 
     stage: (
         Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer")]
         | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics")]
+        | Annotated[DraftTraining, tyro.conf.subcommand("draft")]
     )
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Dream held-out episodes open loop and compare them with what really happened, step by step."""
+    """Dream held-out episodes open loop and compare them with what really happened, step by step.
+
+    For example:
+        worldgym evaluate tabletop --episodes 32
+        worldgym evaluate runs/arm/world --dataset mine/arm-v0
+    """
 
     world: World
     """A bundled world, a checkpoint folder, or user/name on the hub."""
@@ -79,7 +92,11 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Demo:
-    """The whole way in three minutes: dream, plan in the dream, succeed in MuJoCo."""
+    """The whole way in three minutes: dream, plan in the dream, succeed in MuJoCo.
+
+    For example:
+        worldgym demo
+    """
 
     world: TabletopUnlessSaid = "tabletop"
     """A Tabletop: a bundled world, a checkpoint folder, or user/name on the hub."""
@@ -93,7 +110,11 @@ class Demo:
 
 @dataclass(frozen=True)
 class Bench:
-    """How fast a world dreams, beside other ways to imagine and beside simulators."""
+    """How fast a world dreams, beside other ways to imagine and beside simulators.
+
+    For example:
+        worldgym bench --quick
+    """
 
     world: TabletopUnlessSaid = "tabletop"
     """A bundled world, a checkpoint folder, or user/name on the hub."""
@@ -112,6 +133,10 @@ class Render:
     """Show a recorded episode, of a dream or of the true environment, again by the diffusion decoder.
 
     Its pictures are read into the world's own maps and drawn anew; the video has the recorded ones on the left.
+
+    For example:
+        worldgym render --dataset worldgym/tabletop-v0 \
+            --episode 3 --out three.mp4
     """
 
     world: TabletopUnlessSaid = "tabletop"
@@ -131,7 +156,11 @@ class Render:
 
 @dataclass(frozen=True)
 class Export:
-    """Strip a trained world down to what dreaming needs, with weights in half precision."""
+    """Strip a trained world down to what dreaming needs, with weights in half precision.
+
+    For example:
+        worldgym export runs/tabletop/world worlds/mine
+    """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
     """Checkpoint folder that training wrote, a bundled world, or user/name on the hub."""
@@ -143,7 +172,12 @@ class Export:
 
 @dataclass(frozen=True)
 class PlayCommand:
-    """Play with a dream in a browser: act by keys or sentences, pause, rewind, fork, compare with MuJoCo, record."""
+    """Play with a dream in a browser: act by keys or sentences, pause, rewind, fork, compare with MuJoCo, record.
+
+    For example:
+        worldgym play
+        worldgym play hopper --frames-per-second 5
+    """
 
     world: TabletopUnlessSaid = "tabletop"
     """A bundled world, a checkpoint folder, or user/name on the hub."""
@@ -158,14 +192,18 @@ class PlayCommand:
     frames_per_second: int = 10
     """Steps of time that pass in a second while something is being done."""
     recordings: Path = Path("runs/play")
-    """Where GIFs and MP4s go."""
+    """Where GIFs and MP4s go; Minari datasets go where Minari keeps them."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
 
 
 @dataclass(frozen=True)
 class ListCommand:
-    """List the worlds: the bundled ones and those that training left here."""
+    """List the worlds: the bundled ones and those that training left here.
+
+    For example:
+        worldgym list
+    """
 
     runs: Path = Path("runs")
     """Folder to look through."""
@@ -173,7 +211,11 @@ class ListCommand:
 
 @dataclass(frozen=True)
 class Push:
-    """Share a world on the Hugging Face hub, with a model card; `hf auth login` first."""
+    """Share a world on the Hugging Face hub, with a model card; `hf auth login` first.
+
+    For example:
+        worldgym push worlds/mine user/mine --results figures.json
+    """
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Checkpoint folder; `worldgym export` makes one of half the size."""
@@ -190,15 +232,9 @@ class Push:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line, not a traceback."""
-    try:
+    """Entry point."""
+    with in_one_line():
         _run()
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
-        print(f"worldgym: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as interruption:  # what can go on says how
-        print(f"worldgym: interrupted{f', {interruption}' if interruption.args else ''}", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _run() -> None:
@@ -229,6 +265,8 @@ def _run() -> None:
             print(f"trained {train_tokenizer(stage)}")
         case Train(DynamicsTraining() as stage):
             print(f"trained {train_dynamics(stage)}")
+        case Train(DraftTraining() as stage):
+            print(f"trained {train_draft(stage)}")
         case Evaluate():
             evaluate(config)
         case Planning():
@@ -323,8 +361,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
     )
     print(as_text(metrics, about, not_known))
     print(f"report: {page}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    for path in filter(None, (page.with_name("run.json"), config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
@@ -353,17 +391,19 @@ def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
     page = write_report(folder, world.config.name, metrics, rows, commit)
     print(as_text(metrics))
     print(f"report: {page}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    for path in filter(None, (page.with_name("run.json"), config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
 def plan(config: Planning) -> dict[str, Any]:
     from .results import current_commit, write_results
-    from .video import enlarged, side_by_side, write_video
+    from .video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 
     commit = current_commit()
+    if config.video:
+        check_video(config.video)
     world = WorldModel.load(config.world, config.device)
     metrics, played = plan_and_act(config, world)
     low, high = metrics["success_interval"]
@@ -391,9 +431,9 @@ def learn(config: Learning) -> dict[str, Any]:
         f"MuJoCo {metrics['success_rate']:.0%} of {config.episodes} (95% interval {low:.0%} to {high:.0%}), "
         f"mean return {metrics['mean_return']:.2f}"
     )
-    print(f"agent, log and video in {config.out}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    print(f"agent, log, figures and video in {config.out}")
+    for path in filter(None, (config.out / "run.json", config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
@@ -471,8 +511,8 @@ def transfer(config: Transfer) -> dict[str, Any]:
         combined,
     )
     print(f"report: {page}")
-    if config.json:
-        write_results(config.json, config.seed, metrics, commit)
+    for path in filter(None, (page.with_name("run.json"), config.json)):
+        write_results(path, config.seed, metrics, commit)
     return metrics
 
 
@@ -526,9 +566,10 @@ def render(config: Render) -> None:
     from .dreams import load_decoder
     from .evaluate import check_recording
     from .render import rerender
-    from .video import enlarged, side_by_side, write_video
+    from .video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 
+    check_video(config.out)
     world, data = WorldModel.load(config.world, config.device), load_episodes(config.dataset)
     check_recording(world.config, config.dataset, data)
     episodes = len(data.starts) - 1
@@ -554,7 +595,7 @@ def play(config: PlayCommand) -> None:
     from .envs_real.reacher import ReacherEnv
     from .envs_real.tabletop import TabletopEnv
     from .envs_real.tabletop_skills import phrases, skill_action
-    from .play.server import run
+    from .play.page import run
     from .play.session import Controller, Session, Twin
     from .starts import bundled_starts
     from .world import WorldModel

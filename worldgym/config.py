@@ -111,6 +111,16 @@ class DynamicsConfig:
 
 
 @dataclass(frozen=True)
+class DraftConfig:
+    """What planners look ahead by (see draft.py)."""
+
+    width: int = 64
+    """Channels between the maps."""
+    blocks: int = 2
+    """Pairs of 3x3 convolutions."""
+
+
+@dataclass(frozen=True)
 class WorldConfig:
     """Everything about a world that is not a weight."""
 
@@ -127,6 +137,8 @@ class WorldConfig:
     """Gymnasium id of the true environment; empty if there is none to compare with."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    draft: DraftConfig | None = None
+    """Of the network that `evaluate` looks ahead by; None in a world that has none, and dreams in full for it."""
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The instructions that match one of the patterns, where * stands for anything; a ValueError if none does."""

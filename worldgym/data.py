@@ -13,6 +13,7 @@ from typing import Literal
 
 import minari
 import numpy as np
+from minari.storage import get_dataset_path
 from tqdm import tqdm
 
 CACHE_VERSION = 3
@@ -130,7 +131,13 @@ def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
 
 def load_episodes(dataset_id: str) -> Episodes:
     """Open a Minari dataset, through a memory-mapped cache beside it that the first call writes."""
-    dataset = minari.load_dataset(dataset_id)
+    try:
+        dataset = minari.load_dataset(dataset_id)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no dataset {dataset_id!r} in {get_dataset_path('')}; "
+            f"`worldgym record --dataset {dataset_id}` makes one of an environment"
+        ) from None
     cache = Path(dataset.storage.data_path).parent / "worldgym_cache"
     if not (cache / "meta.json").exists():
         _write_cache(dataset, cache)

@@ -66,11 +66,11 @@ def dream_episodes(
         )
     seeds = list(range(len(frames)) if seeds is None else seeds)
     state = world.start(frames[:, None], seeds=seeds, temperature=temperature)
-    pictures, judgements, doubts = [world.render(state)], [_judge(world, state)], [torch.zeros(len(frames))]
+    pictures, judgements, doubts = [world.render(state)], [judge(world, state)], [torch.zeros(len(frames))]
     for action in actions.swapaxes(0, 1):
         state, outcome = world.step(state, np.ascontiguousarray(action))
         pictures.append(world.render(state))
-        judgements.append(_judge(world, state))
+        judgements.append(judge(world, state))
         doubts.append(outcome.uncertainty)
     shown, doubt = (torch.stack([part.cpu() for part in parts], 1).numpy() for parts in (pictures, doubts))
     reward, success, terminated = (torch.stack(part, 1).numpy() for part in zip(*judgements, strict=True))
@@ -203,7 +203,8 @@ def store(
     )
 
 
-def _judge(world: WorldModel, state: WorldState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+@torch.no_grad()
+def judge(world: WorldModel, state: WorldState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Reward, and logits of success and of the end, [b, m] each, of the newest frames under all instructions."""
     heads, count = world.dynamics.outcome_heads, len(world.config.instructions)
     asked = world.read_instructions(list(world.config.instructions)).repeat(len(state), 1)

@@ -7,7 +7,8 @@ with between_steps() as interrupted:
             save(step)
             raise KeyboardInterrupt(f"saved at step {step}")
 
-In the middle of a step weights may be new and the optimizer's state old: nothing to go on from.
+In the middle of a step weights may be new and the optimizer's state old: nothing to go on from. A command, within
+`in_one_line()`, ends with what the interruption says, and not with a traceback.
 """
 
 import signal
@@ -42,3 +43,16 @@ def between_steps() -> Iterator[Callable[[], bool]]:
         yield lambda: noted
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """A command's Ctrl-C, or a mistake of its user's, is one line and an exit status, not a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"worldgym: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as interruption:  # what can go on says how
+        print(f"worldgym: interrupted{f', {interruption}' if interruption.args else ''}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None

@@ -28,12 +28,19 @@ def gif(video: np.ndarray, frames_per_second: int = 5) -> bytes:
 
 
 def write_video(path: Path, video: np.ndarray, frames_per_second: int = 5) -> None:
-    """Write a GIF that loops, or whatever the suffix says."""
+    """Write a GIF that loops, or an MP4."""
+    check_video(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
         path.write_bytes(gif(video, frames_per_second))
     else:
         iio.imwrite(path, video, fps=frames_per_second)
+
+
+def check_video(path: Path) -> None:
+    """Before anything long is done that ends in a video."""
+    if path.suffix not in (".gif", ".mp4"):
+        raise ValueError(f"cannot write a video {path.name!r}; the name must end in .gif or .mp4")
 
 
 def _joined(videos: Sequence[np.ndarray], gap: int, axis: int) -> np.ndarray:

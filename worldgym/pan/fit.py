@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..interrupt import between_steps
 from ..train.tokenizer import schedule
 
 
@@ -62,6 +63,8 @@ def fit(
 ) -> dict[str, Tensor]:
     """Train until `config.steps`, from the last checkpoint if there is one; returns all weights, whole.
 
+    A Ctrl-C that any process is sent has all of them save after the step that they are in, and end.
+
     Args:
         model: its `forward` gives the loss of each row, [rows].
         out: folder of the run; checkpoints go to `out/state`.
@@ -81,25 +84,29 @@ def fit(
     progress = tqdm(
         total=config.steps, initial=first, desc=out.name, unit="step", disable=not accelerator.is_main_process
     )
-    for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps, warm_up)
-        batch = draw(step, accelerator.process_index, accelerator.num_processes)
-        loss = model(*batch).mean()
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        mean = accelerator.reduce(loss.detach(), "mean").item()
-        progress.update()
-        if watch is not None and accelerator.is_main_process:
-            watch(step, mean)
-        if writer is not None:
-            writer.add_scalar("loss", mean, step)
-            writer.add_scalar("gradient_norm", float(norm), step)
-            progress.set_postfix(loss=f"{mean:.4f}")
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _checkpoint(accelerator, out / "state", step + 1, identity)
+    with between_steps() as interrupted:
+        for step in range(first, config.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, config.steps, warm_up)
+            batch = draw(step, accelerator.process_index, accelerator.num_processes)
+            loss = model(*batch).mean()
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            told = torch.stack([loss.detach().float(), loss.new_tensor(float(interrupted())).float()])
+            mean, stop = accelerator.reduce(told, "mean").tolist()  # what one process is told, all have to heed
+            progress.update()
+            if watch is not None and accelerator.is_main_process:
+                watch(step, mean)
+            if writer is not None:
+                writer.add_scalar("loss", mean, step)
+                writer.add_scalar("gradient_norm", float(norm), step)
+                progress.set_postfix(loss=f"{mean:.4f}")
+            if stop or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                _checkpoint(accelerator, out / "state", step + 1, identity)
+            if stop:
+                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
     progress.close()
     if writer is not None:
         writer.close()

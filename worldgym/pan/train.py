@@ -13,6 +13,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from ..interrupt import in_one_line
 from .backbone import ConversationConfig, PanBackbone
 from .clips import find_clips, read_frames
 from .fit import Fit, fit, make_accelerator
@@ -195,7 +196,8 @@ def main() -> None:
         Annotated[Adaptation, tyro.conf.subcommand("adapt")] | Annotated[Joint, tyro.conf.subcommand("joint")],  # type: ignore[arg-type]
         description=__doc__,
     )
-    print(f"trained {train_joint(config) if isinstance(config, Joint) else train_adaptation(config)}")
+    with in_one_line():
+        print(f"trained {train_joint(config) if isinstance(config, Joint) else train_adaptation(config)}")
 
 
 if __name__ == "__main__":

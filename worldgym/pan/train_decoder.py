@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..data import Episodes, load_episodes, sample_segments
 from ..dynamics import Beginning
+from ..interrupt import in_one_line
 from ..metrics import psnr
 from ..pixels import to_float, to_uint8
 from ..render import read_maps
@@ -151,4 +152,5 @@ def compare(world: WorldModel, decoder: DiffusionDecoder, data: Episodes) -> tup
 
 if __name__ == "__main__":
     config = tyro.cli(DecoderTraining)
-    print(f"trained {train_decoder(config)}")
+    with in_one_line():
+        print(f"trained {train_decoder(config)}")

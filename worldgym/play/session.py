@@ -11,14 +11,19 @@ session.fork()                   # a second future, B
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ..checkpoint import world_name
 from ..starts import Starts
-from ..video import write_video
+from ..video import check_video, write_video
 from ..world import WorldModel, WorldState
+
+if TYPE_CHECKING:
+    from ..datasets import DreamedEpisode
 
 View = Literal["dream", "twin", "both"]
 KEPT = 256
@@ -55,6 +60,8 @@ class Moment:
     """What led here, in words."""
     deed: np.ndarray | None = None
     """What led the twin here, float32 [a]; None at the start."""
+    dreamed_deed: np.ndarray | None = None
+    """What led the dream here: another vector where both carried out a sentence, each from what it shows."""
     reward: float = 0.0
     twin_reward: float | None = None
     success: bool = False
@@ -80,6 +87,11 @@ class Future:
     @property
     def now(self) -> Moment:
         return self.moments[self.at]
+
+    @property
+    def kept_from(self) -> int:
+        """The first moment that can be gone back to."""
+        return next(index for index, moment in enumerate(self.moments) if moment.state is not None)
 
 
 class Session:
@@ -186,13 +198,17 @@ class Session:
         future = self.futures[self.active]
         now = future.now
         assert now.state is not None
-        spoken = isinstance(action, str)
         before = now.state.fork(1)  # a step spends the state it comes from, and this moment may be gone back to
-        state, outcome = self.world.step(before, [action] if isinstance(action, str) else action[None])
+        if isinstance(action, str):
+            vector, said = self.world.act(before, self.world.read([action]))[0].cpu().numpy(), action
+        else:
+            vector, said = action, "(" + ", ".join(f"{number:+.2g}" for number in action) + ")"
+        state, outcome = self.world.step(before, vector[None])
         moment = Moment(
             self._picture(state),
             None,
-            action if isinstance(action, str) else "(" + ", ".join(f"{number:+.2g}" for number in action) + ")",
+            said,
+            dreamed_deed=vector,
             reward=float(outcome.reward[0]),
             success=bool(outcome.success[0] > 0.5),
             ended=bool(outcome.terminated[0] > 0.5),
@@ -202,9 +218,9 @@ class Session:
         if self.twin is not None:
             assert now.blob is not None
             self.twin.restore(now.blob)
-            if spoken:
+            if isinstance(action, str):
                 assert self.controller is not None
-                action = self.controller(str(action))
+                action = self.controller(action)
             deed = np.asarray(action, np.float32)
             frame, reward, ended, _, info = self.twin.step(deed)
             moment = replace(
@@ -276,9 +292,20 @@ class Session:
 
     def save(self, path: Path, view: View, frames_per_second: int = 5) -> None:
         """Write `video` as .gif or .mp4."""
-        if path.suffix not in (".gif", ".mp4"):
-            raise ValueError(f"cannot record {path.name!r}; the name must end in .gif or .mp4")
+        check_video(path)
         write_video(path, self.video(view), frames_per_second)
+
+    def episodes(self) -> "list[DreamedEpisode]":
+        """The futures up to the moments looked at, for `datasets.write_minari` or `lerobot.write_lerobot`."""
+        return [self._episode(self.futures[name]) for name in sorted(self.futures)]
+
+    def record(self, dataset_id: str) -> Path:
+        """Write `episodes` as a Minari dataset, and return its folder."""
+        from ..datasets import write_minari
+
+        if self.world.folder is None:
+            raise ValueError("a dataset names the world that dreamed it; save this one, which lies in no folder")
+        return write_minari(dataset_id, world_name(self.world.folder), self.episodes(), self.instruction)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -292,6 +319,27 @@ class Session:
 
     def _picture(self, state: WorldState) -> np.ndarray:
         return self.world.render(state)[0].cpu().numpy()
+
+    def _episode(self, future: Future) -> "DreamedEpisode":
+        from ..datasets import DreamedEpisode, judge
+
+        if future.kept_from:
+            raise ValueError(f"this future began too long ago: up to {KEPT} moments can be recorded as data")
+        moments = future.moments[: future.at + 1]
+        deeds = [moment.dreamed_deed for moment in moments if moment.dreamed_deed is not None]
+        if not deeds:
+            raise ValueError("nothing has been done yet; act first, then record")
+        judged = [judge(self.world, moment.state) for moment in moments if moment.state is not None]
+        reward, success, terminated = (torch.cat(part).numpy() for part in zip(*judged, strict=True))
+        return DreamedEpisode(
+            frames=np.stack([moment.dream for moment in moments]),
+            actions=np.clip(np.stack(deeds), -1.0, 1.0),
+            rewards=reward,
+            successes=success > 0,
+            terminations=terminated > 0,
+            uncertainty=np.array([moment.uncertainty for moment in moments], np.float32),
+            seed=self.seed,
+        )
 
     def _compose(self, names: list[str], when: int, view: View) -> np.ndarray:
         columns = [column for column in ("dream", "twin") if view in (column, "both")]

@@ -43,7 +43,13 @@ ENDS = 0.25
 
 @dataclass(frozen=True)
 class DynamicsTraining:
-    """Train the dynamics of a world over its frozen tokenizer."""
+    """Train the dynamics of a world over its frozen tokenizer.
+
+    For example:
+        worldgym train dynamics --dataset mine/arm-v0 \
+            --tokenizer runs/arm/tokenizer \
+            --out runs/arm/world --memory 3
+    """
 
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the recorded episodes."""

@@ -34,7 +34,13 @@ from ..tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    """Train the SAMPO tokenizer of a world."""
+    """Train the SAMPO tokenizer of a world.
+
+    For example:
+        worldgym train tokenizer --dataset mine/arm-v0 \
+            --out runs/arm/tokenizer
+        worldgym train tokenizer --begin-from tabletop
+    """
 
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the recorded episodes."""

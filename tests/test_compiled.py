@@ -1,0 +1,107 @@
+"""A compiled step is the plain step."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from worldgym import compiled as compiled_module
+from worldgym.dreams import DreamOptions, Dreams
+from worldgym.world import WorldModel, WorldState
+
+from .conftest import tiny_world
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module", params=[(1, 0, 1), (2, 2, 2)], ids=["one", "two, told of motion"])
+def pair(request) -> tuple[WorldModel, WorldModel, int]:
+    """A world, the same compiled for so many dreams, and how many. Compiling takes seconds."""
+    memory, prompt, count = request.param
+    plain = tiny_world(memory=memory, prompt=prompt)
+    return plain, copy.deepcopy(plain).compile_for(count), count
+
+
+def taken(monkeypatch) -> list[int]:
+    """Sizes of the batches that compiled steps have taken."""
+    sizes, step = [], compiled_module.CompiledStep.step
+
+    def counted(self, cache, *arguments):
+        sizes.append(len(cache))
+        return step(self, cache, *arguments)
+
+    monkeypatch.setattr(compiled_module.CompiledStep, "step", counted)
+    return sizes
+
+
+def same_step(plain: WorldModel, fast: WorldModel, one: WorldState, other: WorldState, action: np.ndarray):
+    one, expected = plain.step(one, action)
+    other, found = fast.step(other, action)
+    for name in ("reward", "success", "terminated", "uncertainty"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(other.fused, one.fused, atol=1e-3, rtol=1e-3)
+    assert (fast.render(other).int() - plain.render(one).int()).abs().max() <= 1
+    return one, other
+
+
+def test_compiled_dreams_are_the_same_dreams(pair, frames, actions, monkeypatch):
+    """Over two new windows, in a fork, and after a snapshot."""
+    plain, fast, count = pair
+    sizes = taken(monkeypatch)
+    one, other = (world.start(frames[:count, :1]) for world in (plain, fast))
+    for when in range(9):
+        one, other = same_step(plain, fast, one, other, actions[:count, when])
+    assert sizes == [count] * 9
+    one, other = (state.fork(1) for state in (one, other))
+    one, other = same_step(plain, fast, one, other, -actions[:count, 0])
+    other = WorldState.restore(other.snapshot())
+    same_step(plain, fast, one, other, actions[:count, 1])
+
+
+def test_what_is_not_compiled_goes_on_as_ever(pair, frames, actions, monkeypatch):
+    """Chance, and another number of dreams, to the last bit."""
+    plain, fast, count = pair
+    sizes = taken(monkeypatch)
+    for dreams, temperature in ((count, 1.0), (3, 0.0)):
+        expected, found = (
+            world.step(world.start(frames[:dreams, :1], temperature=temperature), actions[:dreams, 0])[1].reward
+            for world in (plain, fast)
+        )
+        assert torch.equal(found, expected)
+    assert not sizes
+
+
+def test_dreams_that_are_not_equally_far_along_go_on_as_ever(pair, frames, actions, monkeypatch):
+    plain, fast, count = pair
+    if count == 1:
+        pytest.skip("one dream is always as far along as itself")
+    found = []
+    for world in (plain, fast):
+        with monkeypatch.context() as patch:
+            patch.setattr(fast, "compiled", {})
+            state, _ = world.step(world.start(frames[:2, :1]), actions[:2, 3])
+        state = state.put(torch.tensor([1]), world.start(frames[1:2, :1]))
+        found.append(world.step(state, actions[:2, 0])[1].reward)
+    assert torch.equal(*found)
+
+
+def test_what_cannot_be_compiled_says_so(make_world):
+    with pytest.raises(ValueError, match="in_place"):
+        make_world("queries").compile_for(1)
+    with pytest.raises(ValueError, match="float32"):
+        make_world().compute_in(torch.bfloat16).compile_for(1)
+
+
+def test_an_environment_compiles_for_all_its_dreams_and_for_no_other(checkpoint):
+    def played(compiled: bool) -> np.ndarray:
+        dreams = Dreams(2, DreamOptions(str(checkpoint), device="cpu", compiled=compiled))
+        dreams.reset(seeds=[0, 1])
+        for _ in range(6):
+            dreams.step([np.array([0.5, -0.5], np.float32)] * 2)
+        assert (2 in dreams.world.compiled) == compiled
+        return dreams.render().numpy().astype(int)
+
+    before, fast, after = played(False), played(True), played(False)
+    assert np.abs(fast - before).max() <= 1
+    assert np.array_equal(before, after)

@@ -1,0 +1,571 @@
+"""The page that a dream is played on, drawn by NiceGUI, and the local server behind it.
+
+One session in a `Room`, any number of windows on it: whatever one of them does, all of them show.
+"""
+
+import asyncio
+import base64
+import io
+import math
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+try:
+    from nicegui import app, background_tasks, ui
+    from nicegui.events import KeyEventArguments
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+except ImportError as error:
+    raise ImportError(f'playing in a browser needs {error.name}: pip install "worldgym[play]"') from None
+
+from .session import Future, Session, View
+
+Result = TypeVar("Result")
+
+DREAM, TWIN, UNSURE = "#7b70f0", "#1fa37c", "#d9782f"
+ARROWS = {"ArrowLeft": (-1.0, 0.0), "ArrowRight": (1.0, 0.0), "ArrowUp": (0.0, 1.0), "ArrowDown": (0.0, -1.0)}
+WAIT = "."
+# Keys that browsers have uses for are the page's; a button that was pressed gives the keyboard back; and nobody
+# hears of a key that is let go in another window.
+SCRIPT = """<script>
+const typing = () => document.activeElement.matches("input, textarea");
+addEventListener("keydown", (event) => { if (!typing() && /^(Arrow|[ /])/.test(event.key)) event.preventDefault(); });
+addEventListener("click", () => { if (!typing()) document.activeElement.blur(); });
+addEventListener("blur", () => emitEvent("away"));
+</script>"""
+STYLE = """
+.future { border: 2px solid transparent; }
+.future.active { border-color: #7b70f0; }
+.house { grid-template-columns: minmax(0, 1fr) 20rem; align-items: start; }
+.panels { flex-wrap: nowrap; }
+.charts { min-width: 0; }
+@media (max-width: 60rem) {
+  .house { grid-template-columns: minmax(0, 1fr); }
+  .panels { flex-wrap: wrap; }
+  .charts { min-width: 16rem; }
+}
+.shown { image-rendering: pixelated; width: 15rem; height: 15rem; }
+.two .shown { width: 12.5rem; height: 12.5rem; }
+kbd { border: 1px solid #8888; border-radius: .25rem; padding: 0 .3rem; font-size: .75rem; }
+"""
+
+
+class Room:
+    """A session and the windows that look at it. Time passes for all of them alike, from the first one's opening on.
+
+    Whatever touches the session happens in its own `thread`: one thing at a time, with the server free to listen
+    meanwhile, and always the same thread because MuJoCo's renderer belongs to the one that it was made in.
+
+    Args:
+        thread: of one worker, in which the session was made.
+        recordings: the folder that GIFs and MP4s go to.
+    """
+
+    def __init__(self, session: Session, thread: Executor, recordings: Path, frames_per_second: int = 10):
+        if frames_per_second < 1:
+            raise ValueError(f"frames_per_second is {frames_per_second}; it must be positive")
+        recordings.mkdir(parents=True, exist_ok=True)
+        self.session, self.recordings, self.frames_per_second = session, recordings, frames_per_second
+        self._thread = thread
+        self._windows: list[Window] = []
+        self._clock: asyncio.Task | None = None
+
+    async def open(self) -> None:
+        """A window's page; what NiceGUI calls its root."""
+        shown = await self._run(picture, self.session)
+        window = Window(self)
+        window.draw(shown)
+        self._windows.append(window)
+        ui.context.client.on_delete(lambda: self._windows.remove(window))
+        if self._clock is None:
+            self._clock = background_tasks.create(self._pass_time())
+
+    async def do(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Something to the session, which all windows then show."""
+        await self._run(function, *arguments)
+        await self._show()
+
+    async def _pass_time(self) -> None:
+        while True:
+            began = time.monotonic()
+            if await self._run(self.session.tick):
+                await self._show()
+            await asyncio.sleep(max(0.005, 1 / self.frames_per_second - (time.monotonic() - began)))
+
+    async def _show(self) -> None:
+        shown = await self._run(picture, self.session)
+        for window in list(self._windows):
+            window.draw(shown)
+
+    async def _run(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *arguments))
+
+
+class Window:
+    """What one browser window shows and takes."""
+
+    def __init__(self, room: Room):
+        self.room, self.session = room, room.session
+        self.config = room.session.world.config
+        self.beside = room.session.twin is not None
+        self.look: View = "both" if self.beside else "dream"
+        self.arrows = self.config.action_size == 2
+        self._pressed: set[str] = set()
+        self._shown: dict[str, Any] = {}
+        self._sliders: list[ui.slider] = []
+        ui.page_title(f"{self.config.name} · WorldGym")
+        ui.add_head_html(SCRIPT)
+        ui.add_css(STYLE)
+        ui.colors(primary=DREAM)
+        ui.keyboard(self._key, ignore=["input", "textarea"])
+        ui.on("away", lambda: self._release_all())
+        with ui.column().classes("w-full max-w-6xl mx-auto gap-4"):
+            self._make_head()
+            with ui.grid().classes("house w-full gap-4"):
+                with ui.column().classes("gap-4"):
+                    self._cards = {name: Card(self, name) for name in ("A", "B")}
+                with ui.column().classes("gap-3"):
+                    self._make_controls()
+
+    # -- what there is ----------------------------------------------------------------------------------------------
+
+    def _make_head(self) -> None:
+        with ui.row().classes("w-full items-end gap-4"):
+            with ui.row().classes("grow items-baseline gap-2"):
+                ui.label(self.config.name).classes("text-xl font-bold")
+                ui.label(f"a dream, beside {self.config.twin or 'the twin'}" if self.beside else "a dream").classes(
+                    "opacity-60"
+                )
+            self._instruction = ui.select(
+                list(self.config.instructions),
+                value=self.session.instruction,
+                label="Instruction",
+                on_change=self._anew,
+            ).props("dense options-dense")
+            self._seed = ui.number("Seed", value=self.session.seed, min=0, precision=0, format="%d").classes("w-20")
+            self._seed.props("dense").on("change", self._anew)
+            ui.button("New episode", on_click=self._next).props("outline no-caps").tooltip("n")
+
+    def _make_controls(self) -> None:
+        with group("Act"):
+            if self.arrows:
+                self._make_pad()
+            else:
+                self._make_sliders()
+            self._flow = ui.checkbox("time passes by itself", on_change=lambda: self._act()).props("dense")
+        if self.config.phrases:
+            with group("Say"):
+                self._sentence = ui.input(placeholder=self.config.phrases[0], autocomplete=list(self.config.phrases))
+                self._sentence.classes("w-full").props('dense aria-label="A sentence as the action"')
+                self._sentence.on("keydown.enter", self._say).on("keydown.escape", js_handler="e => e.target.blur()")
+                self._saying = ui.label().classes("text-xs opacity-70")
+        with group("Time"), ui.row().classes("gap-2"):
+            self._pause = button("Pause", "space", self._toggle_pause)
+            button("Fork", "f", lambda: self._do(self.session.fork))
+            if self.beside:
+                button("Wake", "w", lambda: self._do(self.session.wake)).tooltip("Dream on from what the twin shows")
+        if self.beside:
+            with group("Look at"):
+                views = {"dream": "Dream", "twin": "Twin", "both": "Both"}
+                self._views = ui.toggle(views, value=self.look, on_change=lambda e: self._look_at(e.value))
+                self._views.props("no-caps")
+        with group("Record, from the start to here"):
+            with ui.row().classes("gap-2"):
+                ui.button("GIF", on_click=partial(self._save, "gif")).props("outline no-caps")
+                ui.button("MP4", on_click=partial(self._save, "mp4")).props("outline no-caps")
+                ui.button("Minari", on_click=self._record).props("outline no-caps")
+            self._note = ui.column().classes("text-xs")
+        keys = {"[": "", "]": "back and forth"}
+        if self.arrows:
+            keys = {"←": "", "↑": "", "↓": "", "→": "act", WAIT: "wait"} | keys
+        if self.config.phrases:
+            keys |= {"/": "say"}
+        keys |= (
+            {"o": "other future"} | ({"1": "", "2": "", "3": "look at"} if self.beside else {}) | {"n": "new episode"}
+        )
+        ui.html(" ".join(f"<kbd>{key}</kbd> {does}" + ("," if does else "") for key, does in keys.items()).strip(","))
+
+    def _make_pad(self) -> None:
+        rows = [
+            None,
+            ("↑", "ArrowUp"),
+            None,
+            ("←", "ArrowLeft"),
+            ("·", WAIT),
+            ("→", "ArrowRight"),
+            None,
+            ("↓", "ArrowDown"),
+        ]
+        with ui.grid(columns=3).classes("gap-1 mx-auto"):
+            for cell in rows:
+                if cell is None:
+                    ui.space()
+                else:
+                    self._held(
+                        ui.button(cell[0]).props(f'outline dense aria-label="{cell[1]}"').classes("w-12"), cell[1]
+                    )
+
+    def _make_sliders(self) -> None:
+        for number in range(self.config.action_size):
+            with ui.row().classes("w-full items-center no-wrap gap-3"):
+                ui.label(str(number + 1))
+                slider = ui.slider(min=-1, max=1, step=0.05, value=0, on_change=lambda: self._act()).classes("grow")
+                slider.on("dblclick", lambda slider=slider: slider.set_value(0))
+                ui.label().classes("w-10 text-right").bind_text_from(slider, "value", lambda value: f"{value:+.2f}")
+            self._sliders.append(slider)
+        self._held(ui.button("Act (hold)").props("outline no-caps").classes("w-full"), "act")
+
+    def _held(self, pressed: ui.button, key: str) -> None:
+        pressed.on("pointerdown", lambda: self._press(key))
+        for end in ("pointerup", "pointerleave", "pointercancel"):
+            pressed.on(end, lambda: self._release(key))
+
+    # -- what is done -----------------------------------------------------------------------------------------------
+
+    async def _do(self, function: Callable[..., Any], *arguments: Any) -> bool:
+        """Something to the session, which all windows then show. A mistake is told; whether there was none."""
+        try:
+            await self.room.do(function, *arguments)
+        except (ValueError, TypeError, OSError) as error:
+            with self._note:
+                ui.notify(str(error), type="negative")
+            return False
+        return True
+
+    async def _act(self) -> None:
+        """Hold what is pressed, or nothing."""
+        vector: list[float] | None = None
+        if self._pressed or self._flow.value:
+            pushes = [ARROWS.get(key, (0.0, 0.0)) for key in self._pressed]
+            vector = [sum(push[i] for push in pushes) for i in range(2)] if self.arrows else self._slid()
+        await self._do(self.session.hold, vector)
+
+    def _slid(self) -> list[float]:
+        return [float(slider.value) for slider in self._sliders]
+
+    async def _press(self, key: str) -> None:
+        if key not in self._pressed:
+            self._pressed.add(key)
+            await self._act()
+
+    async def _release(self, key: str) -> None:
+        if key in self._pressed:
+            self._pressed.discard(key)
+            await self._act()
+
+    async def _release_all(self) -> None:
+        if self._pressed:
+            self._pressed.clear()
+            await self._act()
+
+    async def _key(self, event: KeyEventArguments) -> None:
+        name, held = str(event.key.name), event.modifiers
+        if event.action.keyup:
+            await self._release(name)
+            return
+        if held.ctrl or held.meta or held.alt or (event.action.repeat and name not in ("[", "]")):
+            return
+        if self.arrows and (name in ARROWS or name == WAIT):
+            await self._press(name)
+            return
+        match name:
+            case " ":
+                await self._toggle_pause()
+            case "[" | "]":
+                await self._step(-1 if name == "[" else 1)
+            case "f":
+                await self._do(self.session.fork)
+            case "o":
+                await self._other()
+            case "n":
+                await self._next()
+            case "/" if self.config.phrases:
+                self._sentence.run_method("focus")
+            case "w" if self.beside:
+                await self._do(self.session.wake)
+            case "1" | "2" | "3" if self.beside:
+                self._views.value = ("dream", "twin", "both")[int(name) - 1]
+
+    async def _toggle_pause(self) -> None:
+        def toggle() -> None:
+            self.session.paused = not self.session.paused
+
+        await self._do(toggle)
+
+    async def _step(self, by: int) -> None:
+        def step() -> None:
+            future = self.session.futures[self.session.active]
+            self.session.goto(min(max(future.at + by, future.kept_from), len(future.moments) - 1))
+
+        await self._do(step)
+
+    async def _other(self) -> None:
+        def choose() -> None:
+            for name in self.session.futures.keys() - {self.session.active}:
+                self.session.choose(name)
+
+        await self._do(choose)
+
+    async def _goto(self, name: str, index: int) -> None:
+        def goto() -> None:
+            if name != self.session.active:
+                self.session.choose(name)
+            self.session.goto(index)
+
+        await self._do(goto)
+
+    async def _say(self) -> None:
+        sentence = self._sentence.value
+        self._sentence.value = ""
+        self._sentence.run_method("blur")
+        await self._do(self.session.say, sentence)
+
+    async def _anew(self) -> None:
+        wanted = int(self._seed.value or 0), self._instruction.value
+        if wanted != (self._shown.get("seed"), self._shown.get("instruction")):
+            self._seed.run_method("blur")  # give the keyboard back
+            self._instruction.run_method("blur")
+            await self._do(self.session.reset, *wanted)
+
+    async def _next(self) -> None:
+        await self._do(self.session.reset, int(self._shown["seed"]) + 1, self._instruction.value)
+
+    async def _save(self, suffix: str) -> None:
+        path = self.room.recordings / f"{self.config.name}-{time.strftime('%Y%m%d-%H%M%S')}.{suffix}"
+        if await self._noted(self.session.save, path, self.look):
+            with self._note:
+                ui.link(f"recorded {path}", f"/recordings/{path.name}", new_tab=True).classes("recorded break-all")
+
+    async def _record(self) -> None:
+        name = f"play/{self.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-v0"
+        if await self._noted(self.session.record, name):
+            with self._note:
+                ui.label(f"recorded the Minari dataset {name}").classes("recorded break-all")
+
+    async def _noted(self, function: Callable[..., Any], *arguments: Any) -> bool:
+        """Do what takes a while; whether it could be done."""
+        self._note.clear()
+        with self._note:
+            ui.label("recording …")
+        done = await self._do(function, *arguments)
+        self._note.clear()
+        return done
+
+    def _look_at(self, view: View) -> None:
+        self.look = view
+        self.draw(self._shown)
+
+    # -- what is seen -----------------------------------------------------------------------------------------------
+
+    def draw(self, shown: dict[str, Any]) -> None:
+        self._shown = shown
+        futures = shown["futures"]
+        self._seed.value, self._instruction.value = shown["seed"], shown["instruction"]
+        self._pause.text = "Go on" if shown["paused"] else "Pause"
+        if self.config.phrases:
+            unknown = "" if shown["known"] else " (not a sentence it was trained on)"
+            self._saying.text = f"“{shown['sentence']}” …{unknown}" if shown["sentence"] else ""
+        ranges = _ranges(list(futures.values()), self.look)
+        for name, card in self._cards.items():
+            card.set_visibility(name in futures)
+            if name in futures:
+                card.draw(futures[name], name == shown["active"], len(futures) > 1, ranges)
+
+
+class Card(ui.card):
+    """One future in a window."""
+
+    def __init__(self, window: Window, name: str):
+        super().__init__()
+        self.window, self.name = window, name
+        self.classes("future w-full")
+        with self:
+            with ui.row().classes("w-full items-baseline gap-3"):
+                self._title = ui.label().classes("title font-bold")
+                self._said = ui.label().classes("said grow opacity-60")
+                self._choose = ui.button("act here", on_click=lambda: window._do(window.session.choose, name))
+                self._choose.props("flat dense no-caps")
+            with ui.row().classes("panels w-full gap-4") as self._panels:
+                self._figures = {"dream": Figure("dream", DREAM), "twin": Figure("twin", TWIN)}
+                with ui.column().classes("charts grow gap-1"):
+                    self._reward_says, self._reward = chart("reward", {"dream": DREAM, "twin": TWIN})
+                    self._unsure_says, self._unsure = chart("uncertainty", {"uncertainty": UNSURE})
+            with ui.row().classes("w-full items-center no-wrap gap-4"):
+                self._time = ui.slider(min=0, max=1, value=0).classes("grow").props('aria-label="moment"')
+                self._time.on("update:model-value", lambda event: window._goto(name, int(event.args)), throttle=0.05)
+                self._step = ui.label().classes("step w-28 text-right")
+
+    def draw(self, future: dict[str, Any], active: bool, several: bool, ranges: dict[str, Any]) -> None:
+        look, now, rewards = self.window.look, future["at"], future["reward"]
+        self.classes(add="active" if active and several else "", remove="" if active and several else "active")
+        self._panels.classes(add="two" if look == "both" else "", remove="" if look == "both" else "two")
+        self._title.text = f"Future {self.name}" if several else "Now"
+        self._said.text = future["action"]
+        self._choose.set_visibility(several and not active)
+        for side, figure in self._figures.items():
+            figure.set_visibility(look in (side, "both"))
+            if future[side] is not None:
+                figure.draw(future[side], future[f"{side}_verdict"])
+        plot(self._reward, _rewards(future, look), ranges["steps"], ranges["reward"], now)
+        plot(self._unsure, {"uncertainty": future["uncertainty"]}, ranges["steps"], ranges["uncertainty"], now)
+        self._reward_says.text = f"{rewards[now - 1]:.2f}, together {future['return']:.2f}" if now else ""
+        self._unsure_says.text = f"{future['uncertainty'][now - 1]:.2f} nats" if now else ""
+        self._time.props["min"], self._time.props["max"] = future["kept_from"], max(1, len(rewards))
+        self._time.value = now
+        self._time.update()
+        self._step.text = f"step {now} of {len(rewards)}"
+
+
+class Figure(ui.column):
+    """A picture of 64 pixels or so, enlarged, with what is to be said of it above."""
+
+    def __init__(self, name: str, colour: str):
+        super().__init__()
+        self.classes(f"{name} gap-1")
+        with self:
+            with ui.row().classes("w-full justify-between text-sm font-bold").style(f"color: {colour}"):
+                ui.label(name)
+                self._verdict = ui.label().classes("verdict")
+            self._image = ui.interactive_image().classes("shown rounded")
+
+    def draw(self, source: str, verdict: str) -> None:
+        self._image.set_source(source)
+        self._verdict.text = verdict
+
+
+def serve(room: Room, port: int) -> None:
+    """The page at `/` and what was recorded, on this machine alone, until Ctrl-C."""
+    # Another site's page can send requests here, and with a name of its own for this machine could read the answers.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app.add_static_files("/recordings", room.recordings)
+    ui.run(
+        room.open, host="127.0.0.1", port=port, title="WorldGym", dark=None, show=False, reload=False,
+        show_welcome_message=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+
+
+def run(make_session: Callable[[], Session], recordings: Path, port: int, frames_per_second: int = 10) -> None:
+    """Serve a session that is made in the thread that it will be used in."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ValueError(f"something is served on port {port} already; choose another --port")
+    with ThreadPoolExecutor(1) as thread:
+        room = Room(thread.submit(make_session).result(), thread, recordings, frames_per_second)
+        print(f"playing on http://127.0.0.1:{port} (Ctrl-C ends it); recordings go to {recordings}", flush=True)
+        serve(room, port)
+
+
+def picture(session: Session) -> dict[str, Any]:
+    """All that windows draw, taken at one moment."""
+    return {
+        "futures": {name: _seen(session.futures[name]) for name in sorted(session.futures)},
+        "active": session.active,
+        "paused": session.paused,
+        "sentence": session.sentence,
+        "known": session.sentence in ("", *session.world.config.phrases),
+        "seed": session.seed,
+        "instruction": session.instruction,
+    }
+
+
+def _seen(future: Future) -> dict[str, Any]:
+    now, moments = future.now, future.moments
+    return {
+        "at": future.at,
+        "kept_from": future.kept_from,
+        "action": now.action,
+        "dream": _png(now.dream),
+        "dream_verdict": _verdict(now.success, now.ended),
+        "twin": None if now.twin is None else _png(now.twin),
+        "twin_verdict": _verdict(now.twin_success, now.twin_ended),
+        "return": sum(moment.reward for moment in moments[: future.at + 1]),
+        "reward": [round(moment.reward, 4) for moment in moments[1:]],
+        "twin_reward": [round(moment.twin_reward or 0.0, 4) for moment in moments[1:]],
+        "uncertainty": [round(moment.uncertainty, 4) for moment in moments[1:]],
+    }
+
+
+def _rewards(future: dict[str, Any], look: View) -> dict[str, list[float]]:
+    """What a window draws of the rewards."""
+    return {
+        "dream": future["reward"] if look != "twin" else [],
+        "twin": future["twin_reward"] if look != "dream" else [],
+    }
+
+
+def _ranges(futures: list[dict[str, Any]], look: View) -> dict[str, Any]:
+    """Of the charts, alike for all futures so that they can be compared."""
+    rewards = [0.0, *(value for future in futures for line in _rewards(future, look).values() for value in line)]
+    doubts = [1.0, *(value for future in futures for value in future["uncertainty"])]
+    low, high = math.floor(10 * min(rewards)) / 10, math.ceil(10 * max(rewards)) / 10
+    return {
+        "steps": max(10, *(len(future["reward"]) for future in futures)),
+        "reward": (low, high if high > low else low + 1.0),
+        "uncertainty": (0.0, float(math.ceil(max(doubts)))),
+    }
+
+
+def _verdict(success: bool, ended: bool) -> str:
+    return "✓ success" if success else "■ ended" if ended else ""
+
+
+def _png(frame: np.ndarray) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, "png", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+# -- NiceGUI's elements, dressed --------------------------------------------------------------------------------------
+
+
+def group(title: str) -> ui.card:
+    card = ui.card().classes("w-full gap-2").props("flat bordered")
+    with card:
+        ui.label(title).classes("text-xs font-bold opacity-60")
+    return card
+
+
+def button(text: str, key: str, on_click: Callable[[], Any]) -> ui.button:
+    made = ui.button(text, on_click=on_click).props("outline no-caps")
+    with made:
+        ui.html(f"<kbd>{key}</kbd>").classes("ml-2")
+    return made
+
+
+def chart(title: str, lines: dict[str, str]) -> tuple[ui.label, ui.echart]:
+    """A small chart of lines, by name and colour, and the label beside its title."""
+    with ui.row().classes("w-full justify-between text-xs opacity-70"):
+        ui.label(title)
+        says = ui.label()
+    options = {
+        "animation": False,
+        "grid": {"left": 40, "right": 8, "top": 8, "bottom": 8},
+        "tooltip": {"trigger": "axis"},
+        "xAxis": {"type": "value", "min": 0, "max": 10, "show": False},
+        "yAxis": {"type": "value", "axisLabel": {"color": "#888"}, "splitLine": {"lineStyle": {"color": "#8883"}}},
+        "series": [
+            {"name": name, "type": "line", "showSymbol": False, "data": [], "lineStyle": {"width": 2, "color": colour},
+             "itemStyle": {"color": colour}} for name, colour in lines.items()
+        ],
+    }  # fmt: skip
+    return says, ui.echart(options).classes("w-full h-24")
+
+
+def plot(drawn: ui.echart, lines: dict[str, list[float]], steps: int, span: tuple[float, float], now: int) -> None:
+    low, high = span
+    drawn.options["xAxis"]["max"] = steps
+    drawn.options["yAxis"] |= {"min": low, "max": high, "interval": (high - low) / 2}
+    for series in drawn.options["series"]:
+        series["data"] = [[step + 1, value] for step, value in enumerate(lines[series["name"]])]
+    drawn.options["series"][0]["markLine"] = {
+        "data": [{"xAxis": now}], "lineStyle": {"color": "#888"}, "label": {"show": False}, "symbol": "none",
+        "silent": True,
+    }  # fmt: skip
+    drawn.update()
