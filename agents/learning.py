@@ -36,6 +36,7 @@ from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
 from .mbpo import Imagination, MixedReplay, check_one_frame_tells
 from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
 from .ppo import ppo
+from .refit import Refit, own_world
 from .sac import ENVIRONMENTS as SAC_ENVIRONMENTS
 from .sac import sac
 from .settings import Learning
@@ -62,6 +63,8 @@ def learn(config: Learning) -> dict[str, Any]:
         raise ValueError("--starts and --horizon are of dreams; in MuJoCo episodes are as the twin has them")
     if config.agent == "ppo" and config.updates is not None:
         raise ValueError("ppo has no number of updates for each step; --updates is of sac and mbpo")
+    if config.refit is not None and (config.agent != "mbpo" or config.refit < 1):
+        raise ValueError(f"refit is {config.refit}: a number of real steps, and of mbpo alone")
     world = load_shared(config.world, "auto")
     known = world.config.instructions
     instruction = config.instruction or (known[0] if len(known) == 1 else "reach the centre")
@@ -77,8 +80,11 @@ def learn(config: Learning) -> dict[str, Any]:
     progress = Progress(config)
     callbacks: list[BaseCallback] = [progress]
     if config.agent == "mbpo":
-        dreams = Dreams(64, DreamOptions(config.world, config.instruction, obs_type="latent"))
+        imagined = config.world if config.refit is None else str(own_world(config.world, config.out / "world"))
+        dreams = Dreams(64, DreamOptions(imagined, config.instruction, obs_type="latent"))
         callbacks.append(Imagination(dreams, seed=config.seed))
+        if config.refit is not None:
+            callbacks.append(Refit(dreams.world, config.out / "world", config.refit, seed=config.seed))
     if model.num_timesteps < config.steps:
         left = config.steps - model.num_timesteps  # Stable-Baselines3 counts on from what is there
         fresh = model.num_timesteps == 0
@@ -99,6 +105,7 @@ def learn(config: Learning) -> dict[str, Any]:
         "sees": config.sees,
         "steps": model.num_timesteps,
         "real_steps": 0 if config.where == "dream" else model.num_timesteps,
+        "refit_every": config.refit,
         **figures(judged),
     }
 
@@ -209,7 +216,19 @@ def _claim(config: Learning) -> None:
     """Take the folder for this run, or find that it is this run's; steps and judging may change."""
     path = config.out / "learning.json"
     mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    fixed = ("agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "real_ratio", "seed")
+    fixed = (
+        "agent",
+        "where",
+        "instruction",
+        "sees",
+        "discount",
+        "updates",
+        "starts",
+        "horizon",
+        "real_ratio",
+        "refit",
+        "seed",
+    )
     if path.exists():
         # What a run of an earlier release could not be asked for was as it is by default.
         there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text())

@@ -2,8 +2,8 @@
 
 The agent acts in a real environment. After every few real steps the world dreams short branches from frames that were
 really seen, with the agent's newest policy, and SAC learns from a mixture: `real_ratio` of a batch is real. So MBPO is
-a replay buffer that mixes, and a callback that dreams. The world is learned already and stays as it is; whoever wants
-it refitted on the way adds a callback of his own that trains on `MixedReplay.frames` and the like.
+a replay buffer that mixes, and a callback that dreams. The world is learned already and stays as it is, unless it is
+refitted on the way to what was lived, a callback more (refit.py).
 
     replay = {"real_ratio": 0.2, "imagined_size": 20_000, "frame_shape": (64, 64, 3)}
     agent = sac(SeenVecEnv(twins, world), world.config, seed, log, MixedReplay, replay, updates=2.0)

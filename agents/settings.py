@@ -40,6 +40,8 @@ class Learning:
     """Gradient steps of sac and mbpo for each step of an environment; 0.5 of sac and 2 of mbpo by default."""
     real_ratio: float = 0.2
     """Of mbpo's batches, the share that is real."""
+    refit: int | None = None
+    """Real steps of mbpo from one refit of the world to the next, on what was lived; by default it stays as it is."""
     episodes: int = 50
     """Judged in MuJoCo at the end."""
     seed: int = 0
@@ -66,16 +68,22 @@ class Transfer:
     instruction: tuple[str, ...] = ("reach *", "push the * to the centre", "push the * side", "push the * corner")
     """Instructions to draw episodes from; * stands for anything."""
     episodes: int = 20
-    """Of each policy, in the dream and in MuJoCo."""
+    """Of each policy, in the dream and in MuJoCo; 0 leaves the ranking of policies out."""
     agents: tuple[Path, ...] = ()
-    """Folders of `worldgym learn`; each checkpoint in them is a policy more. They know one instruction: ask for it."""
+    """Folders of `worldgym learn`; each checkpoint in them is a policy more, and the last one acts on the tables of the
+    grid, too. They know one instruction: ask for it."""
     factors: tuple[str, ...] = (
         "colors", "shapes", "block_size", "mass", "friction", "light", "camera_tilt", "table_rgb", "distractors",
         "action_noise", "action_delay",
     )  # fmt: skip
     """Factors of variation in the zero-shot grid."""
     table_episodes: int = 20
-    """On each table of the grid, by planning in the dream."""
+    """On each table of the grid, of the planner in the dream and of each agent."""
+    table_planner: bool = True
+    """Whether the planner acts on the tables, too; agents take a hundredth of its time."""
+    combinations: int = 0
+    """Episodes of instructions that are known one by one and unseen as a combination, two in a row on the nominal
+    table, by tree search over sentences: in the dream, on true physics and without any. Half a minute each."""
     horizon: int = 12
     """Steps that the planner looks ahead."""
     samples: int = 16

@@ -85,18 +85,24 @@ def rank_policies(
     return Ranking(metrics, shown)
 
 
-def zero_shot(cells: list[Cell], make: MakePolicy) -> list[dict[str, Any]]:
-    """Success of a policy on each table; `cost` is what the table takes off the nominal success rate, in points."""
+def zero_shot(cells: list[Cell], policies: dict[str, MakePolicy]) -> list[dict[str, Any]]:
+    """Success of each policy on each table; `cost` is what a table takes off its nominal success rate, in points."""
     rows: list[dict[str, Any]] = []
-    with tqdm(total=sum(len(cell.starts) for cell in cells), desc="zero shot", unit="episode") as progress:
-        for cell in cells:
-            played = []
-            for instruction, seed in cell.starts:
-                played.append(play(cell.twin, make(instruction, seed), seed, {"instruction": instruction}))
-                progress.update()
-            cell.twin.close()
-            rows.append({"factor": cell.factor, "value": cell.value, "trained": cell.trained, **_listed(played)})
-            rows[-1]["cost"] = 100 * (rows[0]["success_rate"] - rows[-1]["success_rate"])
+    total = len(policies) * sum(len(cell.starts) for cell in cells)
+    with tqdm(total=total, desc="zero shot", unit="episode") as progress:
+        for name, make in policies.items():
+            nominal = None
+            for cell in cells:
+                played = []
+                for instruction, seed in cell.starts:
+                    played.append(play(cell.twin, make(instruction, seed), seed, {"instruction": instruction}))
+                    progress.update()
+                found = _listed(played)
+                nominal = found["success_rate"] if nominal is None else nominal
+                table = {"policy": name, "factor": cell.factor, "value": cell.value, "trained": cell.trained}
+                rows.append(table | found | {"cost": 100 * (nominal - found["success_rate"])})
+    for cell in cells:
+        cell.twin.close()
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
+from worldgym.pan_report import WAYS
 from worldgym.report import page, picture, png, table
 from worldgym.video import enlarged, gif, side_by_side, stacked
 
@@ -17,18 +18,49 @@ SHOWN = 6
 """Policies whose first episode is a video."""
 
 
-def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: list[dict[str, Any]]) -> Path:
+def write_report(
+    folder: Path,
+    title: str,
+    about: str,
+    ranking: Ranking | None,
+    grid: list[dict[str, Any]],
+    combined: dict[str, Any] | None = None,
+) -> Path:
     """Write index.html with plots and videos inside, and the plots beside it; returns the page's path.
 
     Args:
         about: one sentence: what was asked of whom.
+        ranking: what `rank_policies` returned; None if that was left out.
         grid: what `zero_shot` returned.
+        combined: success of instructions unseen as a combination, by who chose the sentences; None if not asked.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    tables = plot_grid(grid)
+    (folder / "zero_shot.png").write_bytes(tables)
+    parts = [f"<h1>{escape(title)}</h1><p>{escape(about)}</p>"]
+    if ranking:
+        parts += _ranked(folder, ranking)
+    parts += [
+        "<h2>On which other tables does what was learned or planned in the dream succeed?</h2>",
+        picture(tables, "png", "success on varied tables"),
+        table(GRID_HEAD, [grid_row(one) for one in grid]),
+    ]
+    if combined:
+        parts += [
+            "<h2>Instructions unseen as a combination</h2>",
+            "<p>Two in a row, each of them known, carried out in MuJoCo by sentences.</p>",
+            table(COMBINATION_HEAD, combination_rows(combined)),
+        ]
+    path = folder / "index.html"
+    path.write_text(page(title, parts))
+    return path
+
+
+def _ranked(folder: Path, ranking: Ranking) -> list[str]:
+    """The page's part on policies in both worlds; its plot goes beside the page, too."""
     metrics = ranking.metrics
-    pictures = {"policies": plot_policies(metrics), "zero_shot": plot_grid(grid)}
-    for name, content in pictures.items():
-        (folder / f"{name}.png").write_bytes(content)
+    policies = plot_policies(metrics)
+    (folder / "policies.png").write_bytes(policies)
     names = list(ranking.shown)[:: max(1, len(ranking.shown) // SHOWN)][:SHOWN]
     columns = [stacked([episode.frames for episode in ranking.shown[name]], gap=2) for name in names]
     film = gif(enlarged(side_by_side(columns, gap=2)))
@@ -40,24 +72,17 @@ def write_report(folder: Path, title: str, about: str, ranking: Ranking, grid: l
         "token entropy of an episode against how wrong its return is, rank correlation "
         f"{metrics['uncertainty_against_return_gap']:.2f}",
     ]
-    parts = [
-        f"<h1>{escape(title)}</h1><p>{escape(about)}</p>",
+    return [
         f"<h2>Does the dream rank policies as MuJoCo does?</h2><p>{len(metrics['policies'])} policies, "
         f"{metrics['episodes']} episodes each in both worlds, from the same first frames. Over policies:</p>",
         "<ul>" + "".join(f"<li>{one}</li>" for one in agree) + "</ul>",
-        picture(pictures["policies"], "png", "policies in both worlds"),
+        picture(policies, "png", "policies in both worlds"),
         table(POLICY_HEAD, [policy_row(one) for one in metrics["policies"]]),
         "<p class=small>Intervals are 95%. Diverged: an object is further off than half a block, or lost; the step is "
         "the median, a dash if more than half of the episodes never diverge.</p>",
         f"<h2>Side by side</h2>{picture(film, 'gif', 'episodes in both worlds')}",
         f"<p class=small>MuJoCo above, dream below; {escape(', '.join(names))}.</p>",
-        "<h2>On which other tables do plans made in the dream succeed?</h2>",
-        picture(pictures["zero_shot"], "png", "success on varied tables"),
-        table(GRID_HEAD, [grid_row(one) for one in grid]),
     ]
-    path = folder / "index.html"
-    path.write_text(page(title, parts))
-    return path
 
 
 def plot_policies(metrics: dict[str, Any]) -> bytes:
@@ -83,24 +108,32 @@ def plot_policies(metrics: dict[str, Any]) -> bytes:
 
 
 def plot_grid(grid: list[dict[str, Any]]) -> bytes:
-    """A bar for each table, as a PNG."""
-    figure, axis = plt.subplots(figsize=(12, max(2.5, 0.28 * len(grid) + 1)), layout="constrained")
-    for row, one in enumerate(grid):
-        low, high = one["success_interval"]
-        axis.barh(row, one["success_rate"], color=COLOURS[_kind(one)], alpha=0.75)
-        axis.plot([low, high], [row, row], color="0.2", lw=1)
-    axis.axvline(grid[0]["success_rate"], color=COLOURS["nominal"], lw=1, ls="--")
-    axis.set_yticks(range(len(grid)), [f"{one['factor']} {one['value']}" for one in grid], fontsize=8)
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1), xlabel="success in MuJoCo, planned in the dream")
+    """A bar for each table and policy, as a PNG."""
+    policies = list(dict.fromkeys(one["policy"] for one in grid))
+    tables = [one for one in grid if one["policy"] == policies[0]]
+    size = 12, max(2.5, 0.28 * len(tables) + 1)
+    figure, axes = plt.subplots(1, len(policies), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, policy in zip(axes[0], policies, strict=True):
+        rows = [one for one in grid if one["policy"] == policy]
+        for row, one in enumerate(rows):
+            axis.barh(row, one["success_rate"], color=COLOURS[_kind(one)], alpha=0.75)
+            axis.plot(one["success_interval"], [row, row], color="0.2", lw=1)
+        axis.axvline(rows[0]["success_rate"], color=COLOURS["nominal"], lw=1, ls="--")
+        axis.set(xlim=(0, 1), title=policy, xlabel="success in MuJoCo")
+        axis.spines[["top", "right"]].set_visible(False)
+    first = axes[0, 0]
+    first.set_yticks(range(len(tables)), [f"{one['factor']} {one['value']}" for one in tables], fontsize=8)
+    first.invert_yaxis()
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.75) for colour in COLOURS.values()]
-    axis.legend(handles, COLOURS, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles, COLOURS, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return png(figure)
 
 
 POLICY_HEAD = ["policy", "return, dream", "return, MuJoCo", "success, dream", "success, MuJoCo", "diverged", "at step"]
-GRID_HEAD = ["table", "", "success", "95% interval", "episodes", "cost in points"]
+GRID_HEAD = ["policy", "table", "", "success", "95% interval", "episodes", "cost in points"]
+
+
+COMBINATION_HEAD = ["sentences chosen by", "success", "95% interval", "episodes"]
 
 
 def policy_row(one: dict[str, Any]) -> list[str]:
@@ -117,9 +150,17 @@ def grid_row(one: dict[str, Any]) -> list[str]:
     """Cells below GRID_HEAD."""
     low, high = one["success_interval"]
     return [
-        f"{one['factor']} {one['value']}", _kind(one), f"{one['success_rate']:.0%}", f"{low:.0%} to {high:.0%}",
-        str(len(one["successes"])), f"{one['cost']:.0f}",
+        one["policy"], f"{one['factor']} {one['value']}", _kind(one), f"{one['success_rate']:.0%}",
+        f"{low:.0%} to {high:.0%}", str(len(one["successes"])), f"{one['cost']:.0f}",
     ]  # fmt: skip
+
+
+def combination_rows(combined: dict[str, Any]) -> list[list[str]]:
+    """Lines below COMBINATION_HEAD."""
+    return [
+        [WAYS[name], f"{found['value']:.0%}", "{:.0%} to {:.0%}".format(*found["interval"]), str(found["cases"])]
+        for name, found in combined["ways"].items()
+    ]
 
 
 def _kind(one: dict[str, Any]) -> str:

@@ -14,5 +14,9 @@ $worldgym transfer "$world" --instruction "reach the centre" --agents "runs/tran
     --iterations 1 --episodes 20 --table-episodes 20 --factors colors camera_tilt --report "runs/transfer/$name/reach_the_centre" \
     --json "benchmarks/results/${name}_transfer_reach_the_centre.json"
 cp "runs/transfer/$name/reach_the_centre/policies.png" docs/images/transfer_policies.png
+# Every factor, inside its training range and outside, by the agent that learned in the dream.
+$worldgym transfer "$world" --instruction "reach the centre" --agents "runs/transfer/$name/agent" --episodes 0 \
+    --table-episodes 50 --no-table-planner --report "runs/transfer/$name/tables" \
+    --json "benchmarks/results/${name}_transfer_tables.json"
 $worldgym transfer "$world" --episodes 50 --table-episodes 50 --report "runs/transfer/$name" \
     --json "benchmarks/results/${name}_transfer.json"

@@ -15,7 +15,9 @@ from .tabletop_tasks import find_task
 
 COLORS = ("red", "blue")
 CORNERS = ("top left corner", "top right corner", "bottom left corner", "bottom right corner")
-TASKS = ("gather", "separate", "corner", "one after the other")
+COMBINED = "one after the other"
+"""Two instructions of which each is judged in the recording, and no two in a row."""
+TASKS = ("gather", "separate", "corner", COMBINED)
 SENTENCES = 6
 """That may be said for each instruction."""
 
@@ -45,7 +47,7 @@ def instructions(task: str, random: np.random.Generator) -> tuple[str, ...]:
             return (f"{task} the blocks",)
         case "corner":
             return (f"push the {color} block to the {corner}",)
-        case "one after the other":
+        case _ if task == COMBINED:
             return (f"push the {color} block to the {other} block", f"push the {color} block to the {corner}")
     raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
 
@@ -80,12 +82,14 @@ def talks(
     return [talk(twin, wanted, way, seed + index, limit) for index, wanted in enumerate(progress)]
 
 
-def evaluate_planning(twin: TabletopEnv, ways: Mapping[str, Way], episodes: int, seed: int) -> dict[str, Any]:
+def evaluate_planning(
+    twin: TabletopEnv, ways: Mapping[str, Way], episodes: int, seed: int, tasks: Sequence[str] = TASKS
+) -> dict[str, Any]:
     """Success in MuJoCo of each way to choose, over so many episodes of each of the tasks together, with the 95%
     interval by drawing episodes anew; and by task."""
     figures = {}
     for name, way in ways.items():
-        held = {task: talks(twin, task, name, way, episodes, seed) for task in TASKS}
+        held = {task: talks(twin, task, name, way, episodes, seed) for task in tasks}
         won = np.array([one.success for row in held.values() for one in row])
         figures[name] = {
             "value": float(won.mean()),

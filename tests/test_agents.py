@@ -17,6 +17,7 @@ from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
 from worldgym.agents.features import Places
 from worldgym.agents.learning import Learning, Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
+from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.dreams import DreamOptions, Dreams
 from worldgym.rollout import play
@@ -237,6 +238,39 @@ def test_imagination_needs_latents(checkpoint):
         Imagination(Dreams(2, DreamOptions(str(checkpoint), device="cpu")))
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_what_was_lived_is_cut_where_it_ended(full):
+    """Two twins; the second ends after its second step. A full buffer has forgotten its oldest rows."""
+    replay = MixedReplay(
+        8, LATENTS, action_space("vector", 2, []), "cpu", n_envs=2, real_ratio=0.5, imagined_size=5,
+        frame_shape=(64, 64, 3),
+    )  # fmt: skip
+    for step in range(6 if full else 3):  # four rows of two
+        infos = [{"frame": np.full((64, 64, 3), 10 * twin + step, np.uint8)} for twin in range(2)]
+        action = np.full((2, 2), step / 10)
+        replay.add(
+            np.zeros((2, 5)), np.zeros((2, 5)), action, np.ones(2), np.array([0, step == (3 if full else 1)]), infos
+        )
+    lived, first = lived_episodes(replay, 100, 2), 2 if full else 0
+    count = 4 if full else 3
+    assert lived.frames[:, 0, 0, 0].tolist() == [10 * twin + first + step for twin in range(2) for step in range(count)]
+    assert lived.starts.tolist() == [0, count, count + 2, 2 * count]
+    assert np.allclose(lived.actions[:count, 0], (first + np.arange(count)) / 10)
+
+
+def test_a_refit_learns_what_happens_and_leaves_the_judges(imagining, checkpoint, tmp_path):
+    agent, imagination = imagining
+    world = WorldModel.load(str(checkpoint), "cpu")
+    refit = Refit(world, own_world(str(checkpoint), tmp_path / "world"), every=16, steps=2, batch=2)
+    before = {name: tensor.clone() for name, tensor in world.state_dict().items()}
+    agent.learn(20, callback=[imagination, refit])
+    changed = {name for name, tensor in world.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("dynamics.") for name in changed)
+    assert not any("outcome_heads" in name or "sentence_policy" in name for name in changed)
+    again = WorldModel.load(str(tmp_path / "world"), "cpu")
+    assert all(torch.equal(again.state_dict()[name], world.state_dict()[name]) for name in changed)
+
+
 # -- learning ----------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +350,7 @@ def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):
         ({"discount": 1.0}, "discount is 1.0"),
         ({"where": "mujoco", "horizon": 5}, "of dreams"),
         ({"agent": "ppo", "updates": 1.0}, "of sac and mbpo"),
+        ({"agent": "sac", "refit": 100}, "of mbpo alone"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(twinned, tmp_path, changes, says):

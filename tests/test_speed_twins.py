@@ -1,5 +1,7 @@
 """Every fast path equals its plain twin."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -207,8 +209,12 @@ def test_a_benchmark_tells_everything_it_measured(checkpoint, make_world, monkey
     seconds = {"import_worldgym": 0.1, "import_worldgym_processor": 0.1, "gym_make": 1.0, "gym_make_processor": 1.0}
     monkeypatch.setattr(bench, "start_up", lambda name: seconds)
     world = WorldModel.load(str(checkpoint), "cpu")
-    metrics = bench.bench(world, str(checkpoint), bench.BenchSizes((2,), 1, 8), lambda: None)
+    decide = {"dream": lambda: time.sleep(0.02), "mujoco": lambda: time.sleep(0.01)}
+    metrics = bench.bench(world, str(checkpoint), bench.BenchSizes((2,), 1, 8), decide, tried=30)
     told = bench.table(metrics)
+    planning = {on: found["samples_x_horizon_per_second"] for on, found in metrics["planning"].items()}
+    assert 0 < planning["dream"] <= 30 / 0.02 and 0 < planning["mujoco"] <= 30 / 0.01
+    assert "samples x horizon per second: dream" in told
     for line in ("pixels", "raster_16_kept_cache", "all_scales_kept", "fork into 256", "step 9 over step 5", "Twin-v0"):
         assert line in told
     assert metrics["batches"]["2"]["figures"]["evaluate"]["mflop_per_dream"] > 0

@@ -152,7 +152,9 @@ def test_the_grid_says_what_a_table_costs():
         Cell(name, "", True, gym.make(TWIN, variation=variation, max_episode_steps=12), [Start(CENTRE, 1)] * 2)
         for name, variation in (("nominal", Variation()), ("delay", Variation(action_delay=12)))
     ]
-    nominal, late = zero_shot(cells, scripted("script"))
+    nominal, late, still, late_and_still = zero_shot(cells, {name: scripted(name) for name in ("script", "still")})
+    assert [one["policy"] for one in (nominal, late, still)] == ["script", "script", "still"]
+    assert (still["success_rate"], late_and_still["cost"]) == (0.0, 0.0), "each policy pays off its own nominal rate"
     assert (nominal["success_rate"], nominal["cost"]) == (1.0, 0.0)
     assert (late["success_rate"], late["cost"]) == (0.0, 100.0)
     assert late["success_interval"][1] < 1.0
@@ -172,7 +174,7 @@ def test_the_report_needs_nothing_beside_it(twin, tmp_path):
         0.1,
     )
     cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
-    page = write_report(tmp_path, "A <b>title", "About.", ranking, zero_shot(cells, scripted("script")))
+    page = write_report(tmp_path, "A <b>title", "About.", ranking, zero_shot(cells, {"script": scripted("script")}))
     never = {**ranking.metrics["policies"][0], "divergence_step": None}  # infinity, out of a results file
     assert policy_row(never)[-1] == "-"
     text = page.read_text()
@@ -197,3 +199,12 @@ def test_transfer_writes_figures_and_a_report(monkeypatch, make_world, write_che
     ]  # fmt: skip
     assert [one["factor"] for one in metrics["zero_shot"]] == ["nominal"] + ["mass"] * 4
     assert {path.name for path in report.iterdir()} == {"index.html", "policies.png", "zero_shot.png", "run.json"}
+
+
+def test_the_grid_can_be_had_alone(twin, tmp_path):
+    cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
+    grid = zero_shot(cells, {"script": scripted("script")})
+    won = {"dream": {"value": 0.5, "interval": (0.3, 0.7), "cases": 20}}
+    text = write_report(tmp_path, "Tables", "About.", None, grid, {"ways": won}).read_text()
+    assert "nominal" in text and "rank policies" not in text
+    assert "search in the dream</td><td>50%</td><td>30% to 70%" in text

@@ -50,17 +50,19 @@ class BenchSizes:
         return cls((1, 16), 3, 100)
 
 
-def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: Contender) -> dict[str, Any]:
+def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: dict[str, Contender], tried: int) -> dict[str, Any]:
     """All figures, as they go into the results file.
 
     Args:
         name: bundled name or folder of `world`, for what is measured in fresh processes.
-        decide: makes one decision of a planner.
+        decide: each makes one decision of the same planner: on the "dream", and on what else it can plan on.
+        tried: steps that a decision looks at: samples x rounds x horizon.
     """
     dreams = Dreams(1, DreamOptions(name, device=str(world.device)))
     dreams.reset(seeds=[0])
     frame = dreams.render().cpu().numpy()[:, None]
     ceiling = matmul_ceiling(world)
+    decisions = by_turns(decide, sizes.rounds, world)
     metrics: dict[str, Any] = {
         "dtype": str(world.dtype),
         "load_average": os.getloadavg(),
@@ -69,7 +71,11 @@ def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: Contender) ->
         "batches": {str(batch): bench_batch(world, frame, batch, sizes.rounds, ceiling) for batch in sizes.batches},
         "age": bench_age(world, frame, sizes.old),
         "fork": bench_fork(world, frame, sizes.rounds),
-        "decision": _figures(by_turns({"cem": decide}, sizes.rounds, world)["cem"]),
+        "decision": _figures(decisions["dream"]),
+        "planning": {
+            on: _figures(seconds) | {"samples_x_horizon_per_second": tried / _middle(seconds)}
+            for on, seconds in decisions.items()
+        },
         "simulators": bench_simulators(world.config.twin, 20 * sizes.rounds),
         "start_up_seconds": start_up(name),
         "memory_mb": {
@@ -435,7 +441,9 @@ def table(metrics: dict[str, Any]) -> str:
         f"(pairs {age['median_of_pairs']:.2f}; costliest step {age['costliest_step_over_median']:.1f} medians)",
         f"fork into {fork['copies']}: {fork['fork_seconds'] * 1e3:.1f} ms, {fork['share']:.2%} of evaluating "
         f"{HORIZON} steps",
-        f"CEM, 64 candidates, {HORIZON} steps, 4 rounds: {metrics['decision']['p50']:.2f} s a decision",
+        f"CEM, 64 candidates, {HORIZON} steps, 4 rounds: {metrics['decision']['p50']:.2f} s a decision; "
+        "samples x horizon per second: "
+        + ", ".join(f"{on} {found['samples_x_horizon_per_second']:.0f}" for on, found in metrics["planning"].items()),
         *(
             f"{id}, rendered: {found['steps_per_second']:.0f} steps a second"
             for id, found in metrics["simulators"].items()

@@ -439,16 +439,22 @@ def learn(config: Learning) -> dict[str, Any]:
 
 def transfer(config: Transfer) -> dict[str, Any]:
     from .agents.transfer import Cell, draw_starts, rank_policies, zero_shot
-    from .agents.transfer_report import write_report
-    from .envs_real.tabletop import locate
+    from .agents.transfer_report import combination_rows, grid_row, write_report
+    from .envs_real.tabletop import TabletopEnv, locate
     from .envs_real.tabletop_cases import BLOCK_WIDTH, HELD_OUT
+    from .envs_real.tabletop_reasoning import COMBINED, evaluate_planning
     from .envs_real.tabletop_transfer import varied_tables
+    from .planners.reasoning import elementary, ways
     from .results import current_commit, write_results
     from .world import WorldModel
 
     commit = current_commit()
-    if config.episodes < 1 or config.table_episodes < 1:
-        raise ValueError("transfer takes at least one of --episodes and of --table-episodes")
+    if config.episodes < 0 or config.combinations < 0 or config.table_episodes < 1:
+        raise ValueError(
+            "transfer takes at least one of --table-episodes; --episodes and --combinations may be 0, for none"
+        )
+    if not config.table_planner and not config.agents:
+        raise ValueError("--no-table-planner leaves nobody to act on the tables; name an agent with --agents")
     tables = varied_tables(config.factors)
     world = WorldModel.load(config.world)
     _need_tabletop(world.config.twin)
@@ -456,8 +462,10 @@ def transfer(config: Transfer) -> dict[str, Any]:
     seed = HELD_OUT % 2**31 + config.seed  # of no recording
 
     twin, dream = gym.make(world.config.twin), gym.make("worldgym/Dream-v0", world=config.world)
-    policies = _policies(config, world, twin)
-    ranking = rank_policies(dream, twin, policies, draw_starts(wanted, config.episodes, seed), locate, BLOCK_WIDTH / 2)
+    ranking = None
+    if config.episodes:
+        starts = draw_starts(wanted, config.episodes, seed)
+        ranking = rank_policies(dream, twin, _policies(config, world, twin), starts, locate, BLOCK_WIDTH / 2)
     cells = []
     for table in tables:
         asked = [instruction for instruction in wanted if instruction in table.instructions]
@@ -466,30 +474,41 @@ def transfer(config: Transfer) -> dict[str, Any]:
         env = gym.make(world.config.twin, variation=table.variation, instruction=asked[0])
         value = " ".join(map(str, table.value)) if isinstance(table.value, tuple) else str(table.value)
         cells.append(Cell(table.factor, value, table.trained, env, draw_starts(asked, config.table_episodes, seed)))
-    grid = zero_shot(cells, _planner(config, world, twin, config.samples, config.iterations))
+    carried = dict(_agent(folder, "agent.zip", world) for folder in config.agents)
+    if config.table_planner:
+        carried["CEM"] = _planner(config, world, twin, config.samples, config.iterations)
+    grid = zero_shot(cells, carried)
+    combined = None
+    if config.combinations:
+        speaking = TabletopEnv(action_mode="text")
+        known = ways(world, speaking, elementary(world))
+        combined = evaluate_planning(speaking, known, config.combinations, seed, [COMBINED])
+        speaking.close()
     metrics = {
         "instructions": wanted,
-        "ranking": ranking.metrics,
+        "ranking": ranking and ranking.metrics,
         "planner": {"name": "cem", "horizon": config.horizon, "samples": config.samples, "rounds": config.iterations},
         "zero_shot": grid,
+        "combinations": combined,
     }
-    ranked = ranking.metrics
-    print(
-        f"{len(policies)} policies, {config.episodes} episodes each, mean return in the dream and in MuJoCo: "
-        f"Pearson {ranked['return_pearson']:.2f}, Spearman {ranked['return_spearman']:.2f}; "
-        f"success: Pearson {ranked['success_pearson']:.2f}"
-    )
+    if ranking:
+        ranked = ranking.metrics
+        print(
+            f"{len(ranked['policies'])} policies, {config.episodes} episodes each, mean return in the dream and in "
+            f"MuJoCo: Pearson {ranked['return_pearson']:.2f}, Spearman {ranked['return_spearman']:.2f}; "
+            f"success: Pearson {ranked['success_pearson']:.2f}"
+        )
     for one in grid:
-        low, high = one["success_interval"]
-        where = "nominal" if one is grid[0] else "trained" if one["trained"] else "held out"
-        name = f"{one['factor']} {one['value']}"
-        print(f"{name:32s} {where:9s} {one['success_rate']:4.0%} ({low:.0%} to {high:.0%})")
+        print("  ".join(f"{cell:{width}s}" for cell, width in zip(grid_row(one), COLUMNS, strict=True)))
+    for row in combination_rows(combined) if combined else []:
+        print("  ".join(row))
     page = write_report(
         config.report or Path("runs/transfer") / world.config.name,
         f"How far does {world.config.name} carry?",
         f"{', '.join(config.instruction)}: {len(wanted)} instructions on the Tabletop.",
         ranking,
         grid,
+        combined,
     )
     print(f"report: {page}")
     for path in filter(None, (page.with_name("run.json"), config.json)):
@@ -512,7 +531,8 @@ def bench(config: Bench) -> dict[str, Any]:
     from .bench import HORIZON, BenchSizes, plot, table
     from .bench import bench as measure
     from .dreams import DreamOptions, Dreams
-    from .planners import CEM, DreamReturns
+    from .planners import CEM, DreamReturns, TwinReturns
+    from .planners.mpc import Returns
     from .results import current_commit, write_results
     from .world import WorldModel
 
@@ -522,9 +542,19 @@ def bench(config: Bench) -> dict[str, Any]:
     dreams.reset(seeds=[0])
     returns = DreamReturns(world, world.config.instructions[0])
     returns.ground(dreams.render().cpu().numpy())
+    judges: dict[str, Returns] = {"dream": returns}
+    if world.config.twin in (TABLETOP, REACHER, HOPPER):
+        twin = gym.make(world.config.twin, instruction=world.config.instructions[0])
+        twin.reset(seed=0)
+        judges["mujoco"] = TwinReturns(twin)
     low, high = np.full((2, world.config.action_size), [[-1.0], [1.0]], np.float32)
-    planner = CEM(returns, low, high, horizon=HORIZON, samples=64, iterations=4)
-    metrics = measure(world, config.world, BenchSizes.quick() if config.quick else BenchSizes(), planner.plan)
+    samples, rounds = 64, 4
+    decide: dict[str, Callable[[], Any]] = {
+        on: CEM(judge, low, high, horizon=HORIZON, samples=samples, iterations=rounds).plan
+        for on, judge in judges.items()
+    }
+    sizes = BenchSizes.quick() if config.quick else BenchSizes()
+    metrics = measure(world, config.world, sizes, decide, samples * rounds * HORIZON)
     print(table(metrics))
     if config.json:
         write_results(config.json, 0, metrics, commit)
@@ -607,9 +637,21 @@ def _planner(config: Transfer, world, twin: gym.Env, samples: int, iterations: i
     return lambda instruction, seed: make_policy(budget, world, twin, instruction, seed)
 
 
+COLUMNS = 26, 34, 8, 5, 12, 3, 4
+"""Widths of a row of the grid of tables."""
+
+
+def _agent(folder: Path, name: str, world) -> tuple[str, Any]:
+    """An agent of `worldgym learn`, by what it is, and as a maker of policies."""
+    from .agents.learning import load_policy, policy_of
+
+    model, made = load_policy(folder, name)
+    called = f"{made.agent} of {made.where}, {model.num_timesteps} steps"
+    return called, lambda instruction, seed: policy_of(model, world, made.sees)
+
+
 def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     """Policies of every quality by name: scripted ones that see, planners, and agents on their way."""
-    from .agents.learning import load_policy, policy_of
     from .envs_real.tabletop_transfer import SCRIPTED, SeenSkill, other_goal
 
     def scripted(arguments: dict[str, Any]):
@@ -620,11 +662,7 @@ def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     for samples, iterations in sorted({(4, 1), (config.samples, config.iterations)}):
         policies[f"CEM, {samples} x {iterations}"] = _planner(config, world, twin, samples, iterations)
     for folder in config.agents:
-        for path in sorted(folder.glob("agent_*.zip")):
-            model, made = load_policy(folder, path.name)
-            policies[f"{made.agent} of {made.where}, {int(path.stem.split('_')[1])} steps"] = (
-                lambda instruction, seed, model=model, sees=made.sees: policy_of(model, world, sees)
-            )
+        policies |= dict(_agent(folder, path.name, world) for path in sorted(folder.glob("agent_*.zip")))
     return policies
 
 

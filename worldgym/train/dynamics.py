@@ -54,7 +54,7 @@ class DynamicsTraining:
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the recorded episodes."""
     tokenizer: Path = Path("runs/tabletop/tokenizer")
-    """Checkpoint folder of the trained tokenizer."""
+    """Checkpoint folder of the trained tokenizer, or of a world whose tokenizer is to be kept."""
     out: Path = Path("runs/tabletop/world")
     """Checkpoint folder of the world; an existing one is resumed."""
     begin_from: str | None = None
@@ -279,11 +279,15 @@ def pick_starts(data: Episodes, count: int, observed: int) -> bytes:
 
 
 def _new_world(config: DynamicsTraining) -> WorldModel:
-    found, _ = load_config(config.tokenizer)
+    found, stage = load_config(config.tokenizer)
     sentences = tuple(dict.fromkeys([*found.phrases, *found.instructions]))
     text = PhraseTokenizer.train(sentences, config.dynamics.vocabulary)
     world = WorldModel(replace(found, dynamics=config.dynamics), text)
-    load_weights(world.tokenizer, load_tensors(config.tokenizer / "model.safetensors"), config.tokenizer)
+    weights = load_tensors(config.tokenizer / "model.safetensors")
+    if stage == "world":
+        part = "tokenizer."
+        weights = {name.removeprefix(part): value for name, value in weights.items() if name.startswith(part)}
+    load_weights(world.tokenizer, weights, config.tokenizer)
     return world
 
 
