@@ -14,6 +14,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,11 @@ from PIL import Image
 try:
     from nicegui import app, background_tasks, ui
     from nicegui.events import KeyEventArguments
+    from starlette.datastructures import Headers
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import PlainTextResponse
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.websockets import WebSocketClose
 except ImportError as error:
     raise ImportError(f'playing in a browser needs {error.name}: pip install "worldgym[play]"') from None
 
@@ -440,9 +445,27 @@ class Figure(ui.column):
         self._verdict.text = verdict
 
 
+class OwnPageAlone:
+    """Refuses what the page of another site asks for, sockets included; browsers say in `Origin` whose page it is."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ASGIApp = self.app
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+                refusal = PlainTextResponse("this page talks to no other site", 403)
+                answer = refusal if scope["type"] == "http" else WebSocketClose()
+        await answer(scope, receive, send)
+
+
 def serve(room: Room, port: int) -> None:
     """The page at `/` and what was recorded, on this machine alone, until Ctrl-C."""
     # Another site's page can send requests here, and with a name of its own for this machine could read the answers.
+    app.add_middleware(OwnPageAlone)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_static_files("/recordings", room.recordings)
     ui.run(
