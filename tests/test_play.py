@@ -426,6 +426,8 @@ def test_the_page_plays(address, tmp_path):
         page.keyboard.press("[")
         expect(active.locator(".step")).to_have_text("step 3 of 4")
         assert active.locator("canvas").count() == 2
+        page.keyboard.press("2")
+        expect(active.get_by_text("-2.00, together -4.50")).to_be_visible()  # of the twin, when it is looked at
         page.keyboard.press("1")
         expect(active.locator(".twin")).to_be_hidden()
         page.keyboard.press("o")

@@ -408,7 +408,8 @@ class Card(ui.card):
                 self._step = ui.label().classes("step w-28 text-right")
 
     def draw(self, future: dict[str, Any], active: bool, several: bool, ranges: dict[str, Any]) -> None:
-        look, now, rewards = self.window.look, future["at"], future["reward"]
+        look, now = self.window.look, future["at"]
+        rewards = future["twin_reward" if look == "twin" else "reward"]
         self.classes(add="active" if active and several else "", remove="" if active and several else "active")
         self._panels.classes(add="two" if look == "both" else "", remove="" if look == "both" else "two")
         self._title.text = f"Future {self.name}" if several else "Now"
@@ -420,7 +421,7 @@ class Card(ui.card):
                 figure.draw(future[side], future[f"{side}_verdict"])
         plot(self._reward, _rewards(future, look), ranges["steps"], ranges["reward"], now)
         plot(self._unsure, {"uncertainty": future["uncertainty"]}, ranges["steps"], ranges["uncertainty"], now)
-        self._reward_says.text = f"{rewards[now - 1]:.2f}, together {future['return']:.2f}" if now else ""
+        self._reward_says.text = f"{rewards[now - 1]:.2f}, together {sum(rewards[:now]):.2f}" if now else ""
         self._unsure_says.text = f"{future['uncertainty'][now - 1]:.2f} nats" if now else ""
         self._time.props["min"], self._time.props["max"] = future["kept_from"], max(1, len(rewards))
         self._time.value = now
@@ -508,7 +509,6 @@ def _seen(future: Future) -> dict[str, Any]:
         "dream_verdict": _verdict(now.success, now.ended),
         "twin": None if now.twin is None else _png(now.twin),
         "twin_verdict": _verdict(now.twin_success, now.twin_ended),
-        "return": sum(moment.reward for moment in moments[: future.at + 1]),
         "reward": [round(moment.reward, 4) for moment in moments[1:]],
         "twin_reward": [round(moment.twin_reward or 0.0, 4) for moment in moments[1:]],
         "uncertainty": [round(moment.uncertainty, 4) for moment in moments[1:]],
