@@ -1,4 +1,5 @@
-# `make` alone lists the targets. Everything runs in .venv, which `make setup` makes.
+# `make` alone lists the targets. Everything runs in .venv: `make demo` installs what running takes, the others the
+# tools on top.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,7 +7,9 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CORES := $(shell getconf _NPROCESSORS_ONLN)
+RUNS := .venv/.runs
 READY := .venv/.ready
 
 # Without a screen MuJoCo renders through EGL; macOS has its own renderer.
@@ -85,16 +88,20 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv and install WorldGym with its tools into it
 
-$(READY): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) not found. Name a Python: make setup PYTHON=..." >&2; exit 1; }
 	@"$(PYTHON)" -c "$$PREFLIGHT"
 	"$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv (the first time this takes a few minutes and about 2 GB)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) -e .
 	@$(BIN)/python -c "$$SMOKE"
 	@touch $@
 
-demo: setup ## dream, plan and act: the tour in one command
+$(READY): $(RUNS)
+	$(INSTALL) -e ".[dev]"
+	@touch $@
+
+demo: $(RUNS) ## dream, plan and act: the tour in one command
 	$(BIN)/worldgym demo
 
 # Not `python -m pytest`, which would put the bare folders on the path. A worker of one thread for each core takes little
@@ -126,7 +133,7 @@ build: wheel ## build the wheel into dist/, install it into a clean environment 
 	@cd build/clean && bin/python -c "$$DREAM"
 
 docs: wheel ## the documentation as a site in build/docs; a link that leads nowhere is an error
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@$(INSTALL) -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 clean: ## remove .venv, builds and caches; runs/ and data/ stay

@@ -89,7 +89,7 @@ def learn(config: Learning) -> dict[str, Any]:
         left = config.steps - model.num_timesteps  # Stable-Baselines3 counts on from what is there
         fresh = model.num_timesteps == 0
         with between_steps() as progress.interrupted:
-            model.learn(left, callbacks, log_interval=10, tb_log_name="log", reset_num_timesteps=fresh)
+            model.learn(left, callbacks, log_interval=1, tb_log_name="log", reset_num_timesteps=fresh)
             save(model, config.out)
             if progress.interrupted():
                 raise KeyboardInterrupt(f"saved at step {model.num_timesteps}; the same command goes on from there")
@@ -186,6 +186,7 @@ class Progress(BaseCallback):
         for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
             if done:
                 self.successes.append(bool(info["success"]))
+        self.logger.record_mean("rollout/reward", float(np.mean(self.locals["rewards"])))
         self.bar.update(self.num_timesteps - self.bar.n)
         if self.successes:
             rate = float(np.mean(self.successes[-100:]))
@@ -199,6 +200,7 @@ class Progress(BaseCallback):
             save(self.model, self.config.out)
 
     def _on_training_end(self) -> None:
+        self.logger.dump(self.num_timesteps)  # which Stable-Baselines3 does at the ends of episodes alone
         self.bar.close()
 
 

@@ -94,7 +94,8 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
     asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]
     played: list[Episode] = []
     seconds: list[float] = []
-    with tqdm(asked, desc=f"{config.planner} on {config.on}", unit="episode") as progress:
+    on = config.on if config.planner != "random" else "nothing"
+    with tqdm(asked, desc=f"{config.planner} on {on}", unit="episode") as progress:
         for index, instruction in enumerate(progress):
             policy = Timed(make_policy(config, world, env, instruction, config.seed + index))
             played.append(play(env, policy, config.seed + index, {"instruction": instruction}))
@@ -105,7 +106,7 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
     budget = ("say", "depth", "breadth") if config.speaks else plans
     return {
         "planner": config.planner,
-        "on": config.on if config.planner != "random" else "nothing",
+        "on": on,
         "instructions": wanted,
         "episodes": config.episodes,
         **worth(played),

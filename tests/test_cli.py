@@ -25,6 +25,8 @@ def run(monkeypatch, *arguments):
         (["plan", "tabletop", "--video", "plan.avi"], "must end in .gif or .mp4"),
         (["train", "tokenizer", "--dataset", "nobody/none-v0"], "`worldgym record --dataset nobody/none-v0` makes"),
         (["export", "tabletop", __file__], "no checkpoint that an export could replace"),
+        (["bench", "--json", __file__ + "/bench.json"], "cannot write figures"),
+        (["learn", "atlantis", "--json", "."], "it is a folder"),  # told before anything else is
         (["demo", "--out", __file__ + "/demo"], "Not a directory"),
     ],
 )

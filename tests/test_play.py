@@ -372,8 +372,19 @@ def test_the_page_and_recordings_are_served_to_this_machine_alone(address, tmp_p
     assert "WorldGym" in httpx.get(address).text
     assert httpx.get(f"{address}/recordings/film.gif").content.startswith(b"GIF")
     assert httpx.get(address, headers={"host": "elsewhere.example"}).status_code == 400
-    answer = httpx.get(address, headers={"origin": "https://elsewhere.example"})
-    assert "access-control-allow-origin" not in answer.headers  # so that its scripts cannot read the page
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("path", ["/", "/_nicegui_ws/socket.io/?EIO=4&transport={transport}"])
+def test_pages_of_other_sites_are_refused(address, path, transport):
+    """A socket's handshake is an HTTP request; `null` is the origin of a frame that is shut in."""
+    asked = address + path.format(transport=transport)
+    key = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+           "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="} if transport == "websocket" else {}  # fmt: skip
+    for origin in ("https://elsewhere.example", "http://127.0.0.1:1", "null"):
+        assert httpx.get(asked, headers=key | {"origin": origin}).status_code == 403
+    if transport == "polling":
+        assert httpx.get(asked, headers={"origin": address}).status_code == 200
 
 
 # -- the page, in a browser -----------------------------------------------------------------------------------------
@@ -415,6 +426,8 @@ def test_the_page_plays(address, tmp_path):
         page.keyboard.press("[")
         expect(active.locator(".step")).to_have_text("step 3 of 4")
         assert active.locator("canvas").count() == 2
+        page.keyboard.press("2")
+        expect(active.get_by_text("-2.00, together -4.50")).to_be_visible()  # of the twin, when it is looked at
         page.keyboard.press("1")
         expect(active.locator(".twin")).to_be_hidden()
         page.keyboard.press("o")

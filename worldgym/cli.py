@@ -16,6 +16,7 @@ from .envs_real import gym_record, hopper_record, reacher_record, tabletop_recor
 from .envs_real.recording import HOPPER, REACHER, TABLETOP, RecordConfig
 from .interrupt import in_one_line
 from .planners.planning import Planning, make_policy, plan_and_act
+from .results import check_results
 from .train.draft import DraftTraining, train_draft
 from .train.dynamics import DynamicsTraining, train_dynamics
 from .train.tokenizer import TokenizerTraining, train_tokenizer
@@ -256,6 +257,8 @@ def _run() -> None:
         description=f"WorldGym {__version__}: learned video world models that are Gymnasium environments.",
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
     )
+    if file := getattr(config, "json", None):
+        check_results(file)
     match config:
         case RecordConfig():
             bundled = {TABLETOP: tabletop_record, REACHER: reacher_record, HOPPER: hopper_record}

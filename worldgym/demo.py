@@ -46,7 +46,8 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
     print(f"2. Four dreams of 16 actions from one frame each, MuJoCo above and dream below: {out / 'dream.gif'}")
     speak(world, out / "sentences.gif", seed)
     print(f"3. Four sentences, carried out in MuJoCo above and in the dream below: {out / 'sentences.gif'}")
-    print("4. Planning, and acting in MuJoCo:")
+    ahead = "" if world.draft is None else " In the dream, a draft of it looks ahead, which draws no pictures."
+    print(f"4. Planning, and acting in MuJoCo.{ahead}")
     figures, played = plan(world, name, episodes, seed)
     rewards = {}
     for task in TASKS:
@@ -61,7 +62,8 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
         picture(gain, "png", "PSNR by step"),
         f"<h2>Sentences</h2><p>{'; '.join(SENTENCES)}. MuJoCo above, the dream below, 16 frames each.</p>",
         shown(out / "sentences.gif", "four sentences carried out"),
-        "<h2>Planning</h2><p>All act in MuJoCo; they differ in where action sequences are tried. The same seeds.</p>",
+        "<h2>Planning</h2><p>All act in MuJoCo, from the same seeds; they differ in where action sequences are tried."
+        f"{ahead}</p>",
         table(["", *TASKS, "seconds a decision"], figures),
     ]
     for task in TASKS:

@@ -1,5 +1,6 @@
 """Result files: every published figure with the command, commit, seed and hardware that made it."""
 
+import errno
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -23,6 +25,17 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(account(seed, metrics, commit))
     temporary.rename(path)
+
+
+def check_results(path: Path) -> None:
+    """Before anything long is done that ends in results: can they be written there?"""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    except OSError as error:
+        raise OSError(f"cannot write figures to {path}: {error.strerror}") from None
 
 
 def account(seed: int, metrics: dict[str, Any], commit: str) -> str:

@@ -14,6 +14,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,11 @@ from PIL import Image
 try:
     from nicegui import app, background_tasks, ui
     from nicegui.events import KeyEventArguments
+    from starlette.datastructures import Headers
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import PlainTextResponse
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.websockets import WebSocketClose
 except ImportError as error:
     raise ImportError(f'playing in a browser needs {error.name}: pip install "worldgym[play]"') from None
 
@@ -403,7 +408,8 @@ class Card(ui.card):
                 self._step = ui.label().classes("step w-28 text-right")
 
     def draw(self, future: dict[str, Any], active: bool, several: bool, ranges: dict[str, Any]) -> None:
-        look, now, rewards = self.window.look, future["at"], future["reward"]
+        look, now = self.window.look, future["at"]
+        rewards = future["twin_reward" if look == "twin" else "reward"]
         self.classes(add="active" if active and several else "", remove="" if active and several else "active")
         self._panels.classes(add="two" if look == "both" else "", remove="" if look == "both" else "two")
         self._title.text = f"Future {self.name}" if several else "Now"
@@ -415,7 +421,7 @@ class Card(ui.card):
                 figure.draw(future[side], future[f"{side}_verdict"])
         plot(self._reward, _rewards(future, look), ranges["steps"], ranges["reward"], now)
         plot(self._unsure, {"uncertainty": future["uncertainty"]}, ranges["steps"], ranges["uncertainty"], now)
-        self._reward_says.text = f"{rewards[now - 1]:.2f}, together {future['return']:.2f}" if now else ""
+        self._reward_says.text = f"{rewards[now - 1]:.2f}, together {sum(rewards[:now]):.2f}" if now else ""
         self._unsure_says.text = f"{future['uncertainty'][now - 1]:.2f} nats" if now else ""
         self._time.props["min"], self._time.props["max"] = future["kept_from"], max(1, len(rewards))
         self._time.value = now
@@ -440,9 +446,27 @@ class Figure(ui.column):
         self._verdict.text = verdict
 
 
+class OwnPageAlone:
+    """Refuses what the page of another site asks for, sockets included; browsers say in `Origin` whose page it is."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ASGIApp = self.app
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+                refusal = PlainTextResponse("this page talks to no other site", 403)
+                answer = refusal if scope["type"] == "http" else WebSocketClose()
+        await answer(scope, receive, send)
+
+
 def serve(room: Room, port: int) -> None:
     """The page at `/` and what was recorded, on this machine alone, until Ctrl-C."""
     # Another site's page can send requests here, and with a name of its own for this machine could read the answers.
+    app.add_middleware(OwnPageAlone)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_static_files("/recordings", room.recordings)
     ui.run(
@@ -485,7 +509,6 @@ def _seen(future: Future) -> dict[str, Any]:
         "dream_verdict": _verdict(now.success, now.ended),
         "twin": None if now.twin is None else _png(now.twin),
         "twin_verdict": _verdict(now.twin_success, now.twin_ended),
-        "return": sum(moment.reward for moment in moments[: future.at + 1]),
         "reward": [round(moment.reward, 4) for moment in moments[1:]],
         "twin_reward": [round(moment.twin_reward or 0.0, 4) for moment in moments[1:]],
         "uncertainty": [round(moment.uncertainty, 4) for moment in moments[1:]],
