@@ -41,10 +41,9 @@ class CompiledStep:
         if config.memory > 1:
             inputs.append(fused)
         self._kept = layout.kept
-        # One dream is too little for two threads to share: they wait longer than they work.
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": 1 if dreams == 1 else torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = openvino.Core()

@@ -40,7 +40,7 @@ from .text import PhraseTokenizer
 from .tokenizer import Tokenizer
 
 SNAPSHOT_VERSION = 3
-BLOCK = {"cpu": 16}
+BLOCK = {"cpu": 32}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
 and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
 
