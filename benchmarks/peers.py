@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import worldgym  # noqa: F401  # registers the environments
-from worldgym.bench import by_turns
+from worldgym.bench import Dreaming, by_turns
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
 
@@ -78,6 +78,22 @@ def ours(count: int, compiled: bool):
     return lambda: env.step(env.action_space.sample())
 
 
+def pusher(frames: int):
+    """So many steps of Gymnasium's Pusher as it comes, each rendered."""
+    env = gym.make("Pusher-v5", render_mode="rgb_array", width=64, height=64)
+    env.reset(seed=0)
+    env.render()
+
+    def run() -> None:
+        for _ in range(frames):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            env.render()
+            if terminated or truncated:
+                env.reset()
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
@@ -89,7 +105,7 @@ def main() -> None:
         contenders = {"worldgym": ours(count, False), "simulusion": peer(count)}
         if count == 1:
             contenders["worldgym, compiled"] = ours(count, True)
-        spent = by_turns(contenders, arguments.rounds, world)
+        spent = by_turns(contenders, arguments.rounds, world, settle=True)
         middle = {name: float(np.median(seconds)) for name, seconds in spent.items()}
         metrics[str(count)] = {
             name: {
@@ -101,6 +117,16 @@ def main() -> None:
         }
         for name, figures in metrics[str(count)].items():
             print(f"{count:3d} dreams, {name:20s} {figures['steps_per_second']:7.1f} frames a second")
+    frame = np.asarray(gym.make("worldgym/Tabletop-v0").reset(seed=0)[0])[None, None]
+    spent = by_turns(
+        {"worldgym": Dreaming(world, frame, 64).pixels, "Pusher-v5": pusher(64)}, arguments.rounds, world, True
+    )
+    middle = {name: float(np.median(seconds)) for name, seconds in spent.items()}
+    metrics["64"] = {
+        name: {"steps_per_second": 64 / seconds, "pusher_over_it": middle["Pusher-v5"] / seconds}
+        for name, seconds in middle.items()
+    }
+    print(f"64 dreams with pixels over Pusher-v5: {metrics['64']['worldgym']['pusher_over_it']:.1f} times as fast")
     metrics["parameters"] = {
         "worldgym": sum(p.numel() for p in world.parameters()),
         "simulusion": sum(p.numel() for p in Diamond(1).network.parameters()),

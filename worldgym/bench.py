@@ -373,8 +373,8 @@ def by_turns(
     """Seconds of each, `rounds` times, after one round that does not count.
 
     Args:
-        settle: begin each turn with a call that does not count, either: what a few milliseconds take is else told by the
-            contender before, whose weights are in the processor's cache and whose threads still spin.
+        settle: begin each turn with a call that does not count, either: what a few milliseconds take is else told by
+            the contender before, whose weights are in the processor's cache and whose threads still spin.
     """
     spent: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):

@@ -12,4 +12,5 @@ def to_float(frames: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
 
 def to_uint8(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b h w c"]:
     """The inverse of `to_float`; what lies outside [-1, 1] is clipped."""
-    return ((images.float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    levels = images.float().clamp(-1.0, 1.0).add_(1.0).mul_(127.5).round_()
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
