@@ -142,6 +142,7 @@ def speed_table(results: dict) -> list[str]:
         return ["-" if ratio is None else f"{ratio:.1f}" for ratio in found]
 
     age, start = m["age"], m["start_up_seconds"]
+    looked = {on: f"{found['samples_x_horizon_per_second']:.0f}" for on, found in m["planning"].items()}
     simulators = ", ".join(f"{id} {m['simulators'][id]['steps_per_second']:.0f}" for id in m["simulators"])
     return [
         "**How fast is it?** Imagined steps a second by the number of dreams, and how many times longer the same step "
@@ -166,7 +167,8 @@ def speed_table(results: dict) -> list[str]:
         f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
         f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {age['old_step']} costs "
         f"{age['old_over_young']:.2f} of step {age['young_step']}; a decision of CEM (64 candidates, 10 steps, "
-        f"4 rounds) {m['decision']['p50']:.1f} s; `import worldgym` {start['import_worldgym']:.1f} s, "
+        f"4 rounds) {m['decision']['p50']:.1f} s, which is {looked['dream']} samples x horizon a second, in MuJoCo "
+        f"{looked['mujoco']}; `import worldgym` {start['import_worldgym']:.1f} s, "
         f"`gym.make` in a fresh process {start['gym_make']:.1f} s.",
         "",
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
@@ -194,6 +196,7 @@ def more() -> list[str]:
     near = sum(one["cost"] <= 10 for one in inside)
     unseen = max((one for one in grid if not one["trained"]), key=lambda one: one["cost"])
     peer = load("peers")["metrics"]["1"]
+    pusher = load("peers")["metrics"]["64"]["worldgym"]["pusher_over_it"]
     shown = load("tabletop_decoders")["metrics"]["dreamed"]
     drawn, fast = (percent(shown[name]["sharpness"][1]) for name in ("diffusion, as bundled", "fast decoder"))
     return [
@@ -216,7 +219,8 @@ def more() -> list[str]:
         f"- The nearest peer, simulusion's environment over DIAMOND's denoiser at 64 pixels, makes "
         f"{peer['simulusion']['steps_per_second']:.1f} frames a second for one dream; ours "
         f"{peer['worldgym']['steps_per_second']:.0f}, compiled {peer['worldgym, compiled']['steps_per_second']:.0f} "
-        "(`benchmarks/peers.py`).",
+        f"(`benchmarks/peers.py`). 64 dreams with pixels are {pusher:.0f} times as fast as Gymnasium's Pusher-v5, "
+        "rendered as it comes (there, too).",
         f"- The diffusion decoder's frames of a dream have {drawn} of the sharpness of MuJoCo's, the fast one's {fast} "
         "(`benchmarks/decoders.sh`).",
         f"- Searching among sentences in the dream solves {percent(ways['dream'])} of instructions of two and three "

@@ -84,7 +84,7 @@ class DreamOptions:
     It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
     are functions of frames see the fast decoder's."""
     compiled: bool = False
-    """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then three times as fast,
+    """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
     on a CPU (`WorldModel.compile_for`)."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""

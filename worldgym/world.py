@@ -239,7 +239,7 @@ class WorldModel(nn.Module):
     def compile_for(self, dreams: int) -> "WorldModel":
         """This world, with the step and the picture of so many dreams compiled, from the weights as they are now.
 
-        OpenVINO then takes a step of a single dream in a third of the time; from sixteen dreams on nothing is gained.
+        OpenVINO then takes a step of a single dream in half of the time; from sixteen dreams on nothing is gained.
         Other numbers of dreams, temperatures above 0 and dreams that are not equally far along go on uncompiled.
 
         Raises:
