@@ -474,7 +474,7 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
     names = list(next(iter(metrics["batches"].values()))["figures"])
     for name in names:
         points = [
@@ -488,7 +488,7 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
     axes.set_xticks([int(batch) for batch in metrics["batches"]], list(metrics["batches"]))
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -93,7 +93,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Demo:
-    """The whole way in three minutes: dream, plan in the dream, succeed in MuJoCo.
+    """The whole way in a minute: dream, plan in the dream, succeed in MuJoCo.
 
     For example:
         worldgym demo
