@@ -219,18 +219,9 @@ def _claim(config: Learning) -> None:
     path = config.out / "learning.json"
     mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     fixed = (
-        "agent",
-        "where",
-        "instruction",
-        "sees",
-        "discount",
-        "updates",
-        "starts",
-        "horizon",
-        "real_ratio",
-        "refit",
+        "agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "real_ratio", "refit",
         "seed",
-    )
+    )  # fmt: skip
     if path.exists():
         # What a run of an earlier release could not be asked for was as it is by default.
         there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text())

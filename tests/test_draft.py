@@ -106,7 +106,7 @@ def test_a_draft_learns_and_leaves_the_world_as_it_was(source, dataset, tmp_path
     before, after = load_file(source / "model.safetensors"), load_file(out / "model.safetensors")
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"draft"}
-    assert not (tmp_path / "drafted_maps.npy").exists()
+    assert not list(tmp_path.glob("*maps*"))
 
 
 def test_a_killed_training_goes_on_as_it_would_have(source, dataset, tmp_path, monkeypatch):
@@ -127,6 +127,22 @@ def test_a_killed_training_goes_on_as_it_would_have(source, dataset, tmp_path, m
     resumed = train_draft(training(dataset, source, tmp_path / "killed"))
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_finished_training_reads_nothing_anew(source, dataset, tmp_path, monkeypatch):
+    out = train_draft(training(dataset, source, tmp_path / "drafted", steps=3))
+    monkeypatch.setattr(draft_module, "read_maps", lambda *_: pytest.fail("it read the recording again"))
+    assert train_draft(training(dataset, source, tmp_path / "drafted", steps=3)) == out
+
+
+def test_maps_that_another_world_left_are_not_taken(source, dataset, tmp_path):
+    data, world = load_episodes(dataset), WorldModel.load(str(source), device="cpu")
+    config = training(dataset, source, tmp_path / "drafted")
+    before = draft_module._maps_path(config, world, data)
+    assert draft_module._maps_path(config, WorldModel.load(str(source), device="cpu"), data) == before
+    world.tokenizer.from_latent.weight.mul_(2.0)
+    assert draft_module._maps_path(config, world, data) != before
+    assert draft_module._maps_path(replace(config, dataset="test/other-v0"), world, data) != before
 
 
 def test_a_drafted_world_travels(source, dataset, tmp_path):

@@ -377,14 +377,18 @@ def by_turns(
             the contender before, whose weights are in the processor's cache and whose threads still spin.
     """
     spent: dict[str, list[float]] = {name: [] for name in contenders}
+
+    def whole(run: Contender) -> None:
+        run()
+        if world.device.type == "cuda":
+            torch.cuda.synchronize(world.device)
+
     for number in range(rounds + 1):
         for name, run in contenders.items():
             if settle:
-                run()
+                whole(run)
             began = time.perf_counter()
-            run()
-            if world.device.type == "cuda":
-                torch.cuda.synchronize(world.device)
+            whole(run)
             if number:
                 spent[name].append(time.perf_counter() - began)
     return spent

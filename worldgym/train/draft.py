@@ -32,6 +32,7 @@ from ..checkpoint import (
 from ..config import DraftConfig
 from ..data import Episodes, load_episodes
 from ..device import pick_device
+from ..dreams import fingerprint
 from ..interrupt import between_steps
 from ..pixels import to_float
 from ..results import account, current_commit
@@ -98,15 +99,22 @@ def train_draft(config: DraftTraining) -> Path:
             f"{config.dataset} judges by {len(data.instructions)} instructions and {config.world} by "
             f"{len(source.instructions)}, not the same ones; name the recording that the world was trained on"
         )
+    if config.out.exists() and int(load_tensors(config.out / "training.safetensors")["step"]) >= config.steps:
+        return config.out  # there is nothing to read the recording for
     device = pick_device(config.device)
-    read_maps(WorldModel.load(config.world, str(device)), data, _maps_path(config.out))
+    world = WorldModel.load(config.world, str(device))
+    read_maps(world, data, _maps_path(config, world, data))
     run_together(_train, config.processes if device.type == "cpu" else 1, config)
-    _maps_path(config.out).unlink()
+    _maps_path(config, world, data).unlink()
     return config.out
 
 
-def _maps_path(out: Path) -> Path:
-    return out.with_name(out.name + "_maps.npy")
+def _maps_path(config: DraftTraining, world: WorldModel, data: Episodes) -> Path:
+    """Beside the run; by what was read and by whom, so that a run that was killed leaves nothing to another."""
+    dataset = config.dataset.replace("/", "_")
+    return config.out.with_name(
+        f"{config.out.name}_maps_{dataset}_{len(data.frames)}_{fingerprint(world.tokenizer)}.npy"
+    )
 
 
 def _train(rank: int, config: DraftTraining) -> None:
@@ -118,7 +126,7 @@ def _train(rank: int, config: DraftTraining) -> None:
     optimizer = torch.optim.AdamW(world.draft.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     first = _resume(config, world, optimizer)
     share = config.batch // config.processes if device.type == "cpu" else config.batch
-    true_maps = read_maps(world, data, _maps_path(config.out))
+    true_maps = read_maps(world, data, _maps_path(config, world, data))
     train = true_maps.of(data.split("train"))
     instructions = world.read_instructions(list(data.instructions))
     extras = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
