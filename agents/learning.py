@@ -61,6 +61,8 @@ def learn(config: Learning) -> dict[str, Any]:
         raise ValueError(f"discount is {config.discount}, from 0 to below 1, and updates {config.updates}, above 0")
     if config.where == "mujoco" and (config.starts, config.horizon) != (None, None):
         raise ValueError("--starts and --horizon are of dreams; in MuJoCo episodes are as the twin has them")
+    if config.drafted and (config.where, config.sees) != ("dream", "latent"):
+        raise ValueError("--drafted is of dreams that an agent sees as latents: --in dream --sees latent")
     if config.agent == "ppo" and config.updates is not None:
         raise ValueError("ppo has no number of updates for each step; --updates is of sac and mbpo")
     if config.refit is not None and (config.agent != "mbpo" or config.refit < 1):
@@ -103,6 +105,7 @@ def learn(config: Learning) -> dict[str, Any]:
         "instruction": instruction,
         "discount": config.discount,
         "sees": config.sees,
+        "drafted": config.drafted,
         "steps": model.num_timesteps,
         "real_steps": 0 if config.where == "dream" else model.num_timesteps,
         "refit_every": config.refit,
@@ -117,7 +120,7 @@ def make_envs(config: Learning, world: WorldModel) -> VecEnv:
         limit = config.horizon or gym.spec(world.config.twin).max_episode_steps
         envs: VecEnv = DreamVecEnv(
             "worldgym/Dream-v0", count, limit, world=config.world, instruction=config.instruction,
-            obs_type=config.sees, starts=config.starts,
+            obs_type=config.sees, starts=config.starts, drafted=config.drafted,
         )  # fmt: skip
         envs.seed(config.seed)
         return envs
@@ -219,8 +222,8 @@ def _claim(config: Learning) -> None:
     path = config.out / "learning.json"
     mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     fixed = (
-        "agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "real_ratio", "refit",
-        "seed",
+        "agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "drafted", "real_ratio",
+        "refit", "seed",
     )  # fmt: skip
     if path.exists():
         # What a run of an earlier release could not be asked for was as it is by default.

@@ -2,19 +2,22 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from worldgym.checkpoint import export_world, load_config
+from worldgym.checks import check_dream_env, check_vector_env
 from worldgym.config import DraftConfig
 from worldgym.data import load_episodes
 from worldgym.train import draft as draft_module
 from worldgym.train.draft import DraftTraining, draft_loss, drafting, read_maps, train_draft
-from worldgym.world import WorldModel
+from worldgym.world import WorldModel, WorldState
 
 from .conftest import tiny_world, write_world
 
@@ -74,6 +77,57 @@ def test_a_sequence_that_has_ended_earns_no_more(drafted, frames, tries):
         member.outer[-1].bias[2] = 20.0
     state = drafted.start(frames[:, :1])
     torch.testing.assert_close(drafted.evaluate(state, tries), drafted.evaluate(state, tries[:, :, :1]))
+
+
+# -- drafted dreams ------------------------------------------------------------------------------------------------
+
+
+def test_drafted_steps_earn_what_looking_ahead_says(drafted, frames, tries):
+    """`step(..., drafted=True)` and `evaluate` are the same futures."""
+    for member in drafted.dynamics.outcome_heads.members:
+        member.outer[-1].bias[2] = -20.0  # nothing ends
+    state = drafted.start(frames[:, :1])
+    foreseen, earned = drafted.evaluate(state, tries)[:, 1], torch.zeros(3)
+    for action in tries[:, 1].swapaxes(0, 1):
+        state, outcome = drafted.step(state, action, drafted=True)
+        earned += outcome.reward
+    torch.testing.assert_close(earned, foreseen, atol=1e-5, rtol=1e-5)
+    assert outcome.uncertainty.isnan().all()
+    torch.testing.assert_close(drafted.evaluate(state, tries), drafted.evaluate(state.fork(1), tries))
+
+
+def test_a_drafted_step_leaves_its_state_as_it_was(drafted, frames, actions):
+    state = drafted.start(frames[:, :1])
+    one, other = (drafted.step(state, actions[:, 0], drafted=True)[0] for _ in range(2))
+    assert torch.equal(one.fused, other.fused) and not torch.equal(one.fused, state.fused)
+    drafted.step(state, actions[:, 0])
+
+
+def test_drafted_dreams_go_on_from_a_snapshot_and_not_by_tokens(drafted, frames, actions):
+    state, _ = drafted.step(drafted.start(frames[:, :1]), actions[:, 0], drafted=True)
+    back = WorldState.restore(state.snapshot())
+    one, other = (drafted.step(s, actions[:, 1], drafted=True)[0].fused for s in (state, back))
+    assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="was drafted"):
+        drafted.step(back, actions[:, 1])
+    fresh = drafted.start(frames[:, :1])
+    with pytest.raises(ValueError, match="was drafted"):
+        drafted.step(fresh.put(torch.tensor([1]), back.select(torch.tensor([1]))), actions[:, 1])
+
+
+def test_a_world_without_a_draft_says_so(make_world, frames, actions):
+    world = make_world()
+    with pytest.raises(ValueError, match="no draft; `worldgym train draft`"):
+        world.step(world.start(frames[:, :1]), actions[:, 0], drafted=True)
+
+
+def test_drafted_environments_pass_the_checkers(drafted, tmp_path):
+    drafted_dream = {"world": str(write_world(tmp_path / "drafted", drafted)), "obs_type": "latent", "drafted": True}
+    no_tokens = {"infos tell uncertainty": "a draft draws no tokens"}
+    check_dream_env(gym.make("worldgym/Dream-v0", **drafted_dream), no_tokens)
+    check_vector_env(partial(gym.make_vec, "worldgym/Dream-v0", **drafted_dream))
+    with pytest.raises(ValueError, match=r"temperature=1\.0"):
+        gym.make("worldgym/Dream-v0", **drafted_dream, temperature=1.0)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------------

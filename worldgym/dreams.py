@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT_VERSION = 4
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
-"""What a reset tells; of the same types as `Step.info`."""
+"""What a reset tells, at most."""
 LATENT_BOUND = 10.0
 """Latent observations are clipped to it; in the bundled world they stay within 1.2."""
 
@@ -86,6 +86,9 @@ class DreamOptions:
     compiled: bool = False
     """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
     on a CPU (`WorldModel.compile_for`)."""
+    drafted: bool = False
+    """Go on by the world's draft (see draft.py) instead of drawing tokens: several times faster, for agents that need
+    many steps and look at latents; pictures are blurred. There are no chances and no uncertainty in it."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
 
@@ -98,6 +101,15 @@ class DreamOptions:
             raise ValueError(f"uncertainty_penalty is {self.uncertainty_penalty}; it must be 0 or more")
         if self.max_uncertainty is not None and not self.max_uncertainty > 0.0:
             raise ValueError(f"max_uncertainty is {self.max_uncertainty}; it must be above 0, or None for no bound")
+        if self.drafted:
+            mine = {
+                "temperature": self.temperature, "uncertainty_penalty": self.uncertainty_penalty,
+                "max_uncertainty": self.max_uncertainty, "compiled": self.compiled,
+            }  # fmt: skip
+            if asked := [f"{name}={value}" for name, value in mine.items() if value not in (0.0, None, False)]:
+                raise ValueError(
+                    f"drafted dreams draw no tokens and are not compiled; leave out {' and '.join(asked)}, or drafted"
+                )
 
 
 class Step(NamedTuple):
@@ -110,7 +122,8 @@ class Step(NamedTuple):
     truncated: np.ndarray
     """bool [n]."""
     info: dict[str, np.ndarray]
-    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames), "num_frames", with sentences
+    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames; not of drafted dreams, which draw no
+    tokens), "num_frames", with sentences
     "action_ok", and where anything was truncated "truncation_reason", None elsewhere."""
 
 
@@ -128,6 +141,10 @@ class Dreams:
         self.options, self.max_episode_steps = options, max_episode_steps
         self.world = load_shared(options.world, options.device, count if options.compiled else 0)
         config = self.world.config
+        if options.drafted and self.world.draft is None:
+            raise ValueError(
+                f"the world {config.name!r} has no draft; `worldgym train draft` makes one, or leave out drafted"
+            )
         self.phrases = list(config.phrases)
         if options.action_mode != "vector" and not self.phrases:
             raise ValueError(
@@ -164,6 +181,11 @@ class Dreams:
 
     def __len__(self) -> int:
         return len(self.instructions)
+
+    @property
+    def first_info(self) -> dict[str, Any]:
+        """What a reset tells of a dream; of the same names and types as `Step.info`."""
+        return {key: value for key, value in FIRST_INFO.items() if key != "uncertainty" or not self.options.drafted}
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
@@ -243,14 +265,16 @@ class Dreams:
                 if spoken[rows].any():
                     said = torch.from_numpy(spoken[rows, None]).to(now.device)
                     now = torch.where(said, self.world.act(state, read[here]), now)
-                state, outcome = self.world.step(state, now)
+                state, outcome = self.world.step(state, now, self.options.drafted)
                 if self._screen:
                     self._screen.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
                     [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
                 )
                 earned, succeeds, ends, nats = figures.cpu().numpy().astype(np.float64)
-                reward[rows] += earned - self.options.uncertainty_penalty * nats
+                reward[rows] += earned
+                if self.options.uncertainty_penalty:
+                    reward[rows] -= self.options.uncertainty_penalty * nats
                 judged = np.array([self.instructions[row] is not None for row in rows])
                 success[rows], terminated[rows] = judged & (succeeds > 0.5), judged & (ends > 0.5)
                 uncertainty[rows] = np.maximum(uncertainty[rows], nats)
@@ -269,6 +293,8 @@ class Dreams:
         truncated = unsure | late
         self.over = np.where(moving, terminated | truncated, self.over)
         info = {"success": success, "uncertainty": uncertainty, "num_frames": num_frames}
+        if self.options.drafted:
+            del info["uncertainty"]
         if self.options.action_mode != "vector":
             info["action_ok"] = np.array([not isinstance(a, str) or a in self.world.config.phrases for a in actions])
         if truncated.any():
@@ -395,6 +421,8 @@ class Dreams:
         self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
         state = WorldState.restore(body[:size] if self._screen else body, self.world.device)
         self.world.check_state(state)
+        if state.drafted and not self.options.drafted:
+            raise ValueError("the snapshot is of drafted dreams; restore it with drafted=True")
         if counts != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
         if self._screen:

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from torch import Tensor
 
-from .dreams import FIRST_INFO, DreamOptions, Dreams
+from .dreams import DreamOptions, Dreams
 from .spaces import read_action
 from .world import WorldModel
 
@@ -88,7 +88,7 @@ class DreamEnv(gym.Env):
         )
         super().reset(seed=seed)
         self._np_random = self.dreams.randoms[0]  # the same generator, already further on
-        return self._observation(), dict(FIRST_INFO)
+        return self._observation(), self.dreams.first_info
 
     def step(self, action):
         step = self.dreams.step([read_action(action, self.action_space, self.phrases)])

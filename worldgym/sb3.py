@@ -16,7 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from .dreams import FIRST_INFO, DreamOptions, Dreams
+from .dreams import DreamOptions, Dreams
 from .env import RESET_OPTIONS, call_each, get_each, row, set_each, to_numpy
 from .spaces import read_action
 
@@ -84,7 +84,7 @@ class DreamVecEnv(VecEnv):
         self.dreams.reset(None, self._seeds, frames, actions, asked["instruction"])
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = [dict(FIRST_INFO) for _ in range(self.num_envs)]
+        self.reset_infos = [self.dreams.first_info for _ in range(self.num_envs)]
         self._began[:] = time.monotonic()
         return to_numpy(self.dreams.observe())
 
@@ -117,7 +117,7 @@ class DreamVecEnv(VecEnv):
                 infos[index]["is_success"] = infos[index]["success"]
             if step.truncated[index]:
                 infos[index]["truncation_reason"] = step.info["truncation_reason"][index]
-            self.reset_infos[index] = dict(FIRST_INFO)
+            self.reset_infos[index] = self.dreams.first_info
         if ended.any():
             dreams.reset(ended)
             self._began[ended] = now

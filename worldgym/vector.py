@@ -95,7 +95,7 @@ class DreamVectorEnv(VectorEnv):
             actions=self._each(options, "actions", 3),
             instructions=[instruction] * self.num_envs if isinstance(instruction, str) else instruction,
         )
-        first = {key: np.full(self.num_envs, value) for key, value in FIRST_INFO.items()}
+        first = {key: np.full(self.num_envs, value) for key, value in self.dreams.first_info.items()}
         return self._out(self.dreams.observe()), _infos(first, np.zeros_like(which), which)
 
     def step(self, actions):

@@ -39,7 +39,7 @@ from .pixels import to_float, to_uint8
 from .text import PhraseTokenizer
 from .tokenizer import Tokenizer
 
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
 BLOCK = {"cpu": 32}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
 and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
@@ -55,7 +55,7 @@ class Outcome:
     terminated: Float[Tensor, " b"]
     """Probability."""
     uncertainty: Float[Tensor, " b"]
-    """Mean entropy of the drawn tokens, nats."""
+    """Mean entropy of the drawn tokens, nats; not a number after a drafted step, which draws none."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class WorldState:
     """Of the token distributions; 0 takes the likeliest token."""
     age: int = 0
     """Steps taken from the cache's birth; a spent state is older than its cache."""
+    drafted: bool = False
+    """Whether a drafted step led here, which leaves no tokens to go on from; further steps are drafted, too."""
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -115,16 +117,17 @@ class WorldState:
         }
         self.cache.age += 1
         cache = self.cache.put(dreams, other.cache)
-        return replace(self, cache=cache, age=cache.age, **tensors)
+        return replace(self, cache=cache, age=cache.age, drafted=self.drafted or other.drafted, **tensors)
 
     def snapshot(self) -> bytes:
         """Everything, as bytes that survive the process: what follows a `restore` is what would have followed."""
         self._check_fresh()
         tensors = {name: getattr(self, name) for name in _TENSORS}
         tensors["keys"], tensors["values"], tensors["filled"] = self.cache.whole()
+        meta = {"version": SNAPSHOT_VERSION, "temperature": self.temperature, "drafted": self.drafted}
         return save_bytes(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            {"worldgym_snapshot": json.dumps({"version": SNAPSHOT_VERSION, "temperature": self.temperature})},
+            {"worldgym_snapshot": json.dumps(meta)},
         )
 
     @classmethod
@@ -133,7 +136,7 @@ class WorldState:
         try:
             size = int.from_bytes(blob[:8], "little")
             meta = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["worldgym_snapshot"])
-            version, temperature = meta["version"], meta["temperature"]
+            version, temperature, drafted = meta["version"], meta["temperature"], meta.get("drafted")
             tensors = load_bytes(blob)
         except (SafetensorError, ValueError, KeyError, TypeError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
@@ -141,7 +144,7 @@ class WorldState:
             raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
         cache = KVCache(here.pop("keys"), here.pop("values"), here.pop("filled").cpu())
-        return cls(cache=cache, temperature=temperature, **here)
+        return cls(cache=cache, temperature=temperature, drafted=drafted, **here)
 
     def _check_fresh(self) -> None:
         if self.age != self.cache.age:
@@ -313,13 +316,26 @@ class WorldModel(nn.Module):
         )
 
     @torch.no_grad()
-    def step(self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]) -> tuple[WorldState, Outcome]:
+    def step(
+        self, state: WorldState, action: Tensor | np.ndarray | Sequence[str], drafted: bool = False
+    ) -> tuple[WorldState, Outcome]:
         """Dream one frame on, without making its pixels.
 
         Args:
             action: float32 [b, a] vectors, or b sentences.
+            drafted: by the world's draft (see draft.py), several times faster and with blurred pictures; drafted dreams
+                have no chances and no uncertainty, and are drafted from then on.
+
+        Raises:
+            ValueError: an action of another shape, or not finite; a state that is spent; `drafted` in a world without
+                a draft, or its opposite from a state that was drafted.
         """
-        after, judged, entropy = self._step(state, self.embed_actions(action, state), measure=True)
+        vectors = self._vectors(action, state)
+        if drafted:
+            after, judged = self._draft_step(state, vectors)
+            entropy: Tensor | None = torch.full_like(judged.reward[0], float("nan"))
+        else:
+            after, judged, entropy = self._step(state, self._embed(vectors), measure=True)
         assert entropy is not None
         return after, Outcome(
             reward=judged.reward.mean(0),
@@ -377,11 +393,14 @@ class WorldModel(nn.Module):
 
     def embed_actions(self, action: Tensor | np.ndarray | Sequence[str], state: WorldState) -> Float[Tensor, "b d"]:
         """Actions as the backbone's tokens, checked. What a sentence means depends on the newest frame."""
+        return self._embed(self._vectors(action, state))
+
+    def _vectors(self, action: Tensor | np.ndarray | Sequence[str], state: WorldState) -> Float[Tensor, "b a"]:
         batch = len(state)
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
-            return self._embed(self.act(state, self.read(list(action))))
+            return self.act(state, self.read(list(action)))
         action = _tensor(action).to(self.device, torch.float32)
         if action.shape != (batch, self.config.action_size):
             raise ValueError(
@@ -389,7 +408,7 @@ class WorldModel(nn.Module):
             )
         if not torch.isfinite(action).all():
             raise ValueError("action is not finite")
-        return self._embed(action)
+        return action
 
     @torch.no_grad()
     def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
@@ -500,6 +519,8 @@ class WorldModel(nn.Module):
     ) -> tuple[WorldState, Judgement, Float[Tensor, " b"] | None]:
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
+        if state.drafted:
+            raise ValueError("this state was drafted: it has no tokens to dream on from; step(..., drafted=True) goes on")
         state = self._anchor(state)
         motion = self.motion(state)
         compiled = self.compiled.get(len(state))
@@ -562,15 +583,37 @@ class WorldModel(nn.Module):
 
     def _drafted(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[Judgement]:
         """The same by the draft."""
-        assert self.draft is not None
-        heads, copies, motion = self.dynamics.outcome_heads, sequences.shape[1], self.motion(state)
+        copies, motion = sequences.shape[1], self.motion(state)
         fused, instruction = (part.repeat_interleave(copies, 0) for part in (state.fused, state.instruction))
         motion = None if motion is None else motion.repeat_interleave(copies, 0)
         for action in sequences.flatten(0, 1).unbind(1):
-            with self._precision():
-                after = self.draft(fused, action, motion).float()
-            fused, motion = after, None if motion is None else after - fused
-            yield heads(heads.features(fused, motion), instruction)
+            fused, motion, judged = self._draft(fused, action, motion, instruction)
+            yield judged
+
+    def _draft(
+        self, fused: Tensor, action: Float[Tensor, "b a"], motion: Tensor | None, instruction: Tensor
+    ) -> tuple[Tensor, Tensor | None, Judgement]:
+        """(the next fused map, how it differs from this one, what is thought of it)."""
+        assert self.draft is not None
+        with self._precision():
+            after = self.draft(fused, action, motion).float()
+        moved, heads = None if motion is None else after - fused, self.dynamics.outcome_heads
+        return after, moved, heads(heads.features(after, moved), instruction)
+
+    def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, Judgement]:
+        """One step of all dreams by the draft; what a full window would go on from stays as it was, of no more use."""
+        if self.draft is None:
+            raise ValueError(f"the world {self.config.name!r} has no draft; `worldgym train draft` makes one")
+        state._check_fresh()
+        fused, _, judged = self._draft(state.fused, action, self.motion(state), state.instruction)
+        after = replace(
+            state,
+            fused=fused,
+            past=_shifted(state.past, state.fused),
+            counters=state.counters + 1,
+            drafted=True,
+        )
+        return after, judged
 
     def _anchor(self, state: WorldState) -> WorldState:
         """Dreams whose window is full go on with their newest imagined frames, the oldest as the context."""
