@@ -122,8 +122,8 @@ class Step(NamedTuple):
     truncated: np.ndarray
     """bool [n]."""
     info: dict[str, np.ndarray]
-    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames; drafted dreams, which draw no tokens,
-    have none), "num_frames", with sentences "action_ok", and where anything was truncated "truncation_reason", None elsewhere."""
+    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames; drafted dreams have none),
+    "num_frames", with sentences "action_ok", and where anything was truncated "truncation_reason", None elsewhere."""
 
 
 class Dreams:

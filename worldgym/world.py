@@ -520,7 +520,7 @@ class WorldModel(nn.Module):
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         if state.drafted:
-            raise ValueError("this state was drafted and has no tokens to dream on from; step(..., drafted=True) goes on")
+            raise ValueError("this state was drafted and has no tokens to dream on from; go on with drafted=True")
         state = self._anchor(state)
         motion = self.motion(state)
         compiled = self.compiled.get(len(state))
