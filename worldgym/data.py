@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,11 @@ class Episodes:
     frames_per_action: int
     environment: str
     """Gymnasium id of the recorded environment; empty if there is none to make."""
+
+    @cached_property
+    def reward_variance(self) -> float:
+        """Of rewards by the same instruction; never quite zero."""
+        return max(float(self.rewards.var(0).mean()), 1e-6)
 
     def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
         """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests."""

@@ -288,8 +288,9 @@ def draft_loss(
     reward = (judged.reward.float().mean(0).view(-1, ahead, JUDGED) - answers(data.rewards)).square().mean((0, 2))
     over = answers(data.terminations)
     terminated = F.binary_cross_entropy_with_logits(judged.terminated.float().mean(0).view_as(over), over)
-    # Rewards of a few tenths, squared, are small beside a relative error.
-    return DraftLoss(error.mean() + 5.0 * reward.mean() + terminated, error.detach(), reward.detach(), terminated)
+    # Relative, as the maps' error: rewards are metres here, fractions of a table there.
+    relative = reward.mean() / data.reward_variance
+    return DraftLoss(error.mean() + relative + terminated, error.detach(), reward.detach(), terminated)
 
 
 @torch.no_grad()
