@@ -19,6 +19,8 @@ from .recording import RecordConfig, record_episodes
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
+EXTRAS = {"metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics"}
+"""Which of our extras installs a package of environments, by the package's name."""
 
 
 class Twin(gym.Wrapper):
@@ -70,7 +72,7 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
     try:
         env = gym.make(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"cannot make the environment {env_id!r}: {error}") from error
+        raise ValueError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
     space = env.action_space
     if not (
         isinstance(space, gym.spaces.Box)
@@ -176,13 +178,39 @@ def _success(info: dict[str, Any]) -> bool:
     return bool(info.get("success", info.get("is_success", False)))
 
 
+def _advice(env_id: str, error: Exception) -> str:
+    """What else to say of an environment that cannot be made: how to get it, where that is known."""
+    package, _, name = env_id.rpartition(":")
+    if isinstance(error, ModuleNotFoundError):
+        missing = error.__cause__ if isinstance(error.__cause__, ModuleNotFoundError) else error
+        extra = EXTRAS.get(missing.name or "")
+    else:  # Shimmy is there without dm_control, and registers nothing
+        extra = EXTRAS.get(name.partition("/")[0]) if package in EXTRAS else None
+        extra = extra if isinstance(error, gym.error.NamespaceNotFound) else None
+    if extra is not None:
+        return f'. It comes with: pip install "worldgym[{extra}]"'
+    if isinstance(error, gym.error.UnregisteredEnv) and not package:
+        return f". Is it a package's own? Then name the package, too: PACKAGE:{env_id}"
+    return ""
+
+
 def _draw_faster(env: gym.Env, size: int) -> None:
-    """Gymnasium's MuJoCo environments draw 480 x 480 pixels with shadows, which in software takes most of the time
-    of a recording (Hopper-v5: 0.12 s a frame instead of 0.02). Both have to be changed before the first frame."""
-    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
-    if renderer is not None:
+    """Environments of MuJoCo's draw big pictures with shadows, reflections and four samples a pixel, which in software
+    takes most of the time of a recording. All of it has to be changed before the first frame."""
+    bare = env.unwrapped
+    renderer = getattr(bare, "mujoco_renderer", None)
+    if renderer is not None:  # Gymnasium's own, Gymnasium-Robotics', Meta-World's
         renderer.width = renderer.height = size
-        renderer.model.vis.quality.shadowsize = 0
+        model = renderer.model
+    elif isinstance(getattr(bare, "render_kwargs", None), dict):  # dm_control's, by way of Shimmy
+        model = bare.physics.model
+        bare.render_kwargs |= {"width": size, "height": size}
+        if model.ncam:  # the first of its cameras goes along with what moves; without a word a fixed one is taken
+            bare.render_kwargs.setdefault("camera_id", 0)
+    else:
+        return
+    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+    model.mat_reflectance[:] = 0
 
 
 def _say_whether_it_tells_success(twin: Twin) -> None:
