@@ -19,7 +19,9 @@ from .recording import RecordConfig, record_episodes
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
-EXTRAS = {"metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics"}
+EXTRAS = {
+    "metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics",
+}  # fmt: skip
 """Which of our extras installs a package of environments, by the package's name."""
 
 
