@@ -22,9 +22,9 @@ learn() { # name, id, what it goes on from, steps of both trainings, what else i
         "$bin/worldgym" record --env "$2" --dataset $data --episodes 120 --steps 32 --workers 1
     from=$runs/$3/world
     [ -e "$from" ] || from=$3
-    "$bin/worldgym" train tokenizer --dataset $data --out $runs/$1/tokenizer --begin-from "$from" --steps "$4"
+    "$bin/worldgym" train tokenizer --dataset $data --out $runs/$1/tokenizer --begin-from "$from" --steps "$4" --batch 16
     "$bin/worldgym" train dynamics --dataset $data --tokenizer $runs/$1/tokenizer --out $runs/$1/world \
-        --begin-from "$from" --steps "$5" --processes 1 --self-fed 0 "${@:6}"
+        --begin-from "$from" --steps "$5" --batch 4 --processes 1 --self-fed 0 "${@:6}"
 }
 
 for extra in ${1:-robotics dm-control metaworld}; do
@@ -32,21 +32,21 @@ for extra in ${1:-robotics dm-control metaworld}; do
     case $extra in
     metaworld) # one robot and one table: the other five tasks go on from the first one's world
         id=worldgym.envs_real.metaworld:MetaWorld
-        learn hammer $id-hammer-v3 tabletop 200 100
+        learn hammer $id-hammer-v3 tabletop 700 400
         for task in button-press-topdown-wall coffee-push door-lock handle-pull-side plate-slide; do
-            learn $task $id-$task-v3 hammer 50 25
+            learn $task $id-$task-v3 hammer 150 100
         done
         "$bin/python" benchmarks/adapters.py hammer button-press-topdown-wall coffee-push door-lock handle-pull-side \
             plate-slide --packages metaworld mujoco
         ;;
     dm-control) # what moves fast is told by the difference of two frames
-        learn cheetah-run shimmy:dm_control/cheetah-run-v0 tabletop 200 100 --memory 2
-        learn walker-walk shimmy:dm_control/walker-walk-v0 cheetah-run 100 50 --memory 2
+        learn cheetah-run shimmy:dm_control/cheetah-run-v0 tabletop 700 400 --memory 2
+        learn walker-walk shimmy:dm_control/walker-walk-v0 cheetah-run 200 150 --memory 2
         "$bin/python" benchmarks/adapters.py cheetah-run walker-walk --packages dm_control shimmy mujoco
         ;;
     robotics)
-        learn fetch-reach-dense gymnasium_robotics:FetchReachDense-v4 tabletop 200 100
-        learn fetch-push-dense gymnasium_robotics:FetchPushDense-v4 fetch-reach-dense 50 25
+        learn fetch-reach-dense gymnasium_robotics:FetchReachDense-v4 tabletop 700 400
+        learn fetch-push-dense gymnasium_robotics:FetchPushDense-v4 fetch-reach-dense 150 100
         "$bin/python" benchmarks/adapters.py fetch-reach-dense fetch-push-dense --packages gymnasium-robotics mujoco
         ;;
     esac
