@@ -199,7 +199,7 @@ def _advice(env_id: str, error: Exception) -> str:
 def _draw_faster(env: gym.Env, size: int) -> None:
     """Environments of MuJoCo's draw big pictures with shadows, reflections and four samples a pixel, which in software
     takes most of the time of a recording. All of it has to be changed before the first frame."""
-    bare = env.unwrapped
+    bare: Any = env.unwrapped
     renderer = getattr(bare, "mujoco_renderer", None)
     if renderer is not None:  # Gymnasium's own, Gymnasium-Robotics', Meta-World's
         renderer.width = renderer.height = size

@@ -25,19 +25,20 @@ class MetaWorldEnv(gym.Wrapper):
 
     def __init__(self, task: str, render_mode: Literal["rgb_array"] | None = None):
         benchmark = metaworld.MT1(task, seed=0)
-        super().__init__(benchmark.train_classes[task](render_mode=render_mode, camera_name="corner"))
+        self._theirs: Any = benchmark.train_classes[task](render_mode=render_mode, camera_name="corner")
         self._goals = benchmark.train_tasks
+        super().__init__(self._theirs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         if seed is not None:
-            self.unwrapped.seed(seed)
-        self.unwrapped.set_task(self._goals[self.np_random.integers(len(self._goals))])
-        return self.env.reset(options=options)
+            self._theirs.seed(seed)
+        self._theirs.set_task(self._goals[self.np_random.integers(len(self._goals))])
+        return self._theirs.reset(options=options)
 
     def step(self, action: np.ndarray):
         total, success = 0.0, False
         for _ in range(REPEAT):
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            observation, reward, terminated, truncated, info = self._theirs.step(action)
             total += float(reward)
             success |= bool(info["success"])
             if terminated or truncated:
@@ -45,11 +46,11 @@ class MetaWorldEnv(gym.Wrapper):
         return observation, total, terminated, truncated, {**info, "success": success}
 
     def render(self) -> np.ndarray:
-        return self.env.render()[::-1]
+        return self._theirs.render()[::-1]
 
 
 for _task in metaworld.ALL_V3_ENVIRONMENTS:
     gym.register(
-        f"MetaWorld-{_task}", MetaWorldEnv, max_episode_steps=STEPS, kwargs={"task": _task},
+        f"MetaWorld-{_task}", f"{__name__}:MetaWorldEnv", max_episode_steps=STEPS, kwargs={"task": _task},
         disable_env_checker=True,  # which warns of Meta-World's own observations, that nobody looks at here
     )  # fmt: skip
