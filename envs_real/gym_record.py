@@ -183,17 +183,15 @@ def _success(info: dict[str, Any]) -> bool:
 def _advice(env_id: str, error: Exception) -> str:
     """What else to say of an environment that cannot be made: how to get it, where that is known."""
     package, _, name = env_id.rpartition(":")
+    missing = None
     if isinstance(error, ModuleNotFoundError):
-        missing = error.__cause__ if isinstance(error.__cause__, ModuleNotFoundError) else error
-        extra = EXTRAS.get(missing.name or "")
-    else:  # Shimmy is there without dm_control, and registers nothing
-        extra = EXTRAS.get(name.partition("/")[0]) if package in EXTRAS else None
-        extra = extra if isinstance(error, gym.error.NamespaceNotFound) else None
-    if extra is not None:
-        return f'. It comes with: pip install "worldgym[{extra}]"'
-    if isinstance(error, gym.error.UnregisteredEnv) and not package:
+        first = error.__cause__ if isinstance(error.__cause__, ModuleNotFoundError) else error
+        missing = first.name
+    elif package == "shimmy" and isinstance(error, gym.error.NamespaceNotFound):
+        missing = name.partition("/")[0]  # without dm_control, Shimmy registers nothing of it and says nothing
+    elif not package and isinstance(error, gym.error.UnregisteredEnv):
         return f". Is it a package's own? Then name the package, too: PACKAGE:{env_id}"
-    return ""
+    return f'. It comes with: pip install "worldgym[{EXTRAS[missing]}]"' if missing in EXTRAS else ""
 
 
 def _draw_faster(env: gym.Env, size: int) -> None:
