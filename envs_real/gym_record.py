@@ -205,7 +205,7 @@ def _draw_faster(env: gym.Env, size: int) -> None:
     elif isinstance(getattr(bare, "render_kwargs", None), dict):  # dm_control's, by way of Shimmy
         model = bare.physics.model
         bare.render_kwargs |= {"width": size, "height": size}
-        if model.ncam:  # the first of its cameras goes along with what moves; without a word a fixed one is taken
+        if model.ncam:  # by default it is seen by none of its own cameras, but by one that never goes along
             bare.render_kwargs.setdefault("camera_id", 0)
     else:
         return
