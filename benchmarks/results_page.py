@@ -504,7 +504,8 @@ def adapters() -> list[str]:
         f"an open way, and not how good a world can be. Each: {recorded}. Frames a second: of steps with their frames, "
         "as the package draws them and as `worldgym record` does, in one process. Trained for: steps of tokenizer and "
         "dynamics, from the weights of the Tabletop or of the package's first world. Gain: PSNR over repeating the "
-        f"last frame seen, after {steps} steps of open loop, interval of the last. Reward: correlation over all steps, "
+        f"last frame seen, after {steps} steps of open loop, interval of the last; below 0 at first, since what has "
+        "hardly moved is repeated better than so young a tokenizer draws it. Reward: correlation over all steps, "
         "- where none differs.",
         "",
         *markdown(head, rows),
