@@ -482,8 +482,8 @@ def adapters() -> list[str]:
         gains = " / ".join(f"{found['psnr_gain'][step - 1]:+.1f}" for step in m["at"])
         low, high = found["psnr_gain_interval"][last]
         speeds, training = found["frames_a_second"], found["trained"]
-        reward = two_digits(found["reward_correlation_all_steps"])
-        from_, to = map(two_digits, found["reward_correlation_all_steps_interval"])
+        reward = found["reward_correlation_all_steps"]
+        from_, to = found["reward_correlation_all_steps_interval"]
         rows.append(
             [
                 f"`{found['environment'].rpartition(':')[2]}`",
@@ -492,7 +492,7 @@ def adapters() -> list[str]:
                 f"{training['tokenizer']['steps']} + {training['world']['steps']}",
                 one_digit(found["reconstruction_psnr"]),
                 f"{gains} ({low:+.1f} to {high:+.1f})",
-                reward if reward == "-" else f"{reward} ({from_} to {to})",
+                f"{reward:.2f} ({from_:.2f} to {to:.2f})",
             ]
         )
     packages = sorted({f"{name} {number}" for found in worlds for name, number in found["versions"].items()})
@@ -505,8 +505,7 @@ def adapters() -> list[str]:
         "as the package draws them and as `worldgym record` does, in one process. Trained for: steps of tokenizer and "
         "dynamics, from the weights of the Tabletop or of the package's first world. Gain: PSNR over repeating the "
         f"last frame seen, after {steps} steps of open loop, interval of the last; below 0 at first, since what has "
-        "hardly moved is repeated better than so young a tokenizer draws it. Reward: correlation over all steps, "
-        "- where none differs.",
+        "hardly moved is repeated better than so young a tokenizer draws it. Reward: correlation over all steps.",
         "",
         *markdown(head, rows),
         "",
