@@ -19,6 +19,10 @@ from .recording import RecordConfig, record_episodes
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
+EXTRAS = {
+    "metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics",
+}  # fmt: skip
+"""Which of our extras installs a package of environments, by the package's name."""
 
 
 class Twin(gym.Wrapper):
@@ -70,7 +74,7 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
     try:
         env = gym.make(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"cannot make the environment {env_id!r}: {error}") from error
+        raise ValueError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
     space = env.action_space
     if not (
         isinstance(space, gym.spaces.Box)
@@ -176,13 +180,37 @@ def _success(info: dict[str, Any]) -> bool:
     return bool(info.get("success", info.get("is_success", False)))
 
 
+def _advice(env_id: str, error: Exception) -> str:
+    """What else to say of an environment that cannot be made: how to get it, where that is known."""
+    package, _, name = env_id.rpartition(":")
+    missing = None
+    if isinstance(error, ModuleNotFoundError):
+        first = error.__cause__ if isinstance(error.__cause__, ModuleNotFoundError) else error
+        missing = first.name
+    elif package == "shimmy" and isinstance(error, gym.error.NamespaceNotFound):
+        missing = name.partition("/")[0]  # without dm_control, Shimmy registers nothing of it and says nothing
+    elif not package and isinstance(error, gym.error.UnregisteredEnv):
+        return f". Is it a package's own? Then name the package, too: PACKAGE:{env_id}"
+    return f'. It comes with: pip install "worldgym[{EXTRAS[missing]}]"' if missing in EXTRAS else ""
+
+
 def _draw_faster(env: gym.Env, size: int) -> None:
-    """Gymnasium's MuJoCo environments draw 480 x 480 pixels with shadows, which in software takes most of the time
-    of a recording (Hopper-v5: 0.12 s a frame instead of 0.02). Both have to be changed before the first frame."""
-    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
-    if renderer is not None:
+    """Environments of MuJoCo's draw big pictures with shadows, reflections and four samples a pixel, which in software
+    takes most of the time of a recording. All of it has to be changed before the first frame."""
+    bare: Any = env.unwrapped
+    renderer = getattr(bare, "mujoco_renderer", None)
+    if renderer is not None:  # Gymnasium's own, Gymnasium-Robotics', Meta-World's
         renderer.width = renderer.height = size
-        renderer.model.vis.quality.shadowsize = 0
+        model = renderer.model
+    elif isinstance(getattr(bare, "render_kwargs", None), dict):  # dm_control's, by way of Shimmy
+        model = bare.physics.model
+        bare.render_kwargs |= {"width": size, "height": size}
+        if model.ncam:  # by default it is seen by none of its own cameras, but by one that never goes along
+            bare.render_kwargs.setdefault("camera_id", 0)
+    else:
+        return
+    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+    model.mat_reflectance[:] = 0
 
 
 def _say_whether_it_tells_success(twin: Twin) -> None:
