@@ -191,6 +191,8 @@ def elsewhere(policy: str, tables: list[dict[str, Any]]) -> str:
     inside = [one for one in tables if one["trained"]]
     dearest = max(inside, key=lambda one: one["cost"])
     unseen = max((one for one in tables if not one["trained"]), key=lambda one: one["cost"])
+    if max(dearest["cost"], unseen["cost"]) <= 0:
+        return f"{policy} none on any of the {len(tables)}"
     return (
         f"{policy} at most {dearest['cost']:.0f} on the {len(inside)} inside the training ranges "
         f"({dearest['factor']} {dearest['value']}), {unseen['cost']:.0f} on the worst of those held out "
