@@ -14,8 +14,7 @@ from worldgym.config import WorldConfig
 class Places(BaseFeaturesExtractor):
     """`count` learned detectors, each a place: the mean position of where it answers (Finn et al., 2016,
     arXiv 1509.06113). Rewards here are about places, and a flat vector would leave that to be learned. Of two maps, the
-    newest and the one before, also how far each place has moved; detectors then look at neighbouring cells, too: speed
-    is a difference of places, and twice as far off.
+    newest and the one before, also how far each place has moved.
 
     Args:
         grid: width of the square maps, which come flat, [maps * f * grid * grid].
@@ -28,10 +27,7 @@ class Places(BaseFeaturesExtractor):
     def __init__(self, observation_space: Box, grid: int, maps: int = 1, count: int = 16):
         super().__init__(observation_space, features_dim=(3 if maps == 1 else 5) * count)
         self.grid, self.maps, width = grid, maps, observation_space.shape[0] // (maps * grid**2)
-        layers: list[nn.Module] = [nn.Conv2d(width, 32, 1), nn.SiLU()]
-        if maps == 2:
-            layers += [nn.Conv2d(32, 32, 3, padding=1), nn.SiLU()]
-        self.detect = nn.Sequential(*layers, nn.Conv2d(32, count, 1))
+        self.detect = nn.Sequential(nn.Conv2d(width, 32, 1), nn.SiLU(), nn.Conv2d(32, count, 1))
         steps = torch.linspace(-1.0, 1.0, grid)
         places = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).flatten(0, 1)
         self.register_buffer("places", places, persistent=False)
@@ -48,5 +44,5 @@ def policy_for(observations: Space, world: WorldConfig) -> tuple[str, dict[str, 
     if len(observations.shape or ()) == 1:
         eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2)}
         places = {"features_extractor_class": Places, "features_extractor_kwargs": eyes}
-        return "MlpPolicy", places | {"net_arch": [64, 64] if eyes["maps"] == 1 else [256, 256]}
+        return "MlpPolicy", places | {"net_arch": [64, 64]}
     return "CnnPolicy", {}
