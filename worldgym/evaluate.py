@@ -61,7 +61,7 @@ class Dreamed:
     terminated: np.ndarray
     """float64 [b, t], probability."""
     uncertainty: np.ndarray
-    """float64 [b, t], nats."""
+    """float64 [b, t], nats; not numbers where they were drafted."""
     asked: np.ndarray
     """int64 [b], the instruction that each was judged by."""
 
@@ -123,19 +123,27 @@ def unseen(world: WorldModel, real: Segment) -> Segment:
     return real.since(world.config.dynamics.observed - 1)
 
 
-def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0, shown: int | None = None) -> Dreamed:
+def dream(
+    world: WorldModel,
+    real: Segment,
+    seed: int,
+    temperature: float = 0.0,
+    shown: int | None = None,
+    drafted: bool = False,
+) -> Dreamed:
     """Dream every segment with its actions, from its first frame; in a world that is told of motion, from more.
 
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
         shown: frames that it begins from; as many as the world has `observed` by default.
+        drafted: go on by the world's draft.
     """
     shown = world.config.dynamics.observed if shown is None else shown
     random, count = np.random.default_rng(seed), len(real.actions)
     asked = random.integers(len(world.config.instructions), size=count)
     seeds = random.integers(2**31, size=count)
     chunks = [
-        _dream(world, real, asked, seeds, temperature, shown, slice(begin, begin + CHUNK))
+        _dream(world, real, asked, seeds, temperature, shown, drafted, slice(begin, begin + CHUNK))
         for begin in range(0, count, CHUNK)
     ]
     frames, rewards, success, terminated, uncertainty = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
@@ -143,7 +151,14 @@ def dream(world: WorldModel, real: Segment, seed: int, temperature: float = 0.0,
 
 
 def _dream(
-    world: WorldModel, real: Segment, asked: np.ndarray, seeds: np.ndarray, temperature: float, seen: int, rows: slice
+    world: WorldModel,
+    real: Segment,
+    asked: np.ndarray,
+    seeds: np.ndarray,
+    temperature: float,
+    seen: int,
+    drafted: bool,
+    rows: slice,
 ) -> tuple[np.ndarray, ...]:
     instructions = [world.config.instructions[index] for index in asked[rows]]
     state = world.start(
@@ -151,7 +166,7 @@ def _dream(
     )
     frames, outcomes = [], []
     for when in range(seen - 1, real.actions.shape[1]):
-        state, outcome = world.step(state, real.actions[rows, when])
+        state, outcome = world.step(state, real.actions[rows, when], drafted)
         frames.append(world.render(state).cpu().numpy())
         said = outcome.reward, outcome.success, outcome.terminated, outcome.uncertainty
         outcomes.append(torch.stack(said).cpu().numpy())
