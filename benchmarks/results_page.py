@@ -456,6 +456,50 @@ def other_tables() -> list[str]:
     return [*lines, "", made_by(results)]
 
 
+def drafted() -> list[str]:
+    results = load("tabletop_drafted")
+    m = results["metrics"]
+    looked = [step - 1 for step in m["at"]]
+    ways = m["ways"]
+    lines = [
+        f"{m['episodes']} held-out episodes of MuJoCo, open loop from one real frame, both ways.",
+        "",
+        "| steps dreamed | " + " | ".join(str(step) for step in m["at"]) + " |",
+        "|---|" + "---|" * len(looked),
+    ]
+    for title, key, display in (
+        ("dB over repeating the first frame", "psnr_gain", lambda value: f"{value:+.1f}"),
+        ("SSIM", "ssim", three_digits),
+        ("sharpness, of the truth's", "sharpness", two_digits),
+        ("moved blocks' position error", "moved_block_error_blocks", error),
+        ("objects still found", "objects_kept", share),
+    ):
+        for name, found in ways.items():
+            cells = ["-" if key.startswith("moved") and not found["moved_blocks"][when] else display(found[key][when])
+                     for when in looked]  # fmt: skip
+            lines.append(row(f"{title}, {name}", cells))
+    for name, found in ways.items():
+        lines.append(
+            row(f"reward, correlation, {name}", [three_digits(value) for value in found["reward_correlation"]])
+        )
+    gains = [
+        f"{m['drafted_better_by'][when]:+.2f} ({low:+.2f} to {high:+.2f})"
+        for when in looked
+        for low, high in [m["drafted_better_by_interval"][when]]
+    ]
+    lines.append(row("drafted over token by token, dB, episode by episode", gains))
+    slow, fast = (ways[name]["seconds_a_step_of_64"] for name in ("token by token", "drafted"))
+    return [
+        *lines,
+        "",
+        f"A step of 64 dreams takes {1000 * slow:.0f} ms token by token and {1000 * fast:.0f} drafted, by turns.",
+        "",
+        "![MuJoCo, token by token and drafted](images/drafted.png)",
+        "",
+        made_by(results),
+    ]
+
+
 def interop() -> list[str]:
     results = load("tabletop_stable_worldmodel")
     m = results["metrics"]
@@ -521,6 +565,7 @@ def adapters() -> list[str]:
 
 SECTIONS = (
     Section("Is the dream true?", ("tabletop_dream",), "benchmarks/tabletop.sh", dream),
+    Section("Are drafted dreams as true?", ("tabletop_drafted",), "python benchmarks/drafted.py", drafted),
     Section(
         "Can it be planned in?",
         tuple(f"tabletop_plan_{task}_{on}" for task in ("reach", "push") for on in ("dream", "mujoco", "random")),

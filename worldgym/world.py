@@ -323,8 +323,8 @@ class WorldModel(nn.Module):
 
         Args:
             action: float32 [b, a] vectors, or b sentences.
-            drafted: by the world's draft (see draft.py), several times faster and with blurred pictures; drafted dreams
-                have no chances and no uncertainty, and are drafted from then on.
+            drafted: by the world's draft (see draft.py), several times faster; drafted dreams have no chances and no
+                uncertainty, and are drafted from then on.
 
         Raises:
             ValueError: an action of another shape, or not finite; a state that is spent; `drafted` in a world without
