@@ -65,7 +65,7 @@ class Ablations:
     dataset: str = "worldgym/tabletop-v0"
     tokenizer_steps: int = 700
     """Optimiser steps of 48 frames."""
-    steps: int = 600
+    steps: int = 500
     """Optimiser steps of the dynamics."""
     batch: int = 8
     """Segments a step."""

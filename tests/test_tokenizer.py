@@ -245,7 +245,7 @@ def test_what_moved_weighs_five_times(tokenizer):
 
 
 @pytest.mark.parametrize("scales", [(1, 2, 4, 16), (2, 1, 8), (1, 1, 8), (8, 4)], ids=str)
-def test_scales_must_grow_to_the_latent_grid(scales):
+def test_scales_must_grow(scales):
     with pytest.raises(ValueError, match="must grow, up to the latent grid, 8"):
         TokenizerConfig(**SIZES, scales=scales)
 
