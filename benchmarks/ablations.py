@@ -501,8 +501,8 @@ def measured(config: Ablations, data: Episodes, name: str, seed: int) -> dict[st
         "reconstruction_psnr": figures["reconstruction_psnr"],
         **{name: [figures[name][step - 1] for step in config.at] for name in kept},
     }
-    frames = {"frames": torch.from_numpy(dreamed.frames[:2, [step - 1 for step in config.at]])}
-    save_file(frames, path.with_name(f"{name}_{seed}_dreams.safetensors"))
+    shown = torch.from_numpy(dreamed.frames[:2, [step - 1 for step in config.at]]).contiguous()
+    save_file({"frames": shown}, path.with_name(f"{name}_{seed}_dreams.safetensors"))
     write_results(path, seed, found, current_commit())
     return json.loads(path.read_text())
 
