@@ -37,7 +37,7 @@ from tqdm import tqdm
 from worldgym.backbone import Backbone, KVCache
 from worldgym.bench import by_turns
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
-from worldgym.data import Episodes, load_episodes
+from worldgym.data import Episodes, Segment, load_episodes
 from worldgym.dynamics import Batch, Dynamics
 from worldgym.envs_real.tabletop import locate
 from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
@@ -474,9 +474,15 @@ def save(model: nn.Module, path: Path) -> None:
 
 
 @cache
-def held_out(config: Ablations) -> tuple:
+def held_out(config: Ablations) -> tuple[Segment, np.ndarray]:
     """(episodes, the objects' places)."""
     return held_out_episodes(config.episodes, max(config.at), seed=0)
+
+
+def shown(config: Ablations) -> int:
+    """The episode that the picture shows: that in which blocks go furthest."""
+    _, places = held_out(config)
+    return int(np.linalg.norm(places[:, -1, 1:] - places[:, 0, 1:], axis=-1).sum(1).argmax())
 
 
 def measured(config: Ablations, data: Episodes, name: str, seed: int) -> dict[str, Any]:
@@ -501,8 +507,8 @@ def measured(config: Ablations, data: Episodes, name: str, seed: int) -> dict[st
         "reconstruction_psnr": figures["reconstruction_psnr"],
         **{name: [figures[name][step - 1] for step in config.at] for name in kept},
     }
-    shown = torch.from_numpy(dreamed.frames[:2, [step - 1 for step in config.at]]).contiguous()
-    save_file({"frames": shown}, path.with_name(f"{name}_{seed}_dreams.safetensors"))
+    strip = dreamed.frames[shown(config)][[step - 1 for step in config.at]]
+    save_file({"frames": torch.from_numpy(strip)}, path.with_name(f"{name}_{seed}_dream.safetensors"))
     write_results(path, seed, found, current_commit())
     return json.loads(path.read_text())
 
@@ -551,15 +557,14 @@ def main(config: Ablations) -> None:
         "batch": config.batch, "window": WINDOW, "variants": {},
     }  # fmt: skip
     real, _ = held_out(config)
-    pictures = {"MuJoCo": real.frames[:2, list(config.at)]}
+    pictures = {"MuJoCo": real.frames[shown(config)][None, list(config.at)]}
     for name, variant in VARIANTS.items():
         seeds = [measured(config, data, name, seed)["metrics"] for seed in range(variant.seeds)]
         metrics["variants"][name] = {"seeds": seeds}
-        dreams = load_file(config.out / f"{name}_0_dreams.safetensors")
-        pictures[name.replace("_", " ")] = dreams["frames"].numpy()
+        pictures[name.replace("_", " ")] = load_file(config.out / f"{name}_0_dream.safetensors")["frames"][None].numpy()
         print(f"{name:14s}", brief(seeds[0]))
         write_results(config.json, 0, metrics, commit)
-    show(pictures, list(range(len(config.at))), config.at, config.picture)
+    show(pictures, list(range(len(config.at))), config.at, config.picture, episodes=1)
     for name, found in speeds(config, data).items():
         metrics["variants"][name] |= found
         print(f"{name:14s}", found)
