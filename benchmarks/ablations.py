@@ -103,11 +103,11 @@ TOKENIZERS = {
 VARIANTS = {
     "ours": Variant("ours", seeds=3),
     "raster": Variant("raster", "raster", seeds=3),
-    "scales": Variant("ours", "scales"),
-    "single": Variant("single"),
-    "symmetric": Variant("symmetric"),
     "queries": Variant("ours", changed={"predict": "queries"}),
     "queries_kept": Variant("ours", changed={"predict": "queries_kept"}),
+    "single": Variant("single"),
+    "symmetric": Variant("symmetric"),
+    "scales": Variant("ours", "scales"),
     "tokens_alone": Variant("ours", changed={"residual": 0.0}),
 }
 """In the order of the table; ours first, which the others are measured against."""
@@ -375,7 +375,8 @@ class TokenWorld(nn.Module):
 
 def new_tokenizer(name: str) -> Tokenizer:
     torch.manual_seed(0)
-    return (SymmetricTokenizer if name == "symmetric" else Tokenizer)(TOKENIZERS[name])
+    model = (SymmetricTokenizer if name == "symmetric" else Tokenizer)(TOKENIZERS[name])
+    return model.to(memory_format=torch.channels_last)
 
 
 def new_world(name: str, data: Episodes, seed: int) -> WorldModel | TokenWorld:
@@ -438,7 +439,6 @@ def fit(
 def trained_tokenizer(config: Ablations, data: Episodes, name: str) -> Tokenizer:
     """The same for all seeds of the dynamics; what was trained before is read."""
     model, path = new_tokenizer(name), config.out / f"{name}_tokenizer.safetensors"
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
     if not path.exists():
         episodes = data.split("train")
 
@@ -497,7 +497,7 @@ def shown(config: Ablations) -> int:
 
 
 def measured(config: Ablations, data: Episodes, name: str, seed: int) -> dict[str, Any]:
-    """Sizes and open-loop dreams of a variant; what was measured before is read."""
+    """Open-loop dreams of a variant; what was measured before is read."""
     path = config.out / f"{name}_{seed}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -510,28 +510,21 @@ def measured(config: Ablations, data: Episodes, name: str, seed: int) -> dict[st
     figures = evaluate_dreams(world, truth, dreamed)
     figures |= evaluate_objects(dreamed.frames, places[:, [0, *config.at]], locate, BLOCK_WIDTH)
     kept = (
-        "psnr_repeat_context", "psnr", "psnr_gain", "psnr_gain_interval", "reward_correlation",
+        "reconstruction_psnr", "psnr_repeat_context", "psnr", "psnr_gain", "psnr_gain_interval", "reward_correlation",
         "reward_correlation_interval", "pusher_error_blocks", "moved_blocks", "moved_block_error_blocks",
         "moved_block_error_blocks_interval", "moved_block_error_blocks_if_still",
     )  # fmt: skip
-    layout = world.dynamics.layout.kept if isinstance(world.dynamics, Dynamics) else world.dynamics.step
-    found = {
-        "parameters": {"tokenizer": parameters(world.tokenizer), "dynamics": parameters(world.dynamics)},
-        "tokens_a_frame": world.config.tokenizer.tokens,
-        "cached_tokens_a_frame": layout,
-        "reconstruction_psnr": figures["reconstruction_psnr"],
-        **{name: figures[name] for name in kept},
-    }
     strip = torch.from_numpy(dreamed.frames[shown(config)]).contiguous()
     save_file({"frames": strip}, path.with_name(f"{name}_{seed}_dream.safetensors"))
-    write_results(path, seed, found, current_commit())
+    write_results(path, seed, {name: figures[name] for name in kept}, current_commit())
     return json.loads(path.read_text())
 
 
-def speeds(config: Ablations, data: Episodes) -> dict[str, dict[str, float]]:
-    """Of each variant, by turns: a step of training, and frames of a window with pixels, its beginning included."""
+def costs(config: Ablations, data: Episodes) -> dict[str, dict[str, Any]]:
+    """Of each variant its size, and by turns, with random weights, the time of a training step, and of a window of
+    frames with pixels, its beginning included."""
     real, _ = held_out(config)
-    worlds = {name: trained_world(config, data, name, 0) for name in VARIANTS}
+    worlds = {name: new_world(name, data, 0).eval().requires_grad_(False) for name in VARIANTS}
 
     def train(world: WorldModel | TokenWorld, drawn: Batches) -> None:
         world.dynamics.requires_grad_(True).train()
@@ -548,7 +541,14 @@ def speeds(config: Ablations, data: Episodes) -> dict[str, dict[str, float]]:
             state, _ = world.step(state, real.actions[:count, when])
             world.render(state).numpy()
 
-    found: dict[str, dict[str, float]] = {name: {} for name in worlds}
+    found: dict[str, dict[str, Any]] = {}
+    for name, world in worlds.items():
+        kept = world.dynamics.layout.kept if isinstance(world.dynamics, Dynamics) else world.dynamics.step
+        found[name] = {
+            "parameters": {"tokenizer": parameters(world.tokenizer), "dynamics": parameters(world.dynamics)},
+            "tokens_a_frame": world.config.tokenizer.tokens,
+            "cached_tokens_a_frame": kept,
+        }
     taught = {name: partial(train, world, batches(config, data, world)) for name, world in worlds.items()}
     for name, seconds in by_turns(taught, 3, worlds["ours"]).items():
         found[name]["seconds_a_training_step"] = float(np.median(seconds))
@@ -569,21 +569,17 @@ def main(config: Ablations) -> None:
         return
     metrics: dict[str, Any] = {
         "at": config.at, "episodes": config.episodes, "tokenizer_steps": config.tokenizer_steps, "steps": config.steps,
-        "batch": config.batch, "window": WINDOW, "variants": {},
+        "batch": config.batch, "window": WINDOW, "variants": costs(config, data),
     }  # fmt: skip
     real, _ = held_out(config)
     pictures = {"MuJoCo": real.frames[shown(config)][None, list(config.at)]}
     for name, variant in VARIANTS.items():
         seeds = [measured(config, data, name, seed)["metrics"] for seed in range(variant.seeds)]
-        metrics["variants"][name] = {"seeds": seeds}
+        metrics["variants"][name]["seeds"] = seeds
         pictures[name.replace("_", " ")] = load_file(config.out / f"{name}_0_dream.safetensors")["frames"][None].numpy()
         print(f"{name:14s}", brief(seeds[0]))
-        write_results(config.json, 0, metrics, commit)
-    show(pictures, list(range(len(config.at))), config.at, config.picture, episodes=1)
-    for name, found in speeds(config, data).items():
-        metrics["variants"][name] |= found
-        print(f"{name:14s}", found)
-    write_results(config.json, 0, metrics, commit)
+        write_results(config.json, 0, metrics, commit)  # after each: a variant takes minutes
+        show(pictures, list(range(len(config.at))), config.at, config.picture, episodes=1)
 
 
 def brief(found: dict[str, Any]) -> str:

@@ -329,7 +329,7 @@ def ablations() -> list[str]:
     results = load("tabletop_ablations")
     m = results["metrics"]
     steps, last = m["at"], len(m["at"]) - 1
-    still = next(iter(m["variants"].values()))["seeds"][0]
+    still = m["variants"]["ours"]["seeds"][0]
 
     def cell(seeds: list[dict[str, Any]], name: str, index: int, digits: int) -> str:
         values = [one[name][index] for one in seeds]
@@ -340,24 +340,22 @@ def ablations() -> list[str]:
 
     quality, cost = [], []
     for name, found in m["variants"].items():
-        seeds = found["seeds"]
-        one = seeds[0]
+        seeds, size = found["seeds"], found["parameters"]
         quality.append(
             [
                 ABLATED[name] + (f", {len(seeds)} seeds" if len(seeds) > 1 else ""),
-                f"{one['reconstruction_psnr']:.1f}",
+                f"{seeds[0]['reconstruction_psnr']:.1f}",
                 *(cell(seeds, "psnr_gain", index, 1) for index in range(len(steps))),
                 *(cell(seeds, "moved_block_error_blocks", index, 2) for index in (last - 1, last)),
                 *(cell(seeds, "reward_correlation", index, 2) for index in (last - 1, last)),
             ]
         )
-        size = one["parameters"]
         cost.append(
             [
                 ABLATED[name],
                 f"{size['tokenizer'] / 1e6:.2f} + {size['dynamics'] / 1e6:.2f} M",
-                f"{one['tokens_a_frame']}",
-                f"{one['cached_tokens_a_frame']}",
+                f"{found['tokens_a_frame']}",
+                f"{found['cached_tokens_a_frame']}",
                 *(f"{found[key]:{form}}" for key, form in SPEEDS),
             ]
         )
