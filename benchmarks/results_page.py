@@ -314,6 +314,88 @@ def motion() -> list[str]:
     ]
 
 
+ABLATED = {
+    "ours": "ours",
+    "raster": "16 tokens, each through the backbone (iVideoGPT)",
+    "scales": "each scale through the backbone (SAMPO)",
+    "single": "one scale of 64 tokens",
+    "symmetric": "tokens without a look at the context",
+    "queries": "queries, which leave the cache (PAN)",
+    "queries_kept": "queries, which stay",
+    "tokens_alone": "nothing kept of what tokens leave out",
+}
+
+
+def ablations() -> list[str]:
+    results = load("tabletop_ablations")
+    m = results["metrics"]
+    steps = m["at"]
+    eighth = steps.index(8)
+    still = m["variants"]["ours"]["seeds"][0]
+
+    def cell(seeds: list[dict[str, Any]], name: str, index: int, digits: int) -> str:
+        values = over_seeds([one[name][index] for one in seeds], digits)
+        if len(seeds) > 1 or values == "lost":
+            return values
+        low, high = (f"{bound:.{digits}f}" for bound in seeds[0][f"{name}_interval"][index])
+        return f"{values} ({low} to {high})"
+
+    quality, cost = [], []
+    for name, found in m["variants"].items():
+        if seeds := found.get("seeds"):  # training takes minutes for each, sizes and speeds do without
+            quality.append(
+                [
+                    ABLATED[name] + (f", {len(seeds)} seeds" if len(seeds) > 1 else ""),
+                    f"{seeds[0]['reconstruction_psnr']:.1f}",
+                    *(cell(seeds, "psnr_gain", index, 1) for index in range(len(steps))),
+                    over_seeds([one["pusher_error_blocks"][0] for one in seeds], 2),
+                    cell(seeds, "moved_block_error_blocks", eighth, 2),
+                    cell(seeds, "reward_correlation", eighth, 2),
+                ]
+            )
+        size = found["parameters"]
+        cost.append(
+            [
+                ABLATED[name],
+                f"{size['tokenizer'] / 1e6:.2f} + {size['dynamics'] / 1e6:.2f} M",
+                f"{found['tokens_a_frame']}",
+                f"{found['cached_tokens_a_frame']}",
+                *(f"{found[key]:{form}}" for key, form in SPEEDS),
+            ]
+        )
+    gains = [f"PSNR gain, {step}" for step in steps]
+    rest = [f"pusher's error, {steps[0]}", "moved blocks' error, 8", "reward, 8"]
+    repeat = " / ".join(f"{value:.1f}" for value in still["psnr_repeat_context"])
+    return [
+        f"Ours with another part in the place of one, each learned from nothing: {m['tokenizer_steps']} steps of 48 "
+        f"frames for its tokenizer, {m['steps']} steps of {m['batch']} segments of {m['window']} steps for its "
+        "dynamics, the same batches in the same order, nobody fed with its own dreams. What differs is at the top of "
+        f"`benchmarks/ablations.py`. {m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a "
+        f"full window, after {m['window']} steps, begins anew from the newest frame. PSNR gain is over repeating the "
+        f"first frame, which has {repeat} dB; blocks that moved would be "
+        f"{still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. Reward: "
+        "correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over episodes; a "
+        "tokenizer is shared by all seeds.",
+        "",
+        *markdown(["", "through tokens, dB", *gains, *rest], quality),
+        "",
+        "Speed of one thread, by turns: a training step, and frames with pixels, a window of "
+        f"{m['window']} with its beginning.",
+        "",
+        *markdown(
+            [
+                "", "parameters", "tokens a frame", "in the cache", "s a training step", "frames/s, 1 dream",
+                "16 dreams",
+            ],
+            cost,
+        ),
+        "",
+        "![The same episodes, dreamed by each](images/ablations.png)",
+        "",
+        made_by(results),
+    ]  # fmt: skip
+
+
 def reacher() -> list[str]:
     return of_gymnasium("reacher", "near at the end", lambda plan: percent(plan["success_rate"]))
 
@@ -563,6 +645,8 @@ def adapters() -> list[str]:
     ]
 
 
+SPEEDS = (("seconds_a_training_step", ".2f"), ("frames_a_second_1", ".0f"), ("frames_a_second_16", ".0f"))
+
 SECTIONS = (
     Section("Is the dream true?", ("tabletop_dream",), "benchmarks/tabletop.sh", dream),
     Section("Are drafted dreams as true?", ("tabletop_drafted",), "python benchmarks/drafted.py", drafted),
@@ -610,6 +694,7 @@ SECTIONS = (
         hopper,
     ),
     Section("Do other people's environments come in by their ids?", ("adapters",), "benchmarks/adapters.sh", adapters),
+    Section("What is each part of the design worth?", ("tabletop_ablations",), "benchmarks/ablations.sh", ablations),
     Section("What is a motion prompt worth?", ("reacher_motion",), "benchmarks/motion.sh", motion),
     Section(
         "Does it hold on tables it never saw?",

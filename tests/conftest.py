@@ -61,8 +61,8 @@ def make_world():
 
 
 @pytest.fixture(
-    params=[("in_place", 1, 0), ("queries", 1, 0), ("in_place", 3, 0), ("in_place", 2, 2)],
-    ids=["in_place", "queries", "memory", "prompt"],
+    params=[("in_place", 1, 0), ("queries", 1, 0), ("queries_kept", 1, 0), ("in_place", 3, 0), ("in_place", 2, 2)],
+    ids=["in_place", "queries", "queries_kept", "memory", "prompt"],
 )
 def world(request) -> WorldModel:
     predict, memory, prompt = request.param

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from worldgym.chance import uniforms
-from worldgym.scales import inverse_cdf
+from worldgym.config import DynamicsConfig, TokenizerConfig
+from worldgym.scales import ScaleHead, inverse_cdf
 
 # -- chances -------------------------------------------------------------------------------------------------
 
@@ -240,3 +241,8 @@ def test_drawing_is_the_same_alone_and_in_a_batch(head):
     together, _, _ = draw(head, *inputs, temperature=1.0)
     alone, _, _ = draw(head, *(part[2:3] for part in inputs), temperature=1.0, seeds=torch.tensor([2]))
     assert torch.equal(together[2:3], alone)
+
+
+def test_scales_end_at_the_grid_that_is_guessed():
+    with pytest.raises(ValueError, match="end below the latent grid, 8"):
+        ScaleHead(TokenizerConfig(scales=(1, 2, 4)), DynamicsConfig())

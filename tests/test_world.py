@@ -84,6 +84,17 @@ def test_nothing_sees_a_past_query(make_world):
     assert layout.capacity(2) - layout.capacity(1) == layout.kept == layout.step - layout.cells
 
 
+def test_kept_queries_are_seen_by_all_later_steps_and_by_nobody_sooner(make_world):
+    layout, dropped = (make_world(predict).dynamics.layout for predict in ("queries_kept", "queries"))
+    assert (layout.kept, layout.step, layout.output) == (dropped.step, dropped.step, dropped.output)
+    mask, without = (one.training_mask(2, torch.device("cpu")) for one in (layout, dropped))
+    first = layout.cells + dropped.kept
+    queries, later = slice(first, first + layout.cells), slice(first + layout.cells, None)
+    assert mask[later, queries].all()
+    mask[later, queries] = False
+    assert torch.equal(mask, without)
+
+
 def test_a_fork_cannot_alter_its_parent(world, frames, actions):
     parent = world.start(frames[:, :1])
     expected, _ = dream(world, world.start(frames[:, :1]), actions[:, :6])

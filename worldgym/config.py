@@ -18,13 +18,13 @@ class TokenizerConfig:
     codes: int = 512
     """Entries in the codebook that all scales share."""
     scales: tuple[int, ...] = (1, 2, 4, 8)
-    """Side lengths of the token maps, coarse to fine; the last is the latent grid."""
+    """Side lengths of the token maps, coarse to fine; the dynamics need the last to be the latent grid."""
     heads: int = 4
     """Heads of the cross-attention on the context."""
 
     def __post_init__(self):
-        if self.scales[-1] != self.grid or list(self.scales) != sorted(set(self.scales)):
-            raise ValueError(f"scales {self.scales} must grow up to the latent grid, {self.grid}")
+        if self.scales[-1] > self.grid or list(self.scales) != sorted(set(self.scales)):
+            raise ValueError(f"scales {self.scales} must grow, up to the latent grid, {self.grid}")
 
     @property
     def grid(self) -> int:
@@ -59,7 +59,8 @@ class DynamicsConfig:
     patch: int = 2
     """A state token covers patch x patch cells of the fused map."""
     predict: str = "in_place"
-    """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout)."""
+    """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout);
+    "queries_kept": so, but later steps go on seeing them."""
     head_width: int = 160
     """Width of the scale head."""
     trunk_layers: int = 2
@@ -82,8 +83,8 @@ class DynamicsConfig:
     """Share of what a frame's tokens leave out that is kept beside them: 0 keeps tokens alone (see scales.py)."""
 
     def __post_init__(self):
-        if self.predict not in ("in_place", "queries"):
-            raise ValueError(f"predict {self.predict!r} must be 'in_place' or 'queries'")
+        if self.predict not in ("in_place", "queries", "queries_kept"):
+            raise ValueError(f"predict {self.predict!r} must be 'in_place', 'queries' or 'queries_kept'")
         if not 1 <= self.memory <= self.window // 2 + 1:
             raise ValueError(
                 f"memory is {self.memory}; with a window of {self.window} it is 1 to {self.window // 2 + 1}"

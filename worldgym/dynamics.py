@@ -7,7 +7,6 @@ context): future tokens alone say how a frame differs from its context, not wher
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -194,6 +193,7 @@ class Dynamics(nn.Module):
                 quantized.latent[after],
                 quantized.commitment,
                 [t[after] for t in quantized.totals],
+                quantized.taken[after],
             ),
             # Half of the frames: tokens are the dearest part of a step, and the guess is what better dreams wait for.
             torch.randperm(len(after), device=after.device)[: (len(after) + 1) // 2],
@@ -202,14 +202,8 @@ class Dynamics(nn.Module):
 
         features = self.outcome_heads.features(fused.flatten(0, 1), None if moved is None else moved.flatten(0, 1))
         features = features.unflatten(0, (size, steps + 1))
-        asked = batch.instructions.shape[-1]
-        judged = self.outcome_heads(
-            features[:, 1:].flatten(0, 1).repeat_interleave(asked, 0), read[batch.instructions.flatten()]
-        )
-        reward = F.mse_loss(judged.reward.float(), batch.rewards.flatten().expand_as(judged.reward))
-        success, terminated = (
-            F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
-            for logits, true in ((judged.success, batch.successes), (judged.terminated, batch.terminations))
+        reward, success, terminated = self.outcome_heads.loss(
+            features[:, 1:], read[batch.instructions], batch.rewards, batch.successes, batch.terminations
         )
         sentence = self._sentence_loss(batch, features[:, :-1].flatten(0, 1), read)
         total = token_loss + 2.0 * guess + reward + success + terminated + 0.1 * sentence
@@ -279,8 +273,7 @@ class Dynamics(nn.Module):
         past = self.step_tokens(fused.flatten(0, 1), action.flatten(0, 1), motion)[:, : self.layout.kept]
         tokens = torch.cat([self.prefix_tokens(begin), past.reshape(size, -1, past.shape[-1])], 1)
         when = torch.arange(steps, device=tokens.device)[None]
-        # Queries are left out here: nobody would read their outputs.
-        layout = TokenLayout(self.layout.side, self.layout.window, queries=False)
+        layout = self.layout.past
         positions = torch.cat([layout.prefix_positions(tokens.device), layout.step_positions(when)], -1)
         mask = layout.training_mask(steps, tokens.device)
         self.backbone(tokens, mask, positions, cache, keep=tokens.shape[1])

@@ -5,9 +5,10 @@
 
 With `predict="in_place"` the outputs at the state tokens are the next state. With `predict="queries"` (PAN's
 layout) each step brings k query tokens whose outputs are the next state, and which no other step ever sees.
+`predict="queries_kept"` is what that is measured against: all later steps see them, so they stay in the cache.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,12 +25,20 @@ class TokenLayout:
     window: int
     """Steps the cache has room for."""
     queries: bool
+    keeps: bool = False
+    """Whether past queries go on being seen."""
 
     @classmethod
     def of(cls, tokenizer: TokenizerConfig, dynamics: DynamicsConfig) -> "TokenLayout":
         if tokenizer.grid % dynamics.patch:
             raise ValueError(f"patch {dynamics.patch} does not divide the latent grid, {tokenizer.grid}")
-        return cls(tokenizer.grid // dynamics.patch, dynamics.window, dynamics.predict == "queries")
+        side, predict = tokenizer.grid // dynamics.patch, dynamics.predict
+        return cls(side, dynamics.window, predict != "in_place", predict == "queries_kept")
+
+    @property
+    def past(self) -> "TokenLayout":
+        """Of steps gone by: without the queries that nobody would see."""
+        return replace(self, queries=self.keeps)
 
     @property
     def cells(self) -> int:
@@ -39,17 +48,17 @@ class TokenLayout:
     @property
     def kept(self) -> int:
         """Tokens of a step that stay in the cache: its state and its action."""
-        return self.cells + 1
+        return self.past.step
 
     @property
     def step(self) -> int:
         """Tokens that a step brings in all."""
-        return self.kept + (self.cells if self.queries else 0)
+        return self.cells + 1 + (self.cells if self.queries else 0)
 
     @property
     def output(self) -> slice:
         """Where in a step's tokens the predicted next state comes out."""
-        return slice(self.kept, self.step) if self.queries else slice(0, self.cells)
+        return slice(self.cells + 1, self.step) if self.queries else slice(0, self.cells)
 
     def capacity(self, steps: int) -> int:
         """Cached tokens after this many steps."""
@@ -64,7 +73,9 @@ class TokenLayout:
         when = torch.cat([torch.zeros(self.cells), torch.arange(1, steps + 1).repeat_interleave(self.step)])
         private = torch.cat([torch.zeros(self.cells), self._private().repeat(steps)]).bool()
         same = when[:, None] == when[None]
-        visible = (when[None] < when[:, None]) & ~private[None]
+        visible = when[None] < when[:, None]
+        if not self.keeps:
+            visible &= ~private[None]
         # Inside a step: queries see everything of it, states and actions see no query.
         visible |= same & (~private[None] | private[:, None])
         return visible.to(device)
@@ -96,5 +107,5 @@ class TokenLayout:
         return torch.stack([times[..., None].expand(shape), rows.expand(shape), columns.expand(shape)]).flatten(2)
 
     def _private(self) -> Tensor:
-        """[step]: 1 for the queries, which only their own kind of this step may see."""
-        return (torch.arange(self.step) >= self.kept).float()
+        """[step]: 1 for the queries, which inside a step only their own kind may see."""
+        return (torch.arange(self.step) > self.cells).float()

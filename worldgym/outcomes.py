@@ -61,6 +61,24 @@ class OutcomeHeads(nn.Module):
         votes = torch.stack([member(x, question) for member in self.members])
         return Judgement(*votes.unbind(-1))
 
+    def loss(
+        self,
+        features: Float[Tensor, "b t 64 g g"],
+        instructions: Float[Tensor, "b t q d"],
+        rewards: Float[Tensor, "b t q"],
+        successes: Float[Tensor, "b t q"],
+        terminations: Float[Tensor, "b t q"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared error of the rewards, cross-entropies of success and end, each frame judged by q instructions."""
+        asked = rewards.shape[-1]
+        judged = self(features.flatten(0, 1).repeat_interleave(asked, 0), instructions.flatten(0, 2))
+        reward = F.mse_loss(judged.reward.float(), rewards.flatten().expand_as(judged.reward))
+        success, terminated = (
+            F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
+            for logits, true in ((judged.success, successes), (judged.terminated, terminations))
+        )
+        return reward, success, terminated
+
 
 class Member(nn.Module):
     """One voter."""

@@ -24,6 +24,8 @@ class ScaleHead(nn.Module):
 
     def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
         super().__init__()
+        if tokenizer.scales[-1] != tokenizer.grid:
+            raise ValueError(f"scales {tokenizer.scales} end below the latent grid, {tokenizer.grid}, which is guessed")
         width, self.patch, self.scales = config.head_width, config.patch, tokenizer.scales
         self.residual = config.residual
         self.unfold = nn.Linear(config.width, width * config.patch**2)

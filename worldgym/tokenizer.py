@@ -88,6 +88,8 @@ class Quantized(NamedTuple):
     """Scalar."""
     totals: list[Tensor]
     """What the scales up to each add up to, [b, z, g, g] each."""
+    taken: Tensor
+    """[b, n] long, the codes in `latent` and `totals`: `ids`, but where one slipped."""
 
 
 class MultiScaleQuantizer(nn.Module):
@@ -123,7 +125,7 @@ class MultiScaleQuantizer(nn.Module):
         with torch.autocast(latent.device.type, enabled=False):
             latent = latent.float()
             target, total, commitment = latent.detach(), torch.zeros_like(latent), latent.new_zeros(())
-            all_ids, inputs, totals = [], [], []
+            all_ids, all_taken, inputs, totals = [], [], [], []
             # Without slips no random number is drawn: encoding must not touch torch's global generator.
             rates = torch.rand(len(latent), 1, device=latent.device) * 2 * slips if slips else None
             neighbours = self.distances(self.codebook).topk(16, largest=False).indices if slips else None
@@ -134,13 +136,15 @@ class MultiScaleQuantizer(nn.Module):
                 total = total + self.contribution(taken, index)
                 commitment = commitment + F.mse_loss(total.detach(), latent)
                 all_ids.append(ids)
+                all_taken.append(taken)
                 inputs.append(residual)
                 totals.append(total)
             if self.training:
                 self._follow(torch.cat(inputs), torch.cat([ids.flatten() for ids in all_ids]))
             # Straight through to the encoder; phi learns through `total` itself.
             straight = total + latent - target
-            return Quantized(torch.cat(all_ids, 1), straight, commitment / len(self.scales), totals)
+            commitment = commitment / len(self.scales)
+            return Quantized(torch.cat(all_ids, 1), straight, commitment, totals, torch.cat(all_taken, 1))
 
     def _slip(self, ids: Tensor, rates: Tensor, neighbours: Int[Tensor, "c k"]) -> Tensor:
         """Some of the ids replaced: one half by one of the code's neighbours, the other by any code."""

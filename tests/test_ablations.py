@@ -1,0 +1,99 @@
+"""The baselines of benchmarks/ablations.py: they dream what they are taught, and know no future."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
+from worldgym.text import PhraseTokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = {"channels": (8, 16, 16), "latent_channels": 4, "codes": 32, "heads": 2}
+DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, mlp_width=64, window=3, vocabulary=280, outcome_heads=2)
+WISH = "reach the centre"
+
+
+@pytest.fixture
+def ablations(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    return importlib.import_module("ablations")
+
+
+@pytest.fixture(params=["raster", "scales"])
+def world(request, ablations):
+    torch.manual_seed(0)
+    raster = request.param == "raster"
+    tokenizer = TokenizerConfig(**SIZES, scales=(4,) if raster else (1, 2, 4, 8))
+    config = WorldConfig("tiny", 2, (WISH,), (), 3, tokenizer=tokenizer, dynamics=DYNAMICS)
+    text = PhraseTokenizer.train((WISH,), DYNAMICS.vocabulary)
+    world = ablations.TokenWorld(config, text, ablations.Tokenizer(tokenizer), raster).eval().requires_grad_(False)
+    torch.nn.init.normal_(world.dynamics.slots)  # untrained, all inputs are as good as equal
+    return world
+
+
+def begun(world, frames):
+    return world.start(frames[:, :1], frames[:, :0], np.arange(len(frames)), [WISH] * len(frames), 0.0)
+
+
+def test_they_draw_what_the_teacher_forced_pass_finds_likeliest(world, frames, actions):
+    """Token by token behind a cache, over three frames, and in one pass."""
+    state, model = begun(world, frames), world.dynamics
+    context, last, ids = state.context, [], []
+    for when in range(3):
+        drawn = model.draw(state, model.from_vector(torch.from_numpy(actions[:, when])), world.tokenizer)
+        last.append(state.latent)
+        ids.append(drawn.ids)
+        state = state._replace(latent=drawn.latent, steps=when + 1, waiting=drawn.waiting)
+    ids = torch.stack(ids, 1)
+    logits = model(context, torch.from_numpy(actions[:, :3]), torch.stack(last, 1), ids, world.tokenizer.quantizer)
+    assert torch.equal(logits.argmax(-1), ids)
+    assert len(ids.unique()) > 3  # else this would say little
+    assert ids.shape[-1] == world.config.tokenizer.tokens
+
+
+def test_later_tokens_change_nothing_before_them(world, frames, actions):
+    state, model = begun(world, frames), world.dynamics
+    ids = torch.randint(32, (3, 2, model.tokens))
+    last, actions = state.latent[:, None].expand(-1, 2, -1, -1, -1), torch.from_numpy(actions[:, :2])
+    changed = ids.clone()
+    changed[:, 1, -1] = (changed[:, 1, -1] + 1) % 32
+    one, other = (model(state.context, actions, last, each, world.tokenizer.quantizer) for each in (ids, changed))
+    assert torch.equal(one, other)  # nobody is shown the very last token
+    changed[:, 1, 0] = (changed[:, 1, 0] + 1) % 32
+    other = model(state.context, actions, last, changed, world.tokenizer.quantizer)
+    assert torch.equal(one[:, 0], other[:, 0]) and torch.equal(one[:, 1, 0], other[:, 1, 0])
+    assert not torch.equal(one[:, 1, -1], other[:, 1, -1])
+
+
+def test_a_full_window_begins_anew(world, frames, actions):
+    state = begun(world, frames)
+    for when in range(4):
+        state, outcome = world.step(state, actions[:, when])
+    assert state.steps == 1 and int(state.cache.filled[0]) <= len(world.dynamics.cells) + world.dynamics.step
+    assert outcome.reward.shape == outcome.uncertainty.shape == (3,)
+    assert world.render(state).shape == (3, 64, 64, 3)
+
+
+def test_a_symmetric_tokenizer_needs_no_context(ablations, frames):
+    torch.manual_seed(0)
+    tokenizer = ablations.SymmetricTokenizer(TokenizerConfig(**SIZES)).eval()
+    images, other = (torch.from_numpy(frames[:, when]).movedim(-1, 1) / 127.5 - 1 for when in range(2))
+    with torch.no_grad():
+        one, two = (tokenizer.reconstruct(images, context) for context in (images, other))
+        map_of_tokens = tokenizer.fuse(tokenizer.quantizer.embed(tokenizer.encode(images, other)))
+        torch.testing.assert_close(tokenizer.encode_context(images), map_of_tokens)
+    assert torch.equal(one, two)
+
+
+def test_all_are_as_large(ablations):
+    class Data:
+        actions, instructions, phrase_list, frames_per_action = np.zeros((1, 2)), (WISH,), ("move up",), 3
+
+    worlds = [ablations.new_world(name, Data, 0) for name in ablations.VARIANTS]
+    for part in ("tokenizer", "dynamics"):
+        sizes = [ablations.parameters(getattr(world, part)) for world in worlds]
+        assert max(sizes) / min(sizes) < 1.03, (part, sizes)
