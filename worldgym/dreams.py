@@ -87,8 +87,8 @@ class DreamOptions:
     """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
     on a CPU (`WorldModel.compile_for`)."""
     drafted: bool = False
-    """Go on by the world's draft (see draft.py) instead of drawing tokens: several times faster, and on the Tabletop truer.
-    There are no chances in it, and no uncertainty."""
+    """Go on by the world's draft (see draft.py) instead of drawing tokens: several times faster, and truer on the
+    Tabletop. There are no chances in it, and no uncertainty."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
 
