@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What is each part of the design worth? Tokenizers and dynamics from nothing, each with one part of ours replaced, on
-# the Tabletop's recording: two hours of two cores. A run that was cut goes on with the variants that are not made yet.
+# the Tabletop's recording: an hour of two cores. A run that was cut goes on with the variants that are not made yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}" OMP_NUM_THREADS=1
