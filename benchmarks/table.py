@@ -218,7 +218,6 @@ def more() -> list[str]:
     drafted = load("tabletop_drafted")["metrics"]
     better = drafted["drafted_better_by"][15]
     slow, quick = (way["seconds_a_step_of_64"] for way in drafted["ways"].values())
-    faster = slow / quick
     peer = load("peers")["metrics"]["1"]
     pusher = load("peers")["metrics"]["64"]["worldgym"]["pusher_over_it"]
     shown = load("tabletop_decoders")["metrics"]["dreamed"]
@@ -230,7 +229,7 @@ def more() -> list[str]:
         f"with those in MuJoCo by {ranking['return_pearson']:.3f}, their order by {ranking['return_spearman']:.2f} "
         "(`benchmarks/transfer.sh`).",
         f"- Drafted dreams (`drafted=True`), which draw no tokens, are {better:.1f} dB truer after 16 steps and "
-        f"{faster:.0f} times as fast (`benchmarks/drafted.py`).",
+        f"{slow / quick:.0f} times as fast (`benchmarks/drafted.py`).",
         f"- Planning in the Reacher's dream goes {percent(share_of_the_way('reacher'))} of the way from random torques "
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "

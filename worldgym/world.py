@@ -391,11 +391,8 @@ class WorldModel(nn.Module):
 
     # -- words and vectors ------------------------------------------------------------------------------------------
 
-    def embed_actions(self, action: Tensor | np.ndarray | Sequence[str], state: WorldState) -> Float[Tensor, "b d"]:
-        """Actions as the backbone's tokens, checked. What a sentence means depends on the newest frame."""
-        return self._embed(self._vectors(action, state))
-
     def _vectors(self, action: Tensor | np.ndarray | Sequence[str], state: WorldState) -> Float[Tensor, "b a"]:
+        """Actions as vectors, checked. What a sentence means depends on the newest frame."""
         batch = len(state)
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
