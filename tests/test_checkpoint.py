@@ -15,7 +15,7 @@ from worldgym.checkpoint import (
     load_config,
     load_tensors,
     load_weights,
-    restore_training,
+    resume,
     save_checkpoint,
     training_state,
 )
@@ -269,8 +269,7 @@ def test_a_restored_optimiser_continues_exactly(world, tmp_path):
     steps(model, optimizer, 5, 12)
 
     resumed, fresh = make()
-    load_weights(resumed, load_tensors(tmp_path / "w" / "model.safetensors"), tmp_path / "w")
-    first = restore_training(fresh, load_tensors(tmp_path / "w" / "training.safetensors"))
+    first = resume(tmp_path / "w", resumed, fresh)
     assert first == 5
     steps(resumed, fresh, first, 12)
     for name, expected in model.state_dict().items():

@@ -218,3 +218,9 @@ def restore_training(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor
             state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(tensors["step"])
+
+
+def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Go on with what a run left in `folder`, weights and optimiser; returns the step."""
+    load_weights(model, load_tensors(folder / "model.safetensors"), folder)
+    return restore_training(optimizer, load_tensors(folder / "training.safetensors"))

@@ -23,9 +23,8 @@ from ..checkpoint import (
     find_world,
     load_config,
     load_tensors,
-    load_weights,
     recover,
-    restore_training,
+    resume,
     save_checkpoint,
     training_state,
 )
@@ -124,7 +123,9 @@ def _train(rank: int, config: DraftTraining) -> None:
     assert world.draft is not None
     data = load_episodes(config.dataset)
     optimizer = torch.optim.AdamW(world.draft.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
-    first = _resume(config, world, optimizer)
+    first = resume(config.out, world, optimizer) if config.out.exists() else 0
+    if first and rank == 0:
+        print(f"resuming {config.out} at step {first}")
     share = config.batch // config.processes if device.type == "cpu" else config.batch
     true_maps = read_maps(world, data, _maps_path(config, world, data))
     train = true_maps.of(data.split("train"))
@@ -309,12 +310,3 @@ def _evaluate(
     for name, value in figures.items():
         writer.add_scalar(f"validation/{name}", value, step)
     return figures
-
-
-def _resume(config: DraftTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
-    if not config.out.exists():
-        return 0
-    load_weights(world, load_tensors(config.out / "model.safetensors"), config.out)
-    step = restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
-    print(f"resuming {config.out} at step {step}")
-    return step

@@ -16,7 +16,7 @@ from ..checkpoint import (
     load_tensors,
     load_weights,
     recover,
-    restore_training,
+    resume,
     save_checkpoint,
     training_state,
 )
@@ -109,7 +109,7 @@ def _train(rank: int, config: DynamicsTraining) -> None:
     world.tokenizer.eval().requires_grad_(False)
     model = world.dynamics
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-    first = _resume(config, world, optimizer)
+    first = _begin(config, world, optimizer)
     share = config.batch // config.processes if device.type == "cpu" else config.batch
     batches = Batches(data, world.text, share, config.dynamics, config.prompt_dropout, device)
     log = Log(config, world, data, first) if rank == 0 else None
@@ -297,13 +297,12 @@ def _check_resumable(config: DynamicsTraining, world: WorldModel) -> None:
         raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
 
 
-def _resume(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
-    if not config.out.exists():
-        if config.begin_from is not None:
-            begin_from(config.begin_from, world.dynamics, "dynamics.")
-        return 0
-    load_weights(world, load_tensors(config.out / "model.safetensors"), config.out)
-    return restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
+def _begin(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
+    if config.out.exists():
+        return resume(config.out, world, optimizer)
+    if config.begin_from is not None:
+        begin_from(config.begin_from, world.dynamics, "dynamics.")
+    return 0
 
 
 @torch.no_grad()

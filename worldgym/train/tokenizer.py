@@ -16,9 +16,8 @@ from ..checkpoint import (
     find_world,
     load_config,
     load_tensors,
-    load_weights,
     recover,
-    restore_training,
+    resume,
     save_checkpoint,
     training_state,
 )
@@ -156,8 +155,7 @@ def _resume(config: TokenizerTraining, model: Tokenizer, optimizer: torch.optim.
     found, _ = load_config(config.out)
     if found.tokenizer != config.tokenizer:
         raise ValueError(f"{config.out} holds another tokenizer, {found.tokenizer}; choose another --out")
-    load_weights(model, load_tensors(config.out / "model.safetensors"), config.out)
-    step = restore_training(optimizer, load_tensors(config.out / "training.safetensors"))
+    step = resume(config.out, model, optimizer)
     print(f"resuming {config.out} at step {step}")
     return step
 
