@@ -520,21 +520,25 @@ def transfer() -> list[str]:
 
 
 def other_tables() -> list[str]:
-    results = load("tabletop_transfer_reach_the_centre")
-    m = results["metrics"]
-    costs = "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(m["zero_shot"]).items())
-    return [
-        f'Who plans in the dream and who learned in it, on "{", ".join(m["instructions"])}", act in MuJoCo on tables '
-        "that differ from the dream's own in one factor. Trained: inside the factor's training range, from which the "
-        "agent's dreams began; the bundled world itself was trained on the nominal table alone. The cost is in points "
-        "of success, from the nominal table on.",
+    lines = [
+        "Who plans in the dream and who learned in it act in MuJoCo on tables that differ from the dream's own in one "
+        "factor. Trained: inside the factor's training range, from which the agent's dreams began; the bundled world "
+        "itself was trained on the nominal table alone. The cost is in points of success, from the nominal table on.",
         "",
-        *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
-        "",
-        f"Points lost: {costs}.",
-        "",
-        made_by(results),
     ]
+    for task in ("push_to_the_centre", "reach_the_centre"):
+        results = load(f"tabletop_transfer_{task}")
+        m = results["metrics"]
+        costs = "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(m["zero_shot"]).items())
+        lines += [
+            f'"{", ".join(m["instructions"])}". Points lost: {costs}.',
+            "",
+            *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
+            "",
+            made_by(results),
+            "",
+        ]
+    return lines[:-1]
 
 
 def drafted() -> list[str]:

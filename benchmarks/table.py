@@ -214,7 +214,13 @@ def more() -> list[str]:
     friction = max(known - gain[name] for name in ("friction x 0.4", "friction x 2.5"))
     colours = known - gain["colours: green, blue"]
     returns = reacher_returns()
-    tables_of = of_each_policy(load("tabletop_transfer_reach_the_centre")["metrics"]["zero_shot"])
+    reached, pushed = (
+        "; ".join(
+            elsewhere(*each)
+            for each in of_each_policy(load(f"tabletop_transfer_{task}")["metrics"]["zero_shot"]).items()
+        )
+        for task in ("reach_the_centre", "push_to_the_centre")
+    )
     drafted = load("tabletop_drafted")["metrics"]
     better = drafted["drafted_better_by"][15]
     slow, quick = (way["seconds_a_step_of_64"] for way in drafted["ways"].values())
@@ -237,9 +243,8 @@ def more() -> list[str]:
         f"- SAC that learned in the Reacher's dream alone returns {returns['dream']:.2f} in MuJoCo, after as many "
         f"steps in MuJoCo {returns['mujoco']:.2f}, random torques {returns['nothing']:.2f}: "
         f"{percent(way_of_the_reacher(returns))} of the way, no real step (`benchmarks/reacher.sh`).",
-        "- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): "
-        + "; ".join(elsewhere(policy, tables) for policy, tables in tables_of.items())
-        + ".",
+        f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
+        f"pushing, of other colours, friction and camera alone: {pushed}.",
         f"- The nearest peer, simulusion's environment over DIAMOND's denoiser at 64 pixels, makes "
         f"{peer['simulusion']['steps_per_second']:.1f} frames a second for one dream; ours "
         f"{peer['worldgym']['steps_per_second']:.0f}, compiled {peer['worldgym, compiled']['steps_per_second']:.0f} "
