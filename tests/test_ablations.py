@@ -93,7 +93,7 @@ def test_all_are_as_large(ablations):
     class Data:
         actions, instructions, phrase_list, frames_per_action = np.zeros((1, 2)), (WISH,), ("move up",), 3
 
-    worlds = [ablations.new_world(name, Data, 0) for name in ablations.VARIANTS]
+    worlds = [ablations.new_world(variant, Data, 0) for variant in ablations.VARIANTS]
     for part in ("tokenizer", "dynamics"):
         sizes = [ablations.parameters(getattr(world, part)) for world in worlds]
         assert max(sizes) / min(sizes) < 1.03, (part, sizes)

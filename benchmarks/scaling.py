@@ -1,0 +1,44 @@
+"""What do more parameters, more pixels and a longer memory give? Worlds that differ in one of them, taught alike.
+
+    bash benchmarks/scaling.sh
+
+As in ablations.py, whose tokenizers, training and measuring these are: all begin from nothing and have the same data,
+batches, optimiser and optimiser steps, but twice as many of the latter. In the place of one thing of ours:
+
+    small, large   dynamics of 0.44 and 2.4 times as many parameters: widths of all its parts, and in the large one more
+                   layer. The tokenizer is that of ours, so all see and show the same pictures
+    half           frames of 32 pixels a side (the mean of each four of the recording's) through the same networks, so a
+                   latent grid of 4 x 4, 21 tokens a frame and 4 state tokens
+    window_4, _16  steps that the backbone remembers and is trained on, instead of 8. A step of the optimiser has as
+                   many frames as ours: 16 segments of 4 steps, 4 segments of 16
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from ablations import Ablations, Variant, study
+
+
+@dataclass(frozen=True)
+class Scaling(Ablations):
+    """Train and measure what has not been yet, then write the table of all."""
+
+    steps: int = 800
+    json: Path = Path("benchmarks/results/tabletop_scaling.json")
+    picture: Path = Path("docs/images/scaling.png")
+
+
+VARIANTS = (
+    Variant("base", seeds=2),
+    Variant("small", changed={"width": 128, "heads": 2, "mlp_width": 192, "head_width": 96}, seeds=2),
+    Variant("large", changed={"width": 384, "heads": 6, "mlp_width": 512, "head_width": 256, "layers": 3}),
+    Variant("half", "half", seeds=2),
+    Variant("window_4", changed={"window": 4}, seeds=2),
+    Variant("window_16", changed={"window": 16}, seeds=2),
+)
+"""In the order of the table. Heads have 64 numbers in all of them."""
+
+
+if __name__ == "__main__":
+    study(tyro.cli(Scaling), VARIANTS)
