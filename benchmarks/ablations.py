@@ -606,8 +606,8 @@ def costs(config: Ablations, data: Episodes, variants: Sequence[Variant]) -> dic
     return found
 
 
-def study(config: Ablations, variants: Sequence[Variant]) -> None:
-    """Train and measure them, and write their table; or do some runs of it alone."""
+def study(config: Ablations, variants: Sequence[Variant]) -> dict[str, Any]:
+    """Train and measure them, and write their table, which is returned; or do some runs of it alone."""
     torch.set_num_threads(1)  # which is what runs that share a machine have
     commit, data = current_commit(), load_episodes(config.dataset)
     if config.runs:
@@ -615,7 +615,7 @@ def study(config: Ablations, variants: Sequence[Variant]) -> None:
         for run in config.runs:
             name, seed = run.rsplit("_", 1)
             print(run, brief(measured(config, data, known[name], int(seed))["metrics"]))
-        return
+        return {}
     metrics: dict[str, Any] = {
         "at": config.at, "episodes": config.episodes, "tokenizer_steps": config.tokenizer_steps, "steps": config.steps,
         "batch": config.batch, "window": WINDOW, "variants": costs(config, data, variants),
@@ -630,6 +630,7 @@ def study(config: Ablations, variants: Sequence[Variant]) -> None:
         print(f"{variant.name:14s}", brief(seeds[0]))
         write_results(config.json, 0, metrics, commit)  # after each: a variant takes minutes
         show(pictures, list(range(len(config.at))), config.at, config.picture, episodes=1)
+    return metrics
 
 
 def brief(found: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ the truth, with slips (wrong tokens), or with segments that the world dreams its
 drift.py, and a window that is full begins anew from the newest imagined frame.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,14 @@ def main(config: Corruption) -> None:
     commit, steps = current_commit(), max(config.at)
     real, positions = held_out_episodes(config.dreams, steps, config.seed)
     truth, places = real.frames[:, config.at], positions[:, config.at]
-    metrics: dict[str, Any] = {"dreams": config.dreams, "at": config.at, "worlds": {}}
+    training = json.loads((config.worlds[0] / "run.json").read_text())["metrics"]["training"]
+    metrics: dict[str, Any] = {
+        "dreams": config.dreams, "at": config.at, "steps": training["steps"], "batch": training["batch"], "worlds": {},
+    }  # fmt: skip
     shown: dict[str, np.ndarray] = {"MuJoCo": truth}
     first: tuple[np.ndarray, np.ndarray] | None = None
-    for path in ("tabletop", *config.worlds):
-        world = WorldModel.load(path)
-        name = path if isinstance(path, str) else path.parent.name
+    for path in (Path("tabletop"), *config.worlds):
+        world, name = WorldModel.load(str(path)), path.parent.name or path.name
         dreamed = tqdm(dream(world, real, world.config.dynamics.window), total=steps, desc=name, unit="step")
         shown[name] = np.stack([frames for step, frames in enumerate(dreamed, 1) if step in config.at], 1)
         found = figures(shown[name], truth, places)

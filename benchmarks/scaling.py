@@ -15,9 +15,12 @@ batches, optimiser and optimiser steps, but twice as many of the latter. In the 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tyro
 from ablations import Ablations, Variant, study
+from drift import plt
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Scaling(Ablations):
     steps: int = 800
     json: Path = Path("benchmarks/results/tabletop_scaling.json")
     picture: Path = Path("docs/images/scaling.png")
+    curves: Path = Path("docs/images/scaling_curves.png")
 
 
 VARIANTS = (
@@ -40,5 +44,32 @@ VARIANTS = (
 """In the order of the table. Heads have 64 numbers in all of them."""
 
 
+def plot(metrics: dict[str, Any], path: Path) -> None:
+    """Gain at 32 pixels a side, which all can be compared by, against each size; of several seeds the mean."""
+    found = metrics["variants"]
+    sizes = {name: found[name]["parameters"]["dynamics"] / 1e6 for name in ("small", "base", "large")}
+    places: dict[str, dict[str, float]] = {
+        "parameters of the dynamics, millions": sizes,
+        "pixels a side": {"half": 32, "base": 64},
+        "steps remembered": {"window_4": 4, "base": 8, "window_16": 16},
+    }
+    figure, axes = plt.subplots(1, len(places), figsize=(12, 3.6), layout="constrained", sharey=True)
+    for axis, (title, where) in zip(axes, places.items(), strict=True):
+        for index, step in enumerate(metrics["at"]):
+            gains = [np.mean([seed["psnr_gain_32"][index] for seed in found[name]["seeds"]]) for name in where]
+            axis.plot(list(where.values()), gains, "o-", label=f"after {step} step" + "s" * (step > 1))
+        axis.axhline(0, color="0.8", lw=1, zorder=0)
+        axis.set(xscale="log", xlabel=title)
+        axis.set_xticks(list(where.values()), [f"{value:.3g}" for value in where.values()])
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("dB over repeating the first frame")
+    axes[-1].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 if __name__ == "__main__":
-    study(tyro.cli(Scaling), VARIANTS)
+    config = tyro.cli(Scaling)
+    if metrics := study(config, VARIANTS):
+        plot(metrics, config.curves)
