@@ -413,6 +413,10 @@ def scaling() -> list[str]:
         ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
         ("reward, 8", "reward_correlation", 8, 2),
     ]
+    over_base = [
+        [SCALED[name], *(with_interval(found, "gain", index, "{:+.2f}".format) for index in range(len(m["at"])))]
+        for name, found in m["over_base"].items()
+    ]
     return [
         f"Ours with one size changed, each learned from nothing: {taught(m)}, where a longer window has as many fewer "
         "segments; nobody fed with its own dreams. Parameters are those of the dynamics, the tokenizer stays as it is. "
@@ -420,6 +424,10 @@ def scaling() -> list[str]:
         f"16. {judged(m)} All worlds are also compared at 32 pixels a side.",
         "",
         *variants_table(m, SCALED, columns),
+        "",
+        "Above ours at 32 pixels a side, dB, episode by episode:",
+        "",
+        *markdown(["", *(f"{step}" for step in m["at"])], over_base),
         "",
         *costs_table(m, SCALED),
         "",

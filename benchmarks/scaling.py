@@ -21,6 +21,10 @@ import numpy as np
 import tyro
 from ablations import Ablations, Variant, study
 from drift import plt
+from safetensors.numpy import load_file
+
+from worldgym.metrics import bootstrap
+from worldgym.results import current_commit, write_results
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,19 @@ VARIANTS = (
     Variant("window_16", changed={"window": 16}, seeds=2),
 )
 """In the order of the table. Heads have 64 numbers in all of them."""
+
+
+def compare(config: Scaling) -> dict[str, dict[str, Any]]:
+    """How far each is above the base at 32 pixels a side, episode by episode; of several seeds the mean."""
+    gains = {}
+    for variant in VARIANTS:
+        paths = [config.out / f"{variant.name}_{seed}_dream.safetensors" for seed in range(variant.seeds)]
+        gains[variant.name] = np.mean([load_file(path)["gain_32"] for path in paths], 0)
+    more = {name: gain - gains["base"] for name, gain in gains.items() if name != "base"}
+    return {
+        name: {"gain": gain.mean(0).tolist(), "gain_interval": [bootstrap(np.mean, one) for one in gain.T]}
+        for name, gain in more.items()
+    }
 
 
 def plot(metrics: dict[str, Any], path: Path) -> None:
@@ -71,5 +88,7 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
 
 if __name__ == "__main__":
     config = tyro.cli(Scaling)
+    commit = current_commit()
     if metrics := study(config, VARIANTS):
+        write_results(config.json, 0, metrics | {"over_base": compare(config)}, commit)
         plot(metrics, config.curves)

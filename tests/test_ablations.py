@@ -130,7 +130,7 @@ def test_worlds_of_both_resolutions_are_judged_alike(ablations, frames):
     truth = np.random.default_rng(0).integers(256, size=frames.shape, dtype=np.uint8)
     half = ablations.at_resolution(ablations.TOKENIZERS["half"], truth)
     large, small = (ablations.gain_of_small_pictures(each, each[:, :-1]) for each in (truth, half))
-    assert large == small and len(large["psnr_gain_32"]) == frames.shape[1] - 1
+    assert np.array_equal(large, small) and large.shape == (3, 3)
 
 
 def test_a_longer_memory_has_as_many_frames_in_a_batch(scaling, ablations, recording):
