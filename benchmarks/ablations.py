@@ -563,7 +563,7 @@ def measured(config: Ablations, data: Episodes, variant: Variant, seed: int) -> 
 
 
 def gain_of_small_pictures(truth: np.ndarray, dreamed: np.ndarray) -> np.ndarray:
-    """dB over repeating the first frame, all seen at 32 pixels a side, [episodes, steps]: alike for both resolutions."""
+    """dB over repeating the first frame, [episodes, steps], all seen at 32 pixels a side, whatever a world's are."""
     truth, dreamed = (at_resolution(TOKENIZERS["half"], frames) for frames in (truth, dreamed))
     first = np.broadcast_to(truth[:, :1], dreamed.shape)
     return psnr(dreamed, truth[:, 1:]) - psnr(first, truth[:, 1:])

@@ -156,6 +156,29 @@ def of_long_dreams(label: str, found: dict[str, Any], where: Sequence[int]) -> l
     ]
 
 
+def past() -> list[str]:
+    results = load("tabletop_past")
+    m = results["metrics"]
+    indices = range(len(m["at"]))
+    lines = [
+        f"The bundled world, which remembers up to 16 steps, without parts of what it remembers, in {m['episodes']} "
+        "held-out episodes, open loop from one frame. Nothing is trained anew: this is what it makes use of, not what "
+        "it could not have done without. PSNR gain is over repeating the first frame.",
+        "",
+        "| | steps | " + " | ".join(str(step) for step in m["at"]) + " |",
+        "|---|---|" + "---|" * len(indices),
+    ]
+    for name, found in m["ways"].items():
+        lines += [
+            row(f"{name} | PSNR gain", [with_interval(found, "psnr_gain", i, one_digit) for i in indices]),
+            row(" | moved blocks' error", [moved_error(found, found, i) for i in indices]),
+        ]
+        if name != "as it is":
+            more = [with_interval(found, "psnr_more", i, "{:+.2f}".format) for i in indices]
+            lines.append(row(" | PSNR, episode by episode against it as it is", more))
+    return [*lines, "", made_by(results)]
+
+
 PASTS = {
     "tabletop": "the bundled world, which they go on from",
     "both": "with slips and own dreams in the past",
@@ -373,6 +396,7 @@ SCALED = {
     "half": "32 pixels a side",
     "window_4": "4 steps remembered",
     "window_16": "16 steps remembered",
+    "without_time": "positions without time",
 }
 SPEEDS = (("seconds_a_training_step", ".2f"), ("frames_a_second_1", ".0f"), ("frames_a_second_16", ".0f"))
 
@@ -811,6 +835,7 @@ SECTIONS = (
         zero_shot,
     ),
     Section("Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", drift),
+    Section("Does a dream look back?", ("tabletop_past",), "python benchmarks/past.py tabletop", past),
     Section(
         "Is a past with mistakes worth training on?", ("tabletop_corruption",), "benchmarks/corruption.sh", corruption
     ),

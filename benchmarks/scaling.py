@@ -11,6 +11,8 @@ batches, optimiser and optimiser steps, but twice as many of the latter. In the 
                    latent grid of 4 x 4, 21 tokens a frame and 4 state tokens
     window_4, _16  steps that the backbone remembers and is trained on, instead of 8. A step of the optimiser has as
                    many frames as ours: 16 segments of 4 steps, 4 segments of 16
+
+And what the ablations' training is too short for: whether the backbone's positions need time ("without_time").
 """
 
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ VARIANTS = (
     Variant("half", "half", seeds=2),
     Variant("window_4", changed={"window": 4}, seeds=2),
     Variant("window_16", changed={"window": 16}, seeds=2),
+    Variant("without_time", timeless=True),
 )
 """In the order of the table. Heads have 64 numbers in all of them."""
 
