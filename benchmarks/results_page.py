@@ -509,7 +509,7 @@ def of_seeds(seeds: list[dict[str, Any]], name: str, index: int, digits: int) ->
     intervals = seeds[0].get(f"{name}_interval")
     if len(seeds) > 1 or values == "lost" or intervals is None:
         return values
-    low, high = (f"{bound:.{digits}f}" for bound in intervals[index])
+    low, high = ("lost" if bound is None else f"{bound:.{digits}f}" for bound in intervals[index])
     return f"{values} ({low} to {high})"
 
 
