@@ -2,9 +2,9 @@
 
     bash benchmarks/corruption.sh
 
-Worlds that go on from the bundled one for as many optimiser steps, and differ in the past that they are taught from:
-the truth, with slips (wrong tokens), or with segments that the world dreams itself. Each dreams the episodes of
-drift.py, and a window that is full begins anew from the newest imagined frame.
+Worlds that go on from the bundled one for as many optimiser steps, with slips (wrong tokens) in the past that they are
+taught from and without. Each dreams the episodes of drift.py, and a window that is full begins anew from the newest
+imagined frame.
 """
 
 import json

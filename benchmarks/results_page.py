@@ -181,9 +181,8 @@ def past() -> list[str]:
 
 PASTS = {
     "tabletop": "the bundled world, which they go on from",
-    "both": "with slips and own dreams in the past",
-    "no_slips": "with own dreams alone",
-    "neither": "with neither",
+    "slips": "gone on with slips",
+    "no_slips": "gone on without",
 }
 
 
@@ -192,22 +191,21 @@ def corruption() -> list[str]:
     m = results["metrics"]
     where = range(len(m["at"]))
     lines = [
-        f"The bundled world, trained on for {m['steps']} optimiser steps of {m['batch']} segments of 16 steps, with "
-        "different mistakes in the past that it is taught from: slips (one token in ten is wrong) and, in half of the "
-        f"segments, frames that it dreamed itself. {m['dreams']} dreams each, re-anchored every 16 steps, as above.",
+        f"The bundled world, trained on for {m['steps']} steps of {m['batch']} segments of 16 steps: with slips "
+        "(one token in ten of the past that it is taught from is wrong), as it was before, and without. The world "
+        f"itself dreams half of the segments in both. {m['dreams']} dreams each, re-anchored every 16 steps.",
         "",
         "| | steps | " + " | ".join(str(step) for step in m["at"]) + " |",
         "|---|---|" + "---|" * len(where),
     ]
     for name, found in m["worlds"].items():
         lines += of_long_dreams(PASTS[name], found, where)
-    for name, found in m["worlds"].items():
-        if name in ("no_slips", "neither"):
-            less = f"{PASTS[name]}, dream by dream against both"
-            lines += [
-                row(f"{less} | PSNR", [with_interval(found, "psnr_more", i, "{:+.2f}".format) for i in where]),
-                row(" | objects found", [with_interval(found, "objects_kept_more", i, points) for i in where]),
-            ]
+    less = m["worlds"]["no_slips"]
+    quality = [with_interval(less, "psnr_more", i, "{:+.2f}".format) for i in where]
+    lines += [
+        row("without less with, dream by dream | PSNR", quality),
+        row(" | objects found, points", [with_interval(less, "objects_kept_more", i, points) for i in where]),
+    ]
     return [*lines, "", "![The same dreams in each world](images/corruption.png)", "", made_by(results)]
 
 
@@ -839,7 +837,10 @@ SECTIONS = (
     Section("Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", drift),
     Section("Does a dream look back?", ("tabletop_past",), "python benchmarks/past.py tabletop", past),
     Section(
-        "Is a past with mistakes worth training on?", ("tabletop_corruption",), "benchmarks/corruption.sh", corruption
+        "Is a past with wrong tokens worth training on?",
+        ("tabletop_corruption",),
+        "benchmarks/corruption.sh",
+        corruption,
     ),
     Section("What does the evaluation of PAN say?", ("pan_suite",), "benchmarks/pan_suite.sh", pan_suite),
     Section("What does the diffusion decoder show?", ("tabletop_decoders",), "benchmarks/decoders.sh", decoders),
