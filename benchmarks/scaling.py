@@ -41,7 +41,7 @@ class Scaling(Ablations):
 
 
 VARIANTS = (
-    Variant("base", seeds=2),
+    Variant("base"),
     Variant("small", changed={"width": 128, "heads": 2, "mlp_width": 192, "head_width": 96}),
     Variant("large", changed={"width": 384, "heads": 6, "mlp_width": 512, "head_width": 256, "layers": 3}),
     Variant("half", "half"),
