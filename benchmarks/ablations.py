@@ -106,7 +106,6 @@ TOKENIZERS = {
     "single": TokenizerConfig(scales=(8,)),
     "symmetric": TokenizerConfig(),
     "half": TokenizerConfig(resolution=32, scales=(1, 2, 4)),
-    "half_fine": TokenizerConfig(resolution=32, channels=(64, 96)),
 }
 OURS = Variant("ours", seeds=3)
 VARIANTS = (

@@ -392,7 +392,6 @@ SCALED = {
     "small": "fewer parameters",
     "large": "more parameters",
     "half": "32 pixels a side",
-    "half_fine": "32 pixels a side, as many tokens as ours",
     "window_4": "4 steps remembered",
     "window_16": "16 steps remembered",
     "without_time": "positions without time",
@@ -444,8 +443,7 @@ def scaling() -> list[str]:
         f"Ours with one size changed, each learned from nothing: {taught(m)}, where a longer window has as many fewer "
         "segments; nobody fed with its own dreams. Parameters are those of the dynamics, the tokenizer stays as it is. "
         "32 pixels a side go through the same networks, so there are 21 tokens a frame for 85 and 4 state tokens for "
-        "16; or through a tokenizer that halves them twice and not thrice, so there are as many. Positions without "
-        f"time: of the steps, as in the table above. {judged(m)} All worlds are also compared at 32 pixels a side.",
+        f"16. {judged(m)} All worlds are also compared at 32 pixels a side.",
         "",
         *variants_table(m, SCALED, columns),
         "",

@@ -9,7 +9,6 @@ batches, optimiser and optimiser steps, but twice as many of the latter. In the 
                    layer. The tokenizer is that of ours, so all see and show the same pictures
     half           frames of 32 pixels a side (the mean of each four of the recording's) through the same networks, so a
                    latent grid of 4 x 4, 21 tokens a frame and 4 state tokens
-    half_fine      the same frames, but the tokenizer halves them twice and not thrice: the grid and tokens of ours
     window_4, _16  steps that the backbone remembers and is trained on, instead of 8. A step of the optimiser has as
                    many frames as ours: 16 segments of 4 steps, 4 segments of 16
 
@@ -45,7 +44,6 @@ VARIANTS = (
     Variant("small", changed={"width": 128, "heads": 2, "mlp_width": 192, "head_width": 96}),
     Variant("large", changed={"width": 384, "heads": 6, "mlp_width": 512, "head_width": 256, "layers": 3}),
     Variant("half", "half"),
-    Variant("half_fine", "half_fine"),
     Variant("window_4", changed={"window": 4}),
     Variant("window_16", changed={"window": 16}),
     Variant("without_time", timeless=True),
@@ -72,7 +70,7 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
     sizes = {name: found[name]["parameters"]["dynamics"] / 1e6 for name in ("small", "base", "large")}
     places: dict[str, dict[str, float]] = {
         "parameters of the dynamics, millions": sizes,
-        "pixels a side, as many tokens": {"half_fine": 32, "base": 64},
+        "pixels a side": {"half": 32, "base": 64},
         "steps remembered": {"window_4": 4, "base": 8, "window_16": 16},
     }
     figure, axes = plt.subplots(1, len(places), figsize=(12, 3.6), layout="constrained", sharey=True)

@@ -140,7 +140,7 @@ def test_a_longer_memory_has_as_many_frames_in_a_batch(scaling, ablations, recor
         world = ablations.new_world(variant, data, 0)
         shapes[variant.name] = ablations.batches(scaling.Scaling(), data, world).draw(0, 0, 0).frames.shape[:4]
     assert shapes["base"] == shapes["small"] == shapes["large"] == (8, 9, 3, 64)
-    assert shapes["half"] == shapes["half_fine"] == (8, 9, 3, 32)
+    assert shapes["half"] == (8, 9, 3, 32)
     assert shapes["window_4"] == (16, 5, 3, 64) and shapes["window_16"] == (4, 17, 3, 64)
 
 
@@ -149,4 +149,4 @@ def test_sizes_are_what_they_say(scaling, ablations):
     sizes = {name: ablations.parameters(world.dynamics) for name, world in worlds.items()}
     assert round(sizes["small"] / sizes["base"], 2) == 0.44 and round(sizes["large"] / sizes["base"], 1) == 2.4
     tokens = {name: (world.config.tokenizer.tokens, world.dynamics.layout.cells) for name, world in worlds.items()}
-    assert tokens["half"] == (21, 4) and tokens["half_fine"] == tokens["base"] == (85, 16)
+    assert tokens["half"] == (21, 4) and tokens["base"] == (85, 16)
