@@ -388,7 +388,7 @@ ABLATED = {
     "timeless": "positions without time",
 }
 SCALED = {
-    "base": "ours",
+    "base": "ours (base)",
     "small": "fewer parameters",
     "large": "more parameters",
     "half": "32 pixels a side",
