@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What do more parameters, more pixels and a longer memory give? An hour and a half of one core, after ablations.sh,
-# whose tokenizer it reads. A run that was cut goes on with the variants that are not made yet.
+# What do more parameters, more pixels and a longer memory give? An hour and a quarter of one core; the tokenizer of
+# ablations.sh is read if it is there. A run that was cut goes on with the variants that are not made yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}" OMP_NUM_THREADS=1
