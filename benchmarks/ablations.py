@@ -13,12 +13,13 @@ with another part in the place of one:
     queries       the next state comes out at query tokens that leave the cache (PAN, arXiv 2511.09057)
     queries_kept  the same, but they stay
     tokens_alone  nothing of what tokens leave out is kept
+    timeless      all steps stand at the same time in the backbone's positions: that a step is past is all it can tell
 
 What is compared is what these parts give for as much training; a published model is more than one of them.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -42,6 +43,8 @@ from worldgym.dynamics import Batch, Dynamics
 from worldgym.envs_real.tabletop import locate
 from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import Dreamed, dream, evaluate_dreams, evaluate_objects
+from worldgym.layout import TokenLayout
+from worldgym.metrics import bootstrap, psnr
 from worldgym.outcomes import OutcomeHeads
 from worldgym.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results
@@ -85,12 +88,15 @@ class Ablations:
 
 
 class Variant(NamedTuple):
-    tokenizer: str
+    name: str
+    tokenizer: str = "ours"
     """Of TOKENIZERS."""
     through: str | None = None
     """What goes through the backbone token by token ("raster") or scale by scale ("scales"); None for ours."""
     changed: dict[str, Any] = {}
     """Of our dynamics' configuration."""
+    timeless: bool = False
+    """Whether the backbone's positions have no time."""
     seeds: int = 1
 
 
@@ -99,17 +105,20 @@ TOKENIZERS = {
     "raster": TokenizerConfig(scales=(4,)),
     "single": TokenizerConfig(scales=(8,)),
     "symmetric": TokenizerConfig(),
+    "half": TokenizerConfig(resolution=32, scales=(1, 2, 4)),
 }
-VARIANTS = {
-    "ours": Variant("ours", seeds=3),
-    "raster": Variant("raster", "raster", seeds=3),
-    "queries": Variant("ours", changed={"predict": "queries"}),
-    "queries_kept": Variant("ours", changed={"predict": "queries_kept"}),
-    "single": Variant("single"),
-    "symmetric": Variant("symmetric"),
-    "scales": Variant("ours", "scales"),
-    "tokens_alone": Variant("ours", changed={"residual": 0.0}),
-}
+OURS = Variant("ours", seeds=3)
+VARIANTS = (
+    OURS,
+    Variant("raster", "raster", "raster", seeds=3),
+    Variant("queries", changed={"predict": "queries"}),
+    Variant("queries_kept", changed={"predict": "queries_kept"}),
+    Variant("single", "single"),
+    Variant("symmetric", "symmetric"),
+    Variant("scales", through="scales"),
+    Variant("tokens_alone", changed={"residual": 0.0}),
+    Variant("timeless", timeless=True),
+)
 """In the order of the table; ours first, which the others are measured against."""
 
 
@@ -133,6 +142,13 @@ class SymmetricTokenizer(Tokenizer):
     def fuse(self, latent: Tensor, context: Tensor | None = None) -> Float[Tensor, "b d g g"]:
         x = self.fuse_blocks[0](self.from_latent(latent))
         return self.fuse_blocks[1](self.decoder_attention(x, x))
+
+
+class Timeless(TokenLayout):
+    """Every step stands where the first one does; that of the context remains another."""
+
+    def step_positions(self, when: Tensor) -> Tensor:
+        return super().step_positions(torch.zeros_like(when))
 
 
 class Loss(NamedTuple):
@@ -379,24 +395,25 @@ def new_tokenizer(name: str) -> Tokenizer:
     return model.to(memory_format=torch.channels_last)
 
 
-def new_world(name: str, data: Episodes, seed: int) -> WorldModel | TokenWorld:
-    """A variant with random weights; without a sentence policy, which none of them needs."""
-    variant = VARIANTS[name]
+def new_world(variant: Variant, data: Episodes, seed: int) -> WorldModel | TokenWorld:
+    """With random weights; without a sentence policy, which no variant needs."""
     tokenizer = new_tokenizer(variant.tokenizer)
-    dynamics = DynamicsConfig(window=WINDOW, **variant.changed)
+    dynamics = replace(DynamicsConfig(window=WINDOW), **variant.changed)
     config = WorldConfig(
-        f"tabletop_{name}", data.actions.shape[1], data.instructions, (), data.frames_per_action,
+        f"tabletop_{variant.name}", data.actions.shape[1], data.instructions, (), data.frames_per_action,
         tokenizer=tokenizer.config, dynamics=dynamics,
     )  # fmt: skip
     text = PhraseTokenizer.train(data.phrase_list + data.instructions, dynamics.vocabulary)
     if variant.through:
         raster = variant.through == "raster"
-        config = replace(config, dynamics=as_large(config, raster, parameters(new_world("ours", data, 0).dynamics)))
+        config = replace(config, dynamics=as_large(config, raster, parameters(new_world(OURS, data, 0).dynamics)))
         torch.manual_seed(seed)
         return TokenWorld(config, text, tokenizer, raster)
     torch.manual_seed(seed)
     world = WorldModel(config, text)
     world.tokenizer = tokenizer
+    if variant.timeless:
+        world.dynamics.layout = Timeless(**vars(world.dynamics.layout))
     return world
 
 
@@ -440,10 +457,10 @@ def trained_tokenizer(config: Ablations, data: Episodes, name: str) -> Tokenizer
     """The same for all seeds of the dynamics; what was trained before is read."""
     model, path = new_tokenizer(name), config.out / f"{name}_tokenizer.safetensors"
     if not path.exists():
-        episodes = data.split("train")
+        episodes, pictures = data.split("train"), replace(data, frames=at_resolution(model.config, data.frames))
 
         def loss(step: int) -> Tensor:
-            pairs = sample_pairs(data, episodes, 48, 16, np.random.default_rng([0, step]))
+            pairs = sample_pairs(pictures, episodes, 48, 16, np.random.default_rng([0, step]))
             images = (to_float(torch.from_numpy(each)).contiguous(memory_format=torch.channels_last) for each in pairs)
             return model.loss(*images).total
 
@@ -453,13 +470,13 @@ def trained_tokenizer(config: Ablations, data: Episodes, name: str) -> Tokenizer
     return model.eval().requires_grad_(False)
 
 
-def trained_world(config: Ablations, data: Episodes, name: str, seed: int) -> WorldModel | TokenWorld:
-    """A variant after its training; what was trained before is read."""
-    world, path = new_world(name, data, seed), config.out / f"{name}_{seed}.safetensors"
-    world.tokenizer = trained_tokenizer(config, data, VARIANTS[name].tokenizer)
+def trained_world(config: Ablations, data: Episodes, variant: Variant, seed: int) -> WorldModel | TokenWorld:
+    """After its training; what was trained before is read."""
+    world, path = new_world(variant, data, seed), config.out / f"{variant.name}_{seed}.safetensors"
+    world.tokenizer = trained_tokenizer(config, data, variant.tokenizer)
     if not path.exists():
         loss = partial(dynamics_loss, config, world, batches(config, data, world), seed)
-        title = f"{name}, seed {seed}"
+        title = f"{variant.name}, seed {seed}"
         fit(world.dynamics, loss, config.steps, config.learning_rate, seed, title, config.steps // 10)
         save(world.dynamics, path)
     world.dynamics.load_state_dict(load_file(path))
@@ -467,11 +484,29 @@ def trained_world(config: Ablations, data: Episodes, name: str, seed: int) -> Wo
 
 
 def batches(config: Ablations, data: Episodes, world: WorldModel | TokenWorld) -> Batches:
-    return Batches(data, world.text, config.batch, DynamicsConfig(window=WINDOW), 0.0, torch.device("cpu"))
+    """As many frames in each, however long a window is."""
+    window = world.config.dynamics.window
+    size = config.batch * WINDOW // window
+    data = replace(data, frames=at_resolution(world.config.tokenizer, data.frames))
+    return Batches(data, world.text, size, DynamicsConfig(window=window), 0.0, torch.device("cpu"))
 
 
 def dynamics_loss(config: Ablations, world: WorldModel | TokenWorld, drawn: Batches, seed: int, step: int) -> Tensor:
     return world.dynamics.loss(drawn.draw(seed, step, 0), world.tokenizer, config.slips).total
+
+
+def at_resolution(config: TokenizerConfig, frames: np.ndarray) -> np.ndarray:
+    """Frames as a tokenizer takes them: as they are, or at half the resolution."""
+    if config.resolution == frames.shape[-2]:
+        return frames
+    assert 2 * config.resolution == frames.shape[-2]
+    return np.concatenate([halved(part) for part in np.array_split(frames, 1 + len(frames) // 1000)])
+
+
+def halved(frames: np.ndarray) -> np.ndarray:
+    """The mean of each square of four pixels."""
+    rows = frames[..., ::2, :, :].astype(np.uint16) + frames[..., 1::2, :, :]
+    return ((rows[..., ::2, :] + rows[..., 1::2, :] + 2) // 4).astype(np.uint8)
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -496,35 +531,50 @@ def shown(config: Ablations) -> int:
     return int(np.linalg.norm(places[:, -1, 1:] - places[:, 0, 1:], axis=-1).sum(1).argmax())
 
 
-def measured(config: Ablations, data: Episodes, name: str, seed: int) -> dict[str, Any]:
+def measured(config: Ablations, data: Episodes, variant: Variant, seed: int) -> dict[str, Any]:
     """Open-loop dreams of a variant; what was measured before is read."""
-    path = config.out / f"{name}_{seed}.json"
+    path = config.out / f"{variant.name}_{seed}.json"
     if path.exists():
         return json.loads(path.read_text())
-    world = trained_world(config, data, name, seed)
+    world = trained_world(config, data, variant, seed)
     real, places = held_out(config)
+    real = replace(real, frames=at_resolution(world.config.tokenizer, real.frames))
     dreamed = dream(world, real, seed=0)  # the same questions for all
     at, asked = [step - 1 for step in config.at], dreamed.asked
     truth = Segment(real.frames[:, [0, *config.at]], *(part[:, at] for part in list(vars(real).values())[1:]))
     dreamed = Dreamed(*(part[:, at] for part in list(vars(dreamed).values())[:-1]), asked)
     figures = evaluate_dreams(world, truth, dreamed)
     figures |= evaluate_objects(dreamed.frames, places[:, [0, *config.at]], locate, BLOCK_WIDTH)
+    small = gain_of_small_pictures(truth.frames, dreamed.frames)
+    figures |= {
+        "psnr_gain_32": small.mean(0).tolist(), "psnr_gain_32_interval": [bootstrap(np.mean, one) for one in small.T],
+    }  # fmt: skip
     kept = (
-        "reconstruction_psnr", "psnr_repeat_context", "psnr", "psnr_gain", "psnr_gain_interval", "reward_correlation",
-        "reward_correlation_interval", "pusher_error_blocks", "moved_blocks", "moved_block_error_blocks",
+        "reconstruction_psnr", "psnr_repeat_context", "psnr", "psnr_gain", "psnr_gain_interval", "psnr_gain_32",
+        "psnr_gain_32_interval", "reward_correlation", "reward_correlation_interval", "pusher_error_blocks",
+        "pusher_error_blocks_interval", "moved_blocks", "moved_block_error_blocks",
         "moved_block_error_blocks_interval", "moved_block_error_blocks_if_still",
     )  # fmt: skip
     strip = torch.from_numpy(dreamed.frames[shown(config)]).contiguous()
-    save_file({"frames": strip}, path.with_name(f"{name}_{seed}_dream.safetensors"))
+    dreams = {"frames": strip, "gain_32": torch.from_numpy(small).contiguous()}
+    save_file(dreams, path.with_name(f"{variant.name}_{seed}_dream.safetensors"))
     write_results(path, seed, {name: figures[name] for name in kept}, current_commit())
     return json.loads(path.read_text())
 
 
-def costs(config: Ablations, data: Episodes) -> dict[str, dict[str, Any]]:
+def gain_of_small_pictures(truth: np.ndarray, dreamed: np.ndarray) -> np.ndarray:
+    """dB over repeating the first frame, [episodes, steps], all seen at 32 pixels a side, whatever a world's are."""
+    truth, dreamed = (at_resolution(TOKENIZERS["half"], frames) for frames in (truth, dreamed))
+    first = np.broadcast_to(truth[:, :1], dreamed.shape)
+    return psnr(dreamed, truth[:, 1:]) - psnr(first, truth[:, 1:])
+
+
+def costs(config: Ablations, data: Episodes, variants: Sequence[Variant]) -> dict[str, dict[str, Any]]:
     """Of each variant its size, and by turns, with random weights, the time of a training step, and of a window of
     frames with pixels, its beginning included."""
     real, _ = held_out(config)
-    worlds = {name: new_world(name, data, 0).eval().requires_grad_(False) for name in VARIANTS}
+    worlds = {variant.name: new_world(variant, data, 0).eval().requires_grad_(False) for variant in variants}
+    one = worlds[variants[0].name]
 
     def train(world: WorldModel | TokenWorld, drawn: Batches) -> None:
         world.dynamics.requires_grad_(True).train()
@@ -534,10 +584,9 @@ def costs(config: Ablations, data: Episodes) -> dict[str, dict[str, Any]]:
         world.dynamics.eval().requires_grad_(False).zero_grad()
 
     def window(world: WorldModel | TokenWorld, count: int) -> None:
-        state = world.start(
-            real.frames[:count, :1], real.actions[:count, :0], np.arange(count), [data.instructions[0]] * count, 0.0
-        )
-        for when in range(WINDOW):
+        first = at_resolution(world.config.tokenizer, real.frames[:count, :1])
+        state = world.start(first, real.actions[:count, :0], np.arange(count), [data.instructions[0]] * count, 0.0)
+        for when in range(world.config.dynamics.window):
             state, _ = world.step(state, real.actions[:count, when])
             world.render(state).numpy()
 
@@ -550,36 +599,41 @@ def costs(config: Ablations, data: Episodes) -> dict[str, dict[str, Any]]:
             "cached_tokens_a_frame": kept,
         }
     taught = {name: partial(train, world, batches(config, data, world)) for name, world in worlds.items()}
-    for name, seconds in by_turns(taught, 3, worlds["ours"]).items():
+    for name, seconds in by_turns(taught, 3, one).items():
         found[name]["seconds_a_training_step"] = float(np.median(seconds))
     for count in (1, 16):
         dreamed = {name: partial(window, world, count) for name, world in worlds.items()}
-        for name, seconds in by_turns(dreamed, config.rounds, worlds["ours"], settle=count == 1).items():
-            found[name][f"frames_a_second_{count}"] = count * WINDOW / float(np.median(seconds))
+        for name, seconds in by_turns(dreamed, config.rounds, one, settle=count == 1).items():
+            frames = count * worlds[name].config.dynamics.window
+            found[name][f"frames_a_second_{count}"] = frames / float(np.median(seconds))
     return found
 
 
-def main(config: Ablations) -> None:
+def study(config: Ablations, variants: Sequence[Variant]) -> dict[str, Any]:
+    """Train and measure them, and write their table, which is returned; or do some runs of it alone."""
     torch.set_num_threads(1)  # which is what runs that share a machine have
     commit, data = current_commit(), load_episodes(config.dataset)
     if config.runs:
+        known = {variant.name: variant for variant in variants}
         for run in config.runs:
             name, seed = run.rsplit("_", 1)
-            print(run, brief(measured(config, data, name, int(seed))["metrics"]))
-        return
+            print(run, brief(measured(config, data, known[name], int(seed))["metrics"]))
+        return {}
     metrics: dict[str, Any] = {
         "at": config.at, "episodes": config.episodes, "tokenizer_steps": config.tokenizer_steps, "steps": config.steps,
-        "batch": config.batch, "window": WINDOW, "variants": costs(config, data),
+        "batch": config.batch, "window": WINDOW, "variants": costs(config, data, variants),
     }  # fmt: skip
     real, _ = held_out(config)
     pictures = {"MuJoCo": real.frames[shown(config)][None, list(config.at)]}
-    for name, variant in VARIANTS.items():
-        seeds = [measured(config, data, name, seed)["metrics"] for seed in range(variant.seeds)]
-        metrics["variants"][name]["seeds"] = seeds
-        pictures[name.replace("_", " ")] = load_file(config.out / f"{name}_0_dream.safetensors")["frames"][None].numpy()
-        print(f"{name:14s}", brief(seeds[0]))
+    for variant in variants:
+        seeds = [measured(config, data, variant, seed)["metrics"] for seed in range(variant.seeds)]
+        metrics["variants"][variant.name]["seeds"] = seeds
+        strip = load_file(config.out / f"{variant.name}_0_dream.safetensors")["frames"]
+        pictures[variant.name.replace("_", " ")] = strip[None].numpy()
+        print(f"{variant.name:14s}", brief(seeds[0]))
         write_results(config.json, 0, metrics, commit)  # after each: a variant takes minutes
         show(pictures, list(range(len(config.at))), config.at, config.picture, episodes=1)
+    return metrics
 
 
 def brief(found: dict[str, Any]) -> str:
@@ -588,4 +642,4 @@ def brief(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Ablations))
+    study(tyro.cli(Ablations), VARIANTS)

@@ -14,4 +14,4 @@ ablate=".venv/bin/python benchmarks/ablations.py"
 $ablate --runs ours_0 ours_1 ours_2 queries_0 queries_kept_0 tokens_alone_0 &
 $ablate --runs raster_0 raster_1 raster_2 single_0 symmetric_0
 wait $!
-$ablate # scales_0, and the table
+$ablate # scales_0, timeless_0, and the table

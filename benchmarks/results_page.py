@@ -1,7 +1,7 @@
 """Print docs/results.md, made of benchmarks/results alone; `--write` writes it. What was not run says how to run it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -142,15 +142,76 @@ def drift() -> list[str]:
     for name, found in m["baselines"].items():
         lines.append(row(f"{name} | PSNR", [one_digit(found["psnr"][i]) for i in where]))
     for name, found in m["variants"].items():
-        label = f"re-anchored {name}"
-        lines += [
-            row(f"{label} | PSNR", [one_digit(found["psnr"][i]) for i in where]),
-            row(" | SSIM", [three_digits(found["ssim"][i]) for i in where]),
-            row(" | objects found", [with_interval(found, "objects_kept", i, share) for i in where]),
-            row(" | pusher's error", [error(found["pusher_error_blocks"][i]) for i in where]),
-        ]
+        lines += of_long_dreams(f"re-anchored {name}", found, where)
     pictures = ["![Curves](images/drift.png)", "", "![Frames](images/drift_frames.png)"]
     return [*lines, "", *pictures, "", made_by(results)]
+
+
+def of_long_dreams(label: str, found: dict[str, Any], where: Sequence[int]) -> list[str]:
+    return [
+        row(f"{label} | PSNR", [one_digit(found["psnr"][i]) for i in where]),
+        row(" | SSIM", [three_digits(found["ssim"][i]) for i in where]),
+        row(" | objects found", [with_interval(found, "objects_kept", i, share) for i in where]),
+        row(" | pusher's error", [error(found["pusher_error_blocks"][i]) for i in where]),
+    ]
+
+
+def past() -> list[str]:
+    results = load("tabletop_past")
+    m = results["metrics"]
+    indices = range(len(m["at"]))
+    lines = [
+        f"The bundled world, which remembers up to 16 steps, without parts of what it remembers, in {m['episodes']} "
+        "held-out episodes, open loop from one frame. Nothing is trained anew: this is what it makes use of, not what "
+        "it could not have done without. PSNR gain is over repeating the first frame.",
+        "",
+        "| | steps | " + " | ".join(str(step) for step in m["at"]) + " |",
+        "|---|---|" + "---|" * len(indices),
+    ]
+    for name, found in m["ways"].items():
+        lines += [
+            row(f"{name} | PSNR gain", [with_interval(found, "psnr_gain", i, one_digit) for i in indices]),
+            row(" | moved blocks' error", [moved_error(found, found, i) for i in indices]),
+        ]
+        if name != "as it is":
+            more = [with_interval(found, "psnr_more", i, "{:+.2f}".format) for i in indices]
+            lines.append(row(" | PSNR, episode by episode against it as it is", more))
+    return [*lines, "", made_by(results)]
+
+
+PASTS = {
+    "tabletop": "the bundled world, which they go on from",
+    "slips": "gone on with slips",
+    "no_slips": "gone on without",
+}
+
+
+def corruption() -> list[str]:
+    results = load("tabletop_corruption")
+    m = results["metrics"]
+    where = range(len(m["at"]))
+    lines = [
+        f"The bundled world, trained on for {m['steps']} steps of {m['batch']} segments of 16 steps: with slips "
+        "(one token in ten of the past that it is taught from is wrong), as it was before, and without. The world "
+        f"itself dreams half of the segments in both. {m['dreams']} dreams each, re-anchored every 16 steps.",
+        "",
+        "| | steps | " + " | ".join(str(step) for step in m["at"]) + " |",
+        "|---|---|" + "---|" * len(where),
+    ]
+    for name, found in m["worlds"].items():
+        lines += of_long_dreams(PASTS[name], found, where)
+    less = m["worlds"]["no_slips"]
+    quality = [with_interval(less, "psnr_more", i, "{:+.2f}".format) for i in where]
+    lines += [
+        row("without less with, dream by dream | PSNR", quality),
+        row(" | objects found, points", [with_interval(less, "objects_kept_more", i, points) for i in where]),
+    ]
+    return [*lines, "", "![The same dreams in each world](images/corruption.png)", "", made_by(results)]
+
+
+def points(share: float | None) -> str:
+    """Of percent."""
+    return f"{100 * (share or 0.0):+.0f}"
 
 
 def pan_suite() -> list[str]:
@@ -324,6 +385,16 @@ ABLATED = {
     "queries": "queries, which leave the cache (PAN)",
     "queries_kept": "queries, which stay",
     "tokens_alone": "nothing kept of what tokens leave out",
+    "timeless": "positions without time",
+}
+SCALED = {
+    "base": "ours (base)",
+    "small": "fewer parameters",
+    "large": "more parameters",
+    "half": "32 pixels a side",
+    "window_4": "4 steps remembered",
+    "window_16": "16 steps remembered",
+    "without_time": "positions without time",
 }
 SPEEDS = (("seconds_a_training_step", ".2f"), ("frames_a_second_1", ".0f"), ("frames_a_second_16", ".0f"))
 
@@ -331,71 +402,132 @@ SPEEDS = (("seconds_a_training_step", ".2f"), ("frames_a_second_1", ".0f"), ("fr
 def ablations() -> list[str]:
     results = load("tabletop_ablations")
     m = results["metrics"]
-    steps = m["at"]
-    eighth = steps.index(8)
-    still = m["variants"]["ours"]["seeds"][0]
+    first = m["at"][0]
+    columns = [
+        *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
+        (f"pusher's error, {first}", "pusher_error_blocks", first, 2),
+        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        ("reward, 8", "reward_correlation", 8, 2),
+    ]
+    return [
+        f"Ours with another part in the place of one, each learned from nothing: {taught(m)}, the same batches in the "
+        "same order, nobody fed with its own dreams. What differs is at the top of `benchmarks/ablations.py`. "
+        f"{judged(m)}",
+        "",
+        *variants_table(m, ABLATED, columns),
+        "",
+        *costs_table(m, ABLATED),
+        "",
+        "![The same episodes, dreamed by each](images/ablations.png)",
+        "",
+        made_by(results),
+    ]
 
-    def cell(seeds: list[dict[str, Any]], name: str, index: int, digits: int) -> str:
-        values = over_seeds([one[name][index] for one in seeds], digits)
-        if len(seeds) > 1 or values == "lost":
-            return values
-        low, high = (f"{bound:.{digits}f}" for bound in seeds[0][f"{name}_interval"][index])
-        return f"{values} ({low} to {high})"
 
-    quality, cost = [], []
+def scaling() -> list[str]:
+    results = load("tabletop_scaling")
+    m = results["metrics"]
+    first = m["at"][0]
+    columns = [
+        *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
+        *((f"... at 32 pixels, {step}", "psnr_gain_32", step, 1) for step in (first, 8)),
+        *((f"pusher's error, {step}", "pusher_error_blocks", step, 2) for step in (first, 4)),
+        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        ("reward, 8", "reward_correlation", 8, 2),
+    ]
+    over_base = [
+        [SCALED[name], *(with_interval(found, "gain", index, "{:+.2f}".format) for index in range(len(m["at"])))]
+        for name, found in m["over_base"].items()
+    ]
+    return [
+        f"Ours with one size changed, each learned from nothing: {taught(m)}, where a longer window has as many fewer "
+        "segments; nobody fed with its own dreams. Parameters are those of the dynamics, the tokenizer stays as it is. "
+        "32 pixels a side go through the same networks, so there are 21 tokens a frame for 85 and 4 state tokens for "
+        f"16. {judged(m)} All worlds are also compared at 32 pixels a side.",
+        "",
+        *variants_table(m, SCALED, columns),
+        "",
+        "Above ours at 32 pixels a side, dB, episode by episode:",
+        "",
+        *markdown(["", *(f"{step}" for step in m["at"])], over_base),
+        "",
+        *costs_table(m, SCALED),
+        "",
+        "![Gain against parameters, pixels and memory](images/scaling_curves.png)",
+        "",
+        "![The same episodes, dreamed by each](images/scaling.png)",
+        "",
+        made_by(results),
+    ]
+
+
+def taught(m: dict[str, Any]) -> str:
+    return (
+        f"{m['tokenizer_steps']} steps of 48 frames for its tokenizer, {m['steps']} steps of {m['batch']} segments of "
+        f"{m['window']} steps for its dynamics"
+    )
+
+
+def judged(m: dict[str, Any]) -> str:
+    """How the worlds of a study from nothing were measured."""
+    still, eighth = next(iter(m["variants"].values()))["seeds"][0], m["at"].index(8)
+    repeat = " / ".join(f"{value:.1f}" for value in still["psnr_repeat_context"])
+    return (
+        f"{m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a full window begins anew "
+        f"from the newest frame. PSNR gain is over repeating the first frame, which has {repeat} dB; blocks that moved "
+        f"would be {still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
+        "Reward: correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over "
+        "episodes; a tokenizer is shared by all seeds."
+    )
+
+
+def variants_table(
+    m: dict[str, Any], titles: dict[str, str], columns: Sequence[tuple[str, str, int, int]]
+) -> list[str]:
+    """Quality of the variants of a study.
+
+    Args:
+        titles: what each is called.
+        columns: title, figure, steps dreamed and digits of each.
+    """
+    rows = []
     for name, found in m["variants"].items():
         if seeds := found.get("seeds"):  # training takes minutes for each, sizes and speeds do without
-            quality.append(
-                [
-                    ABLATED[name] + (f", {len(seeds)} seeds" if len(seeds) > 1 else ""),
-                    f"{seeds[0]['reconstruction_psnr']:.1f}",
-                    *(cell(seeds, "psnr_gain", index, 1) for index in range(len(steps))),
-                    over_seeds([one["pusher_error_blocks"][0] for one in seeds], 2),
-                    cell(seeds, "moved_block_error_blocks", eighth, 2),
-                    cell(seeds, "reward_correlation", eighth, 2),
-                ]
-            )
+            several = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+            through = f"{seeds[0]['reconstruction_psnr']:.1f}"
+            cells = (of_seeds(seeds, figure, m["at"].index(step), digits) for _, figure, step, digits in columns)
+            rows.append([titles[name] + several, through, *cells])
+    return markdown(["", "through tokens, dB", *(title for title, *_ in columns)], rows)
+
+
+def of_seeds(seeds: list[dict[str, Any]], name: str, index: int, digits: int) -> str:
+    values = over_seeds([one[name][index] for one in seeds], digits)
+    intervals = seeds[0].get(f"{name}_interval")
+    if len(seeds) > 1 or values == "lost" or intervals is None:
+        return values
+    low, high = ("lost" if bound is None else f"{bound:.{digits}f}" for bound in intervals[index])
+    return f"{values} ({low} to {high})"
+
+
+def costs_table(m: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    head = ["", "parameters", "tokens a frame", "in the cache", "s a training step", "frames/s, 1 dream", "16 dreams"]
+    rows = []
+    for name, found in m["variants"].items():
         size = found["parameters"]
-        cost.append(
+        rows.append(
             [
-                ABLATED[name],
+                titles[name],
                 f"{size['tokenizer'] / 1e6:.2f} + {size['dynamics'] / 1e6:.2f} M",
                 f"{found['tokens_a_frame']}",
                 f"{found['cached_tokens_a_frame']}",
                 *(f"{found[key]:{form}}" for key, form in SPEEDS),
             ]
         )
-    gains = [f"PSNR gain, {step}" for step in steps]
-    rest = [f"pusher's error, {steps[0]}", "moved blocks' error, 8", "reward, 8"]
-    repeat = " / ".join(f"{value:.1f}" for value in still["psnr_repeat_context"])
     return [
-        f"Ours with another part in the place of one, each learned from nothing: {m['tokenizer_steps']} steps of 48 "
-        f"frames for its tokenizer, {m['steps']} steps of {m['batch']} segments of {m['window']} steps for its "
-        "dynamics, the same batches in the same order, nobody fed with its own dreams. What differs is at the top of "
-        f"`benchmarks/ablations.py`. {m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a "
-        f"full window, after {m['window']} steps, begins anew from the newest frame. PSNR gain is over repeating the "
-        f"first frame, which has {repeat} dB; blocks that moved would be "
-        f"{still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. Reward: "
-        "correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over episodes; a "
-        "tokenizer is shared by all seeds.",
+        "Speed of one thread, by turns: a training step, and frames with pixels, a window with its beginning.",
         "",
-        *markdown(["", "through tokens, dB", *gains, *rest], quality),
-        "",
-        "Speed of one thread, by turns: a training step, and frames with pixels, a window of "
-        f"{m['window']} with its beginning.",
-        "",
-        *markdown(
-            [
-                "", "parameters", "tokens a frame", "in the cache", "s a training step", "frames/s, 1 dream",
-                "16 dreams",
-            ],
-            cost,
-        ),
-        "",
-        "![The same episodes, dreamed by each](images/ablations.png)",
-        "",
-        made_by(results),
-    ]  # fmt: skip
+        *markdown(head, rows),
+    ]
 
 
 def reacher() -> list[str]:
@@ -696,6 +828,7 @@ SECTIONS = (
     ),
     Section("Do other people's environments come in by their ids?", ("adapters",), "benchmarks/adapters.sh", adapters),
     Section("What is each part of the design worth?", ("tabletop_ablations",), "benchmarks/ablations.sh", ablations),
+    Section("What do parameters, pixels and memory give?", ("tabletop_scaling",), "benchmarks/scaling.sh", scaling),
     Section("What is a motion prompt worth?", ("reacher_motion",), "benchmarks/motion.sh", motion),
     Section(
         "Does it hold on tables it never saw?",
@@ -704,6 +837,13 @@ SECTIONS = (
         zero_shot,
     ),
     Section("Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", drift),
+    Section("Does a dream look back?", ("tabletop_past",), "python benchmarks/past.py tabletop", past),
+    Section(
+        "Is a past with wrong tokens worth training on?",
+        ("tabletop_corruption",),
+        "benchmarks/corruption.sh",
+        corruption,
+    ),
     Section("What does the evaluation of PAN say?", ("pan_suite",), "benchmarks/pan_suite.sh", pan_suite),
     Section("What does the diffusion decoder show?", ("tabletop_decoders",), "benchmarks/decoders.sh", decoders),
     Section(

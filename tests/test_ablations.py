@@ -1,4 +1,5 @@
-"""The baselines of benchmarks/ablations.py: they dream what they are taught, and know no future."""
+"""The baselines of benchmarks/ablations.py: they dream what they are taught, and know no future; and the worlds of
+benchmarks/scaling.py, which differ in what they say."""
 
 import importlib
 import sys
@@ -17,10 +18,21 @@ DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, mlp_width=64, window=3, v
 WISH = "reach the centre"
 
 
+class Data:
+    """As much of a recording as a new world asks for."""
+
+    actions, instructions, phrase_list, frames_per_action = np.zeros((1, 2)), (WISH,), ("move up",), 3
+
+
 @pytest.fixture
 def ablations(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
     return importlib.import_module("ablations")
+
+
+@pytest.fixture
+def scaling(ablations):
+    return importlib.import_module("scaling")
 
 
 @pytest.fixture(params=["raster", "scales"])
@@ -90,10 +102,51 @@ def test_a_symmetric_tokenizer_needs_no_context(ablations, frames):
 
 
 def test_all_are_as_large(ablations):
-    class Data:
-        actions, instructions, phrase_list, frames_per_action = np.zeros((1, 2)), (WISH,), ("move up",), 3
-
-    worlds = [ablations.new_world(name, Data, 0) for name in ablations.VARIANTS]
+    worlds = [ablations.new_world(variant, Data, 0) for variant in ablations.VARIANTS]
     for part in ("tokenizer", "dynamics"):
         sizes = [ablations.parameters(getattr(world, part)) for world in worlds]
         assert max(sizes) / min(sizes) < 1.03, (part, sizes)
+
+
+def test_without_time_all_steps_stand_at_one(ablations):
+    variants = {variant.name: variant for variant in ablations.VARIANTS}
+    timeless, ours = (ablations.new_world(variants[name], Data, 0).dynamics.layout for name in ("timeless", "ours"))
+    when = torch.arange(4)[None]
+    (time, *places), (_, *same) = (layout.step_positions(when) for layout in (timeless, ours))
+    assert (time == 1).all() and (timeless.prefix_positions(torch.device("cpu"))[0] == 0).all()
+    assert all(torch.equal(one, other) for one, other in zip(places, same, strict=True))
+    assert torch.equal(timeless.past.step_positions(when), timeless.step_positions(when))  # as read into a cache, too
+
+
+def test_half_the_resolution_is_the_mean_of_four_pixels(ablations, frames):
+    half = ablations.at_resolution(ablations.TOKENIZERS["half"], frames)
+    assert half.shape == (*frames.shape[:2], 32, 32, 3) and half.dtype == np.uint8
+    assert abs(int(half[0, 1, 3, 5, 2]) - frames[0, 1, 6:8, 10:12, 2].mean()) <= 0.5
+    assert ablations.at_resolution(ablations.TOKENIZERS["ours"], frames) is frames
+    assert ablations.at_resolution(ablations.TOKENIZERS["half"], half) is half
+
+
+def test_worlds_of_both_resolutions_are_judged_alike(ablations, frames):
+    truth = np.random.default_rng(0).integers(256, size=frames.shape, dtype=np.uint8)
+    half = ablations.at_resolution(ablations.TOKENIZERS["half"], truth)
+    large, small = (ablations.gain_of_small_pictures(each, each[:, :-1]) for each in (truth, half))
+    assert np.array_equal(large, small) and large.shape == (3, 3)
+
+
+def test_a_longer_memory_has_as_many_frames_in_a_batch(scaling, ablations, recording):
+    """And whoever sees 32 pixels a side is taught 32."""
+    data, shapes = recording(20, 20), {}
+    for variant in scaling.VARIANTS:
+        world = ablations.new_world(variant, data, 0)
+        shapes[variant.name] = ablations.batches(scaling.Scaling(), data, world).draw(0, 0, 0).frames.shape[:4]
+    assert shapes["base"] == shapes["small"] == shapes["large"] == (8, 9, 3, 64)
+    assert shapes["half"] == (8, 9, 3, 32)
+    assert shapes["window_4"] == (16, 5, 3, 64) and shapes["window_16"] == (4, 17, 3, 64)
+
+
+def test_sizes_are_what_they_say(scaling, ablations):
+    worlds = {variant.name: ablations.new_world(variant, Data, 0) for variant in scaling.VARIANTS}
+    sizes = {name: ablations.parameters(world.dynamics) for name, world in worlds.items()}
+    assert round(sizes["small"] / sizes["base"], 2) == 0.44 and round(sizes["large"] / sizes["base"], 1) == 2.4
+    tokens = {name: (world.config.tokenizer.tokens, world.dynamics.layout.cells) for name, world in worlds.items()}
+    assert tokens["half"] == (21, 4) and tokens["base"] == (85, 16)

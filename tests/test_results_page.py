@@ -36,6 +36,13 @@ def test_a_lost_object_and_one_that_never_moved_are_told_apart(results_page):
     assert [results_page.moved_error(figures, figures, index) for index in range(3)] == ["-", "lost", "0.50"]
 
 
+def test_of_one_seed_the_interval_and_of_more_the_range(results_page):
+    one, other = ({"error": [value], "error_interval": [[0.5, None]]} for value in (1.0, 2.0))
+    assert results_page.of_seeds([one], "error", 0, 1) == "1.0 (0.5 to lost)"
+    assert results_page.of_seeds([one, other], "error", 0, 1) == "1.5 (1.0 to 2.0)"
+    assert results_page.of_seeds([{"error": [None]}], "error", 0, 1) == "lost"
+
+
 def test_pans_evaluation_says_whether_planning_was_measured(results_page, monkeypatch):
     one = {"value": 0.5, "interval": [0.25, 0.75], "cases": 8, "by_round": [1.0, 0.25]}
     names = ("agent", "environment", "environment_where_pushed", "smoothness", "consistency", "step_wise")

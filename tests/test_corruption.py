@@ -1,0 +1,31 @@
+"""benchmarks/corruption.py: long dreams of several worlds, here two of the tiny one, which dreams noise."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def corruption(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    return importlib.import_module("corruption")
+
+
+def test_worlds_are_compared_dream_by_dream(corruption, write_checkpoint, tmp_path):
+    slips = write_checkpoint()
+    (slips / "run.json").write_text(json.dumps({"metrics": {"training": {"steps": 7, "batch": 8}}}))
+    (tmp_path / "no_slips").mkdir()
+    (tmp_path / "no_slips" / "world").symlink_to(slips)
+    json_path, picture = tmp_path / "found.json", tmp_path / "found.png"
+    worlds = (slips, tmp_path / "no_slips" / "world")
+    corruption.main(corruption.Corruption(worlds, dreams=3, at=(2, 5), json=json_path, picture=picture))
+    metrics = json.loads(json_path.read_text())["metrics"]
+    assert metrics["steps"] == 7 and list(metrics["worlds"]) == ["tabletop", tmp_path.name, "no_slips"]
+    assert metrics["worlds"]["no_slips"]["psnr_more"] == [0.0, 0.0]  # of the same world
+    assert metrics["worlds"]["no_slips"]["objects_kept_more_interval"] == [[0.0, 0.0]] * 2
+    assert picture.exists()
