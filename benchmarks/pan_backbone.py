@@ -53,15 +53,15 @@ TOYS = {
 class Backbones:
     backbones: tuple[str, ...] = ()
     """Hub names or folders, "random:" before one for fresh weights; toys by default."""
-    pretraining: int = 800
+    pretraining: int = 600
     """Steps that the toys are pretrained for, on each thing that they are taught."""
-    steps: int = 400
+    steps: int = 300
     """Steps of stage two."""
     batch: int = 16
     """Conversations a step of stage two, and answers a step of the pretraining, in twos."""
     conversations: int = 1200
     held_out: int = 256
-    rounds: int = 3
+    rounds: int = 2
     learning_rate: float = 3e-3
     seeds: int = 2
     size: int = 64
@@ -156,7 +156,7 @@ def pretrain(folder: Path, taught: Sequence[str], data: Conversations, config: B
     torch.manual_seed(0)
     backbone = PanBackbone.load(str(folder), conversation(config)).train()
     vlm, text = backbone.vlm.requires_grad_(True), backbone.text
-    optimizer = torch.optim.AdamW(vlm.parameters(), 1e-3, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(vlm.parameters(), 2e-3, betas=(0.9, 0.95), weight_decay=0.01)
     told, right = captions(data), dict.fromkeys(taught, 0.0)
     side = config.size // vlm.config.vision_config.patch_size
     picture = "<|vision_start|>" + "<|video_pad|>" * (side // 2) ** 2 + "<|vision_end|>"
@@ -164,7 +164,7 @@ def pretrain(folder: Path, taught: Sequence[str], data: Conversations, config: B
     steps = config.pretraining * len(taught)
     for step in tqdm(range(steps), desc=f"pretraining {folder.name}"):
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * schedule(step, steps)
+            group["lr"] = 2e-3 * schedule(step, steps, 100)
         what, random = taught[step % len(taught)], np.random.default_rng([0, step])
         rows = random.integers(len(told), size=2 * config.batch)
         rounds = random.integers(config.rounds, size=2 * config.batch)

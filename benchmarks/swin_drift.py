@@ -59,7 +59,7 @@ class SwinDrift:
     world: str = "tabletop"
     """Whose tokenizer and fast decoder make the latents and show them."""
     dataset: str = "worldgym/tabletop-v0"
-    episodes: int = 800
+    episodes: int = 500
     """That are learned from."""
     components: int = 24
     steps: int = 1500
