@@ -31,16 +31,16 @@ def model(drift):
 def test_without_a_window_a_window_is_two_beginnings(drift, model):
     chance = torch.Generator().manual_seed(1)
     latents, noise = (torch.randn(3, 4, 13, 2, 2, generator=chance) for _ in range(2))
-    actions, shares = torch.rand(3, 12, 2, generator=chance), torch.rand(3, 2, generator=chance)
+    paths, shares = torch.rand(3, 12, 2, generator=chance), torch.rand(3, 2, generator=chance)
     config = drift.VARIANTS["chunk after chunk"]
 
     def beginning(when):
         frames = slice(4 * when, 4 * when + 9)
-        condition = drift.told(actions[:, 4 * when : 4 * when + 8], 2)
+        condition = drift.told(paths[:, 4 * when : 4 * when + 8], 2)
         chances = torch.stack([shares[:, when], torch.zeros(3), torch.ones(3)], 1)  # all are first, none is dropped
         return window_loss(model, config, latents[:, :, frames], condition, condition, noise[:, :, frames], chances)
 
-    found = drift.chunk_loss(model, config, latents[:, :, :9], actions[:, :8], noise[:, :, :9], shares)
+    found = drift.chunk_loss(model, config, latents[:, :, :9], paths[:, :8], noise[:, :, :9], shares)
     torch.testing.assert_close(found, (beginning(0) + beginning(1)) / 2)
 
 
@@ -63,7 +63,7 @@ def test_it_begins_with_the_best_guess_of_gaussian_differences(drift, model):
 
 def test_the_truth_is_judged_true_and_a_still_picture_ever_worse(drift):
     real, places = drift.held_out_episodes(2, 24, 0)
-    seen = drift.Seen(real.frames, real.actions, places)
+    seen = drift.Seen(real.frames, places)
     truth = drift.judge(seen.frames[:, 1:], seen)
     found = drift.figures(truth, truth)
     assert found["psnr_last"] == pytest.approx(60) and found["objects_found"] == [1.0] * 6
