@@ -320,11 +320,11 @@ def backbones() -> list[str]:
     lines.append(row("nothing moves, all places known", ["", *cells([m["if_still"]])]))
     lines.append(row("everything at its mean place", ["", *cells([m["mean_place"]])]))
     taught = [
-        f"the {name}: " + ", ".join(f"{what} {right:.0%}" for what, right in found.items())
+        f"the {name}: " + ", ".join(f"{what} {error:.2f}" for what, error in found.items())
         for name, found in m["pretraining"].items()
     ]
     if taught:
-        lines += ["", "Cells named rightly at the end of the pretraining, of eight: " + "; ".join(taught) + "."]
+        lines += ["", "Median error of all places at the end of the pretraining: " + "; ".join(taught) + "."]
     return [*lines, "", made_by(results)]
 
 
