@@ -64,7 +64,7 @@ class SwinDrift:
     episodes: int = 400
     """That are learned from."""
     components: int = 24
-    steps: int = 450
+    steps: int = 400
     batch: int = 8
     """Windows of two chunks."""
     learning_rate: float = 2e-3
@@ -199,14 +199,14 @@ def train(
         rows = torch.from_numpy(random.integers(len(latents), size=config.batch))[:, None]
         starts = torch.from_numpy(random.integers(latents.shape[1] - length, size=config.batch))[:, None]
         when = starts + torch.arange(length + 1)
-        clean, path = latents[rows, when].float().transpose(1, 2), paths[rows, when[:, 1:]]
+        clean, ahead = latents[rows, when].float().transpose(1, 2), paths[rows, when[:, 1:]]
         chance = torch.Generator().manual_seed(int(random.integers(2**62)))
         noise, chances = torch.randn(clean.shape, generator=chance), torch.rand(config.batch, 3, generator=chance)
         with torch.autocast("cpu", torch.bfloat16):
             if swin.offset == 1:
-                loss = chunk_loss(model, swin, clean, path, noise, chances[:, :2]).mean()
+                loss = chunk_loss(model, swin, clean, ahead, noise, chances[:, :2]).mean()
             else:
-                condition = told(path, clean.shape[-1])
+                condition = told(ahead, clean.shape[-1])
                 loss = window_loss(model, swin, clean, condition, condition, noise, chances).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
