@@ -31,16 +31,16 @@ def model(drift):
 def test_without_a_window_a_window_is_two_beginnings(drift, model):
     chance = torch.Generator().manual_seed(1)
     latents, noise = (torch.randn(3, 4, 13, 2, 2, generator=chance) for _ in range(2))
-    paths, shares = torch.rand(3, 12, 2, generator=chance), torch.rand(3, 2, generator=chance)
+    states, shares = torch.rand(3, 13, drift.STATE, 2, 2, generator=chance), torch.rand(3, 2, generator=chance)
     config = drift.VARIANTS["chunk after chunk"]
 
     def beginning(when):
         frames = slice(4 * when, 4 * when + 9)
-        condition = drift.told(paths[:, 4 * when : 4 * when + 8], 2)
+        condition = drift.told(states[:, frames])
         chances = torch.stack([shares[:, when], torch.zeros(3), torch.ones(3)], 1)  # all are first, none is dropped
         return window_loss(model, config, latents[:, :, frames], condition, condition, noise[:, :, frames], chances)
 
-    found = drift.chunk_loss(model, config, latents[:, :, :9], paths[:, :8], noise[:, :, :9], shares)
+    found = drift.chunk_loss(model, config, latents[:, :, :9], states[:, :9], noise[:, :, :9], shares)
     torch.testing.assert_close(found, (beginning(0) + beginning(1)) / 2)
 
 
@@ -54,8 +54,8 @@ def test_it_begins_with_the_best_guess_of_gaussian_differences(drift, model):
         levels = torch.full((1, 61), level)
         levels[:, 0] = 0.0
         mixed = mix(clean, noise, levels)
-        flow, _ = model(mixed, levels, drift.told(torch.zeros(1, 60, 2), 8)._replace(text=torch.zeros(1, 1, 1, 1),
-            aligned=torch.zeros(1, 4, 61, 8, 8)), (61,))  # fmt: skip
+        condition = drift.Condition(torch.zeros(1, 1, 1, 1), aligned=torch.zeros(1, 2 * drift.STATE, 61, 8, 8))
+        flow, _ = model(mixed, levels, condition, (61,))
         left = (velocity(clean, noise) - flow)[:, :, 1:] * np.hypot(1 - level, level)
         seen = (mixed - (1 - level) * before)[:, :, 1:]
         assert abs(float(left.var()) - 1) < 0.06 and abs(float((left * seen).mean())) < 0.04
