@@ -255,12 +255,13 @@ def swin_drift() -> list[str]:
     m = results["metrics"]
     ends, variants, baselines = m["ends"], m["variants"], m["baselines"]
     lines = [
-        "A video model that is told actions and the frame before alone, so that it must carry the picture along: "
-        f"{m['chunks']} chunks of {m['frames']} frames from one real frame, {m['episodes']} held-out episodes, "
-        f"{m['steps']} steps of denoising. Variants are trained alike, {m['training_steps']} steps on the same frames "
-        f"each. Each cell: first {ends} chunks / last {ends}, mean over seeds and, of the last, their range. Sharpness "
-        "and change are over those of the true frames; change: from frame to frame, at the borders of chunks / inside "
-        "them. Errors: medians in block widths.",
+        f"A video model that has to carry details along: of {m['components']} components of a frame's latent it is "
+        f"told {m['told']}, where what is, and diffuses the others from the frame before, {m['chunks']} chunks of "
+        f"{m['frames']} frames from a real frame, {m['steps']} steps of denoising; {m['episodes']} held-out episodes. "
+        f"Variants are trained alike, {m['training_steps']} steps on the same frames each. Each cell: first {ends} "
+        f"chunks / last {ends}; of several seeds their mean and, of the last, the range. Sharpness and change are over "
+        "those of the true frames; change: from frame to frame, at the borders of chunks / inside them. Errors: "
+        "medians in block widths.",
         "",
         "| | PSNR | SSIM | sharpness | objects found | pusher's error | blocks' error | change |",
         "|---|---|---|---|---|---|---|---|",
