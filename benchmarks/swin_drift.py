@@ -352,7 +352,7 @@ def main(config: SwinDrift) -> None:
 
     def look(label: str, model: VideoModel, swin: SwinConfig, seed: int, losses: list[float]) -> None:
         frames = stream(model, swin, latents, true, seed)
-        pictures.setdefault(label, frames)
+        pictures.setdefault(label.replace(" apart", "\napart"), frames)
         judged.setdefault(label, []).append(judge(frames, seen))
         found = figures(judged[label][-1], truth) | {"losses": losses}
         metrics["variants"].setdefault(label, []).append(found)
@@ -388,7 +388,7 @@ PANELS = (
     ("ssim", "SSIM"),
     ("sharpness", "sharpness over that of the truth"),
     ("objects_found", "objects found, share"),
-    ("pusher_error", "pusher's median error, block widths"),
+    ("block_error", "blocks' median error, block widths"),
 )
 
 
