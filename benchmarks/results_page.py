@@ -254,14 +254,16 @@ def swin_drift() -> list[str]:
     results = load("swin_drift")
     m = results["metrics"]
     ends, variants, baselines = m["ends"], m["variants"], m["baselines"]
+    seeds = max(len(found) for found in variants.values())
+    averaged = "of one seed" if seeds == 1 else f"mean over at most {seeds} seeds and, of the last, their range"
     lines = [
         f"A video model that has to carry details along: of {m['components']} components of a frame's latent it is "
         f"told {m['told']}, where what is, and diffuses the others from the frame before, {m['chunks']} chunks of "
         f"{m['frames']} frames from a real frame, {m['steps']} steps of denoising; {m['episodes']} held-out episodes. "
         f"Variants are trained alike, {m['training_steps']} steps on the same frames each. Each cell: first {ends} "
-        f"chunks / last {ends}; of several seeds their mean and, of the last, the range. Sharpness and change are over "
-        "those of the true frames; change: from frame to frame, at the borders of chunks / inside them. Errors: "
-        "medians in block widths.",
+        f"chunks / last {ends}, {averaged}. Sharpness and change are over those of "
+        "the true frames; change: from frame to frame, at the borders of chunks / inside them. Errors: medians in "
+        "block widths.",
         "",
         "| | PSNR | SSIM | sharpness | objects found | pusher's error | blocks' error | change |",
         "|---|---|---|---|---|---|---|---|",
