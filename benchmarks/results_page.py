@@ -311,36 +311,85 @@ def latent_matching() -> list[str]:
     return [*lines, "", made_by(results)]
 
 
+def swin_drift() -> list[str]:
+    results = load("swin_drift")
+    m = results["metrics"]
+    ends, variants, baselines = m["ends"], m["variants"], m["baselines"]
+    seeds = max(len(found) for found in variants.values())
+    averaged = "of one seed" if seeds == 1 else f"mean over at most {seeds} seeds and, of the last, their range"
+    lines = [
+        f"A video model that has to carry details along: of {m['components']} components of a frame's latent it is "
+        f"told {m['told']}, where what is, and diffuses the others from the frame before, {m['chunks']} chunks of "
+        f"{m['frames']} frames from a real frame, {m['steps']} steps of denoising; {m['episodes']} held-out episodes. "
+        f"Variants are trained alike, {m['training_steps']} steps on the same frames each. Each cell: first {ends} "
+        f"chunks / last {ends}, {averaged}. Sharpness and change are over those of "
+        "the true frames; change: from frame to frame, at the borders of chunks / inside them. Errors: medians in "
+        "block widths.",
+        "",
+        "| | PSNR | SSIM | sharpness | objects found | pusher's error | blocks' error | change |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    shown = (("psnr", 1), ("ssim", 3), ("sharpness", 2), ("objects_found", 2), ("pusher_error", 2), ("block_error", 2))
+    for name, seeds in [*variants.items(), *((name, [found]) for name, found in baselines.items())]:
+        cells = [
+            over_seeds([one[f"{key}_first"] for one in seeds], digits).split(" (")[0]
+            + " / "
+            + over_seeds([one[f"{key}_last"] for one in seeds], digits)
+            for key, digits in shown
+        ]
+        change = [sum(one[key] for one in seeds) / len(seeds) for key in ("border", "inside")]
+        lines.append(row(name, [*cells, " / ".join(two_digits(value) for value in change)]))
+    gains = [
+        f"{name}: {found['psnr_last']:+.2f} dB ({found['psnr_last_interval'][0]:+.2f} to "
+        f"{found['psnr_last_interval'][1]:+.2f}), SSIM {found['ssim_last']:+.3f} "
+        f"({found['ssim_last_interval'][0]:+.3f} to {found['ssim_last_interval'][1]:+.3f}); of the decline "
+        f"{found['psnr_decline']:+.2f} dB ({found['psnr_decline_interval'][0]:+.2f} to "
+        f"{found['psnr_decline_interval'][1]:+.2f}), SSIM {found['ssim_decline']:+.3f} "
+        f"({found['ssim_decline_interval'][0]:+.3f} to {found['ssim_decline_interval'][1]:+.3f})"
+        for name, found in m.get("gains", {}).items()
+    ]
+    return [
+        *lines, "",
+        f"Over {m['reference']}, episode by episode, in the last {ends} chunks, and how much of its decline from the "
+        f"first {ends} is spared:", "", *(f"- {one}." for one in gains), "",
+        "![Chunk by chunk](images/swin_drift.png)", "",
+        "![The same episodes by every variant](images/swin_drift_frames.png)", "", made_by(results),
+    ]  # fmt: skip
+
+
 def backbones() -> list[str]:
     results = load("pan_backbone")
     m = results["metrics"]
     rounds = range(m["rounds"])
     lines = [
-        "PAN's stage two over frozen backbones: the queries and a linear readout learn what the table looks like after "
-        f"a sentence. {m['held_out']} held-out conversations of {m['rounds']} rounds, each round from what the model "
-        "showed itself. Obeyed: the named block goes the commanded way where it does in MuJoCo; error: of that block, "
-        "median, in block widths. Each cell: round "
+        "PAN's stage two over frozen backbones: the queries and a linear readout learn where everything is after a "
+        f"sentence, from a picture of it before. {m['held_out']} held-out conversations of {m['rounds']} rounds. "
+        "Error: of the pushed block, where it moves in MuJoCo, median, in block widths; obeyed: it is predicted to go "
+        "the commanded way; others' error: of the block that stays, which is seen and not foreseen. Each cell: round "
         + " / ".join(str(index + 1) for index in rounds)
-        + ", mean over seeds.",
+        + ", mean over seeds and their range.",
         "",
-        "| backbone | parameters | PSNR | obeyed | error |",
+        "| backbone | parameters | error | obeyed | others' error |",
         "|---|---|---|---|---|",
     ]
+
+    def cells(seeds: list[dict[str, Any]]) -> list[str]:
+        return [
+            " / ".join(over_seeds([one[name][index] for one in seeds], 2) for index in rounds)
+            for name in ("error", "obeyed", "others_error")
+        ]
+
     for label, entry in m["backbones"].items():
-        seeds = entry["seeds"]
-
-        def cell(name: str, digits: int, seeds: list = seeds) -> str:
-            return " / ".join(over_seeds([one[name][index] for one in seeds], digits) for index in rounds)
-
-        lines.append(
-            row(label, [f"{entry['parameters'] / 1e6:.1f} M", cell("psnr", 1), cell("obeyed", 2), cell("error", 2)])
-        )
-    lines.append(row("nothing moves", ["", " / ".join(f"{value:.1f}" for value in m["psnr_if_still"]), "0", ""]))
-    told = ", ".join(f"the {name} {found['cells_right']:.0%}" for name, found in m["pretraining"].items())
-    said = "After the first round a model is also given what it predicted, as in PAN; in training it never was."
-    if told:
-        said += f" Cells named rightly at the end of the pretraining, where guessing gives 12%: {told}."
-    return [*lines, "", said, "", made_by(results)]
+        lines.append(row(label, [f"{entry['parameters'] / 1e6:.2f} M", *cells(entry["seeds"])]))
+    lines.append(row("nothing moves, all places known", ["", *cells([m["if_still"]])]))
+    lines.append(row("everything at its mean place", ["", *cells([m["mean_place"]])]))
+    taught = [
+        f"the {name}: " + ", ".join(f"{what} {error:.2f}" for what, error in found.items())
+        for name, found in m["pretraining"].items()
+    ]
+    if taught:
+        lines += ["", "Median error of all places at the end of the pretraining: " + "; ".join(taught) + "."]
+    return [*lines, "", made_by(results)]
 
 
 def motion() -> list[str]:
@@ -846,6 +895,7 @@ SECTIONS = (
     ),
     Section("What does the evaluation of PAN say?", ("pan_suite",), "benchmarks/pan_suite.sh", pan_suite),
     Section("What does the diffusion decoder show?", ("tabletop_decoders",), "benchmarks/decoders.sh", decoders),
+    Section("Does Causal Swin-DPM drift less?", ("swin_drift",), "python benchmarks/swin_drift.py", swin_drift),
     Section(
         "Does supervision by pictures matter?",
         ("latent_matching",),
