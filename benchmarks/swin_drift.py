@@ -25,6 +25,7 @@ import tyro
 from diffusers import WanTransformer3DModel
 from drift import misplaced, show
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -181,11 +182,12 @@ def train(
     """A model of a variant, and its mean loss in each tenth of the training."""
     torch.manual_seed(seed)
     swin, model, losses = VARIANTS[name], VideoModel(latents.shape[2] - STATE), []
-    path = config.out / f"{name}, seed {seed}.pt"
+    path = config.out / f"{name}, seed {seed}.safetensors"
     if path.exists():
-        found = torch.load(path)
-        model.load_state_dict(found["weights"])
-        return model.eval().requires_grad_(False), found["losses"]
+        found = load_file(path)
+        tenths = found.pop("losses").tolist()
+        model.load_state_dict(found)
+        return model.eval().requires_grad_(False), tenths
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     length = 2 * swin.frames
     for step in tqdm(range(config.steps), desc=f"{name}, seed {seed}"):
@@ -212,7 +214,9 @@ def train(
         losses.append(loss.item())
     tenths = [float(np.mean(part)) for part in np.array_split(losses, 10)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"weights": model.state_dict(), "losses": tenths}, path)
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(weights | {"losses": torch.tensor(tenths)}, temporary := path.with_suffix(".tmp"))
+    temporary.rename(path)
     return model.eval().requires_grad_(False), tenths
 
 
