@@ -712,7 +712,7 @@ def other_tables() -> list[str]:
         m = results["metrics"]
         costs = "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(m["zero_shot"]).items())
         lines += [
-            f'"{", ".join(m["instructions"])}". Points lost: {costs}.',
+            f"{' or '.join(map(repr, m['instructions']))}. Points lost: {costs}.",
             "",
             *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
             "",
