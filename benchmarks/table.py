@@ -214,6 +214,9 @@ def more() -> list[str]:
     friction = max(known - gain[name] for name in ("friction x 0.4", "friction x 2.5"))
     colours = known - gain["colours: green, blue"]
     returns = reacher_returns()
+    sizes = load("tabletop_scaling")["metrics"]
+    base, large = (sizes["variants"][name] for name in ("base", "large"))
+    more = sizes["over_base"]["large"]["gain"][sizes["at"].index(8)]
     reached, pushed = (
         "; ".join(
             elsewhere(*each)
@@ -245,6 +248,9 @@ def more() -> list[str]:
         f"{percent(way_of_the_reacher(returns))} of the way, no real step (`benchmarks/reacher.sh`).",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
+        f"- Dynamics of {large['parameters']['dynamics'] / 1e6:.1f} M parameters for "
+        f"{base['parameters']['dynamics'] / 1e6:.1f} M gain {more:.1f} dB after 8 steps at as many steps of a short "
+        "training (`benchmarks/scaling.sh`).",
         f"- The nearest peer, simulusion's environment over DIAMOND's denoiser at 64 pixels, makes "
         f"{peer['simulusion']['steps_per_second']:.1f} frames a second for one dream; ours "
         f"{peer['worldgym']['steps_per_second']:.0f}, compiled {peer['worldgym, compiled']['steps_per_second']:.0f} "
