@@ -11,14 +11,13 @@ from table import (
     ROOT,
     blocks,
     dream_table,
-    elsewhere,
     learn_row,
     load,
     markdown,
-    of_each_policy,
     over_seeds,
     percent,
     plan_table,
+    points_lost,
     reacher_returns,
     row,
     share_of_the_way,
@@ -315,8 +314,8 @@ def swin_drift() -> list[str]:
     results = load("swin_drift")
     m = results["metrics"]
     ends, variants, baselines = m["ends"], m["variants"], m["baselines"]
-    seeds = max(len(found) for found in variants.values())
-    averaged = "of one seed" if seeds == 1 else f"mean over at most {seeds} seeds and, of the last, their range"
+    most = max(len(found) for found in variants.values())
+    averaged = "of one seed" if most == 1 else f"mean over at most {most} seeds and, of the last, their range"
     lines = [
         f"A video model that has to carry details along: of {m['components']} components of a frame's latent it is "
         f"told {m['told']}, where what is, and diffuses the others from the frame before, {m['chunks']} chunks of "
@@ -339,19 +338,20 @@ def swin_drift() -> list[str]:
         ]
         change = [sum(one[key] for one in seeds) / len(seeds) for key in ("border", "inside")]
         lines.append(row(name, [*cells, " / ".join(two_digits(value) for value in change)]))
-    gains = [
-        f"{name}: {found['psnr_last']:+.2f} dB ({found['psnr_last_interval'][0]:+.2f} to "
-        f"{found['psnr_last_interval'][1]:+.2f}), SSIM {found['ssim_last']:+.3f} "
-        f"({found['ssim_last_interval'][0]:+.3f} to {found['ssim_last_interval'][1]:+.3f}); of the decline "
-        f"{found['psnr_decline']:+.2f} dB ({found['psnr_decline_interval'][0]:+.2f} to "
-        f"{found['psnr_decline_interval'][1]:+.2f}), SSIM {found['ssim_decline']:+.3f} "
-        f"({found['ssim_decline_interval'][0]:+.3f} to {found['ssim_decline_interval'][1]:+.3f})"
-        for name, found in m.get("gains", {}).items()
-    ]
+
+    def gain(found: dict[str, Any], name: str, form: str, unit: str = "") -> str:
+        low, high = found[f"{name}_interval"]
+        return f"{found[name]:{form}}{unit} ({low:{form}} to {high:{form}})"
+
+    def gains(found: dict[str, Any], when: str) -> str:
+        return f"{gain(found, f'psnr_{when}', '+.2f', ' dB')}, SSIM {gain(found, f'ssim_{when}', '+.3f')}"
+
     return [
         *lines, "",
         f"Over {m['reference']}, episode by episode, in the last {ends} chunks, and how much of its decline from the "
-        f"first {ends} is spared:", "", *(f"- {one}." for one in gains), "",
+        f"first {ends} is spared:", "",
+        *(f"- {n}: {gains(one, 'last')}; of the decline {gains(one, 'decline')}." for n, one in m["gains"].items()),
+        "",
         "![Chunk by chunk](images/swin_drift.png)", "",
         "![The same episodes by every variant](images/swin_drift_frames.png)", "", made_by(results),
     ]  # fmt: skip
@@ -710,9 +710,8 @@ def other_tables() -> list[str]:
     for task in ("push_to_the_centre", "reach_the_centre"):
         results = load(f"tabletop_transfer_{task}")
         m = results["metrics"]
-        costs = "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(m["zero_shot"]).items())
         lines += [
-            f"{' or '.join(map(repr, m['instructions']))}. Points lost: {costs}.",
+            f"{' or '.join(map(repr, m['instructions']))}. Points lost: {points_lost(m['zero_shot'])}.",
             "",
             *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
             "",

@@ -186,6 +186,11 @@ def of_each_policy(grid: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return found
 
 
+def points_lost(grid: list[dict[str, Any]]) -> str:
+    """By each policy, in words."""
+    return "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(grid).items())
+
+
 def elsewhere(policy: str, tables: list[dict[str, Any]]) -> str:
     """What other tables cost."""
     inside = [one for one in tables if one["trained"]]
@@ -216,12 +221,9 @@ def more() -> list[str]:
     returns = reacher_returns()
     sizes = load("tabletop_scaling")["metrics"]
     base, large = (sizes["variants"][name] for name in ("base", "large"))
-    more = sizes["over_base"]["large"]["gain"][sizes["at"].index(8)]
+    gained = sizes["over_base"]["large"]["gain"][sizes["at"].index(8)]
     reached, pushed = (
-        "; ".join(
-            elsewhere(*each)
-            for each in of_each_policy(load(f"tabletop_transfer_{task}")["metrics"]["zero_shot"]).items()
-        )
+        points_lost(load(f"tabletop_transfer_{task}")["metrics"]["zero_shot"])
         for task in ("reach_the_centre", "push_to_the_centre")
     )
     drafted = load("tabletop_drafted")["metrics"]
@@ -249,7 +251,7 @@ def more() -> list[str]:
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
         f"- Dynamics of {large['parameters']['dynamics'] / 1e6:.1f} M parameters for "
-        f"{base['parameters']['dynamics'] / 1e6:.1f} M gain {more:.1f} dB after 8 steps at as many steps of a short "
+        f"{base['parameters']['dynamics'] / 1e6:.1f} M gain {gained:.1f} dB after 8 steps at as many steps of a short "
         "training (`benchmarks/scaling.sh`).",
         f"- The nearest peer, simulusion's environment over DIAMOND's denoiser at 64 pixels, makes "
         f"{peer['simulusion']['steps_per_second']:.1f} frames a second for one dream; ours "

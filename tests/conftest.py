@@ -1,9 +1,11 @@
 """A tiny world for tests: the real classes at toy size, random weights, a second of CPU."""
 
+import importlib
 import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -180,3 +182,10 @@ def vlm(tmp_path_factory) -> Path:
     )  # fmt: skip
     Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch) -> Callable[[str], ModuleType]:
+    """Import a script of benchmarks/, with the others in reach, as it has them when it is run."""
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).resolve().parent.parent / "benchmarks"), *sys.path])
+    return importlib.import_module

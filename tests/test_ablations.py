@@ -1,10 +1,6 @@
 """The baselines of benchmarks/ablations.py: they dream what they are taught, and know no future; and the worlds of
 benchmarks/scaling.py, which differ in what they say."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +8,6 @@ import torch
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.text import PhraseTokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"channels": (8, 16, 16), "latent_channels": 4, "codes": 32, "heads": 2}
 DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, mlp_width=64, window=3, vocabulary=280, outcome_heads=2)
 WISH = "reach the centre"
@@ -25,14 +20,13 @@ class Data:
 
 
 @pytest.fixture
-def ablations(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("ablations")
+def ablations(load_benchmark):
+    return load_benchmark("ablations")
 
 
 @pytest.fixture
-def scaling(ablations):
-    return importlib.import_module("scaling")
+def scaling(load_benchmark):
+    return load_benchmark("scaling")
 
 
 @pytest.fixture(params=["raster", "scales"])

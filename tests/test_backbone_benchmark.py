@@ -1,20 +1,13 @@
 """benchmarks/pan_backbone.py: what its toys are asked, and how predictions are judged."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("pan_backbone")
+def bench(load_benchmark):
+    return load_benchmark("pan_backbone")
 
 
 def test_a_toy_is_taught_and_then_frozen(bench, tmp_path):

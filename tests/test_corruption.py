@@ -1,19 +1,13 @@
 """benchmarks/corruption.py: long dreams of several worlds, here two of the tiny one, which dreams noise."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture
-def corruption(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("corruption")
+def corruption(load_benchmark):
+    return load_benchmark("corruption")
 
 
 def test_worlds_are_compared_dream_by_dream(corruption, write_checkpoint, tmp_path):

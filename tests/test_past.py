@@ -1,21 +1,14 @@
 """benchmarks/past.py: what a dream is without its past."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from worldgym.data import Segment
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture
-def past(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("past")
+def past(load_benchmark):
+    return load_benchmark("past")
 
 
 def test_the_first_step_has_no_past_to_forget(past, make_world, frames, actions):

@@ -1,7 +1,5 @@
 """docs/results.md is what benchmarks/results_page.py makes of the results files."""
 
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +8,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def results_page(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("results_page")
+def results_page(load_benchmark):
+    return load_benchmark("results_page")
 
 
 def test_the_page_is_that_of_the_results_files(results_page):

@@ -1,9 +1,5 @@
 """benchmarks/swin_drift.py: what a video model without a window learns, and how all are judged."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,13 +7,10 @@ import torch
 from worldgym.pan.diffusion import mix, velocity
 from worldgym.pan.swin import window_loss
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture
-def drift(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    return importlib.import_module("swin_drift")
+def drift(load_benchmark):
+    return load_benchmark("swin_drift")
 
 
 @pytest.fixture
