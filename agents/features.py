@@ -54,9 +54,7 @@ class Places(BaseFeaturesExtractor):
 def policy_for(observations: Space, world: WorldConfig) -> tuple[str, dict[str, Any]]:
     """Stable-Baselines3's policy and its arguments: `Places` for the world's latents, Nature's network for pixels."""
     if len(observations.shape or ()) == 1:
-        eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2)}
-        if eyes["maps"] == 2:  # worlds of fast things; where one map tells all, agents are as they were measured
-            eyes |= {"sharpness": 30.0, "pace": 5.0}
+        eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2), "sharpness": 30.0, "pace": 5.0}
         places = {"features_extractor_class": Places, "features_extractor_kwargs": eyes}
         return "MlpPolicy", places | {"net_arch": [64, 64]}
     return "CnnPolicy", {}

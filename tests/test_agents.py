@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from worldgym import cli
 from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
-from worldgym.agents.features import Places, policy_for
+from worldgym.agents.features import Places
 from worldgym.agents.learning import Learning, Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
 from worldgym.agents.refit import Refit, lived_episodes, own_world
@@ -143,22 +143,6 @@ def test_of_two_maps_places_tell_how_far_they_moved():
     maps = torch.zeros(1, 2, 4, 4)
     maps[0, 0, 1, 3] = maps[0, 1, 0, 3] = 50.0
     assert torch.allclose(extractor(maps.flatten(1))[0, :4], torch.tensor([-1 / 3, 1.0, 2 / 3, 0.0]), atol=1e-4)
-
-
-def test_sharp_detectors_tell_places_by_small_answers_and_movements_are_paced():
-    extractor = Places(gym.spaces.Box(-10, 10, (32,), np.float32), 4, maps=2, count=1, sharpness=500.0, pace=5.0)
-    extractor.detect = torch.nn.Identity()
-    maps = torch.zeros(1, 2, 4, 4)
-    maps[0, 0, 1, 3] = maps[0, 1, 0, 3] = 0.1
-    assert torch.allclose(extractor(maps.flatten(1))[0, :4], torch.tensor([-1 / 3, 1.0, 10 / 3, 0.0]), atol=1e-4)
-
-
-@pytest.mark.parametrize(("memory", "sharpness"), [(1, 1.0), (2, 30.0)])
-def test_an_agent_of_a_world_of_fast_things_begins_with_sharp_detectors(make_world, memory, sharpness):
-    """Agents of the others are as they were measured."""
-    _, arguments = policy_for(LATENTS, make_world(memory=memory).config)
-    given = arguments["features_extractor_kwargs"]
-    assert given["maps"] == memory and given.get("sharpness", 1.0) == sharpness
 
 
 # -- what they remember ---------------------------------------------------------------------------------------
