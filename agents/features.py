@@ -20,24 +20,12 @@ class Places(BaseFeaturesExtractor):
         grid: width of the square maps, which come flat, [maps * f * grid * grid].
         maps: 1 or 2.
         count: detectors.
-        sharpness: of where they answer. Answers begin small: at 1, all places begin in the middle of the map, and are
-            long in leaving it.
-        pace: what movements are multiplied by, which are short beside places.
     """
 
     places: Tensor
 
-    def __init__(
-        self,
-        observation_space: Box,
-        grid: int,
-        maps: int = 1,
-        count: int = 16,
-        sharpness: float = 1.0,
-        pace: float = 1.0,
-    ):
+    def __init__(self, observation_space: Box, grid: int, maps: int = 1, count: int = 16):
         super().__init__(observation_space, features_dim=(3 if maps == 1 else 5) * count)
-        self.sharpness, self.pace = sharpness, pace
         self.grid, self.maps, width = grid, maps, observation_space.shape[0] // (maps * grid**2)
         self.detect = nn.Sequential(nn.Conv2d(width, 32, 1), nn.SiLU(), nn.Conv2d(32, count, 1))
         steps = torch.linspace(-1.0, 1.0, grid)
@@ -47,14 +35,14 @@ class Places(BaseFeaturesExtractor):
     def forward(self, observations: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
         maps = observations.unflatten(1, (self.maps, -1, self.grid, self.grid))
         answers = self.detect(maps.flatten(0, 1)).flatten(2).unflatten(0, maps.shape[:2])
-        here, *before = ((self.sharpness * answers).softmax(-1) @ self.places).flatten(2).unbind(1)
-        return torch.cat([here, *(self.pace * (here - place) for place in before), answers[:, 0].mean(-1)], 1)
+        here, *before = (answers.softmax(-1) @ self.places).flatten(2).unbind(1)
+        return torch.cat([here, *(here - place for place in before), answers[:, 0].mean(-1)], 1)
 
 
 def policy_for(observations: Space, world: WorldConfig) -> tuple[str, dict[str, Any]]:
     """Stable-Baselines3's policy and its arguments: `Places` for the world's latents, Nature's network for pixels."""
     if len(observations.shape or ()) == 1:
-        eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2), "sharpness": 30.0, "pace": 5.0}
+        eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2)}
         places = {"features_extractor_class": Places, "features_extractor_kwargs": eyes}
         return "MlpPolicy", places | {"net_arch": [64, 64]}
     return "CnnPolicy", {}
