@@ -649,12 +649,13 @@ def learning_tabletop() -> list[str]:
 def learning_reacher() -> list[str]:
     """With how far it gets from random torques, since no return there is 0."""
     returns = reacher_returns()
+    low, high = bootstrap(way_of_the_reacher, *returns.values())
     return [
         *learning("reacher"),
         "",
-        f"From the return of random torques, {returns['nothing']:.2f}, the agent that learned in the dream alone gets "
-        f"{percent(way_of_the_reacher(returns))} as far as the one that learned in MuJoCo. Its dreams are of twelve "
-        "steps, from frames of the recording.",
+        f"From the return of random torques, {returns['nothing'].mean():.2f}, agents that learned in the dream alone get "
+        f"{percent(way_of_the_reacher(**returns))} as far as those that learned in MuJoCo ({percent(low)} to "
+        f"{percent(high)}, by drawing beginnings anew). Their dreams are of twelve steps, from frames of the recording.",
     ]
 
 

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: benchmarks/table.py --write -->", "<!-- /results -->"
 
@@ -73,18 +75,19 @@ def learned(world: str, agent: str, where: str, steps: int) -> list[dict]:
     return [load(path.stem)["metrics"] for path in found]
 
 
-def reacher_returns() -> dict[str, float]:
-    """What SAC returns in MuJoCo, by where it learned, means over the seeds; and random torques ("nothing")."""
-    found = {}
-    for where in ("dream", "mujoco"):
-        seeds = learned("reacher", "sac", where, 30_000)
-        found[where] = sum(m["mean_return"] for m in seeds) / len(seeds)
-    return found | {"nothing": load("reacher_plan_random")["metrics"]["mean_return"]}
+def reacher_returns() -> dict[str, np.ndarray]:
+    """What SAC returns in MuJoCo, by where it learned, and random torques ("nothing"): by episode, means over seeds."""
+    runs = {where: learned("reacher", "sac", where, 30_000) for where in ("dream", "mujoco")}
+    runs["nothing"] = [load("reacher_plan_random")["metrics"]]
+    return {
+        where: np.mean([[episode["return"] for episode in m["by_episode"]] for m in seeds], 0)
+        for where, seeds in runs.items()
+    }
 
 
-def way_of_the_reacher(returns: dict[str, float]) -> float:
-    """How far learning in the dream alone gets from random torques (0) to learning in MuJoCo (1)."""
-    return (returns["dream"] - returns["nothing"]) / (returns["mujoco"] - returns["nothing"])
+def way_of_the_reacher(dream: np.ndarray, mujoco: np.ndarray, nothing: np.ndarray) -> float:
+    """How far learning in the dream alone gets from random torques (0) to learning in MuJoCo (1), of returns."""
+    return float((dream.mean() - nothing.mean()) / (mujoco.mean() - nothing.mean()))
 
 
 def learn_row(agent: str, where: str, seeds: list[dict]) -> list[str]:
@@ -245,9 +248,9 @@ def more() -> list[str]:
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
-        f"- SAC that learned in the Reacher's dream alone returns {returns['dream']:.2f} in MuJoCo, after as many "
-        f"steps in MuJoCo {returns['mujoco']:.2f}, random torques {returns['nothing']:.2f}: "
-        f"{percent(way_of_the_reacher(returns))} of the way, no real step (`benchmarks/reacher.sh`).",
+        f"- SAC that learned in the Reacher's dream alone returns {returns['dream'].mean():.2f} in MuJoCo, after as many "
+        f"steps in MuJoCo {returns['mujoco'].mean():.2f}, random torques {returns['nothing'].mean():.2f}: "
+        f"{percent(way_of_the_reacher(**returns))} of the way, no real step (`benchmarks/reacher.sh`).",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
         f"- Dynamics of {large['parameters']['dynamics'] / 1e6:.1f} M parameters for "
