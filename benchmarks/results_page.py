@@ -653,9 +653,10 @@ def learning_reacher() -> list[str]:
     return [
         *learning("reacher"),
         "",
-        f"From the return of random torques, {returns['nothing'].mean():.2f}, agents that learned in the dream alone get "
-        f"{percent(way_of_the_reacher(**returns))} as far as those that learned in MuJoCo ({percent(low)} to "
-        f"{percent(high)}, by drawing beginnings anew). Their dreams are of twelve steps, from frames of the recording.",
+        f"From the return of random torques, {returns['nothing'].mean():.2f}, agents that learned in the dream alone "
+        f"get {percent(way_of_the_reacher(**returns))} as far as those that learned in MuJoCo ({percent(low)} to "
+        f"{percent(high)}, by drawing beginnings anew). Their dreams are of twelve steps, from frames of the "
+        "recording.",
     ]
 
 

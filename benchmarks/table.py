@@ -248,8 +248,8 @@ def more() -> list[str]:
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
-        f"- SAC that learned in the Reacher's dream alone returns {returns['dream'].mean():.2f} in MuJoCo, after as many "
-        f"steps in MuJoCo {returns['mujoco'].mean():.2f}, random torques {returns['nothing'].mean():.2f}: "
+        f"- SAC that learned in the Reacher's dream alone returns {returns['dream'].mean():.2f} in MuJoCo, after as "
+        f"many steps in MuJoCo {returns['mujoco'].mean():.2f}, random torques {returns['nothing'].mean():.2f}: "
         f"{percent(way_of_the_reacher(**returns))} of the way, no real step (`benchmarks/reacher.sh`).",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
