@@ -17,11 +17,11 @@ from table import (
     over_seeds,
     percent,
     plan_table,
+    planning_share,
     points_lost,
     reacher_returns,
     row,
     share_of_the_way,
-    way_of_the_reacher,
 )
 
 from worldgym import pan_report
@@ -632,7 +632,7 @@ def of_gymnasium(world: str, last: str, cell: Callable[[dict[str, Any]], str]) -
     return [
         *lines, *markdown(head, rows), "",
         f"The same planner and budget, {plans['dream']['episodes']} seeded episodes in MuJoCo: the dream gets it "
-        f"{percent(share_of_the_way(world))} of the way from random torques to true physics.", "",
+        f"{percent(planning_share(world))} of the way from random torques to true physics.", "",
         made_by(load(f"{world}_plan_dream")),
     ]  # fmt: skip
 
@@ -649,13 +649,13 @@ def learning_tabletop() -> list[str]:
 def learning_reacher() -> list[str]:
     """With how far it gets from random torques, since no return there is 0."""
     returns = reacher_returns()
-    low, high = bootstrap(way_of_the_reacher, *returns.values())
+    low, high = bootstrap(share_of_the_way, *returns.values())
     return [
         *learning("reacher"),
         "",
         f"From the return of random torques, {returns['nothing'].mean():.2f}, agents that learned in the dream alone "
-        f"get {percent(way_of_the_reacher(**returns))} as far as those that learned in MuJoCo ({percent(low)} to "
-        f"{percent(high)}, by drawing beginnings anew). Their dreams are of twelve steps, from frames of the "
+        f"get {percent(share_of_the_way(*returns.values()))} as far as those that learned in MuJoCo ({percent(low)} to "
+        f"{percent(high)}, by drawing episodes anew). Their dreams are of twelve steps, from frames of the "
         "recording.",
     ]
 

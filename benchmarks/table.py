@@ -85,11 +85,6 @@ def reacher_returns() -> dict[str, np.ndarray]:
     }
 
 
-def way_of_the_reacher(dream: np.ndarray, mujoco: np.ndarray, nothing: np.ndarray) -> float:
-    """How far learning in the dream alone gets from random torques (0) to learning in MuJoCo (1), of returns."""
-    return float((dream.mean() - nothing.mean()) / (mujoco.mean() - nothing.mean()))
-
-
 def learn_row(agent: str, where: str, seeds: list[dict]) -> list[str]:
     """Cells below LEARN_HEAD, of the metrics of the same run with several seeds."""
     return [
@@ -244,13 +239,13 @@ def more() -> list[str]:
         "(`benchmarks/transfer.sh`).",
         f"- Drafted dreams (`drafted=True`), which draw no tokens, are {better:.1f} dB truer after 16 steps and "
         f"{slow / quick:.0f} times as fast (`benchmarks/drafted.py`).",
-        f"- Planning in the Reacher's dream goes {percent(share_of_the_way('reacher'))} of the way from random torques "
+        f"- Planning in the Reacher's dream goes {percent(planning_share('reacher'))} of the way from random torques "
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
-        f"{percent(share_of_the_way('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
+        f"{percent(planning_share('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
         f"- SAC that learned in the Reacher's dream alone returns {returns['dream'].mean():.2f} in MuJoCo, after as "
         f"many steps in MuJoCo {returns['mujoco'].mean():.2f}, random torques {returns['nothing'].mean():.2f}: "
-        f"{percent(way_of_the_reacher(**returns))} of the way, no real step (`benchmarks/reacher.sh`).",
+        f"{percent(share_of_the_way(*returns.values()))} of the way, no real step (`benchmarks/reacher.sh`).",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
         f"- Dynamics of {large['parameters']['dynamics'] / 1e6:.1f} M parameters for "
@@ -271,10 +266,16 @@ def more() -> list[str]:
     ]
 
 
-def share_of_the_way(world: str) -> float:
-    """How far planning in the dream gets from random actions (0) to the same planner on true physics (1)."""
-    dream, truth, floor = (load(f"{world}_plan_{on}")["metrics"]["mean_return"] for on in ("dream", "mujoco", "random"))
-    return (dream - floor) / (truth - floor)
+def planning_share(world: str) -> float:
+    """`share_of_the_way` of planning in the dream, from random actions to the same planner on true physics."""
+    returns = (load(f"{world}_plan_{on}")["metrics"]["mean_return"] for on in ("dream", "mujoco", "random"))
+    return share_of_the_way(*returns)
+
+
+def share_of_the_way(dream: np.ndarray | float, truth: np.ndarray | float, floor: np.ndarray | float) -> float:
+    """How far returns of the dream get from those of the floor (0) to those of the truth (1), of means."""
+    low = np.mean(floor)
+    return float((np.mean(dream) - low) / (np.mean(truth) - low))
 
 
 STEPS = (1, 2, 4, 8, 12, 16)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Does the dream rank policies as MuJoCo does, and on which other tables do its plans work? An hour on a core. Results land in benchmarks/results, the report in runs/transfer.
+# Does the dream rank policies as MuJoCo does, and on which other tables do its plans work? An hour on a
+# core. Results land in benchmarks/results, the report in runs/transfer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
