@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
 worldgym=.venv/bin/worldgym
 results=benchmarks/results
-data=worldgym/hopper-v0
+data=worldgym/hopper-v1
 
 .venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
     $worldgym record --env worldgym/HopperMuJoCo-v0 --dataset $data --episodes 4000

@@ -1,8 +1,10 @@
-"""Recording the Hopper: a gait with noise, and from some step on torques at random, which make it fall.
+"""Recording the Hopper: a gait or a variation of it, with noise, and from some step on torques at random: it falls.
 
 From torques at random alone it has fallen after five steps, and never hopped. From a gait alone nobody could tell what
 the torques do: where every episode began with one, a dream rose from its start whatever the torques were, and planners
-believed it. A recording goes on after a fall, lest what leads to one be too short to learn from.
+believed it. Where all that stayed up went forward, agents of the dream slid backward and believed that they hopped. So
+two thirds of the episodes have gaits of their own, which stand, slide, hop slower or fall. A recording goes on after a
+fall, lest what leads to one be too short to learn from.
 """
 
 from functools import lru_cache
@@ -14,8 +16,10 @@ from .hopper import HopperEnv
 from .recording import HOPPER, RecordConfig, record_episodes
 
 BEHAVIOUR_STEPS = 12
-HOLD = 3
-"""Steps that a torque at random lasts, as planners hold it."""
+HOLDS = 1, 3
+"""Steps that a torque at random lasts: as agents explore, and as planners hold it."""
+SPREAD = 0.4
+"""Of the numbers of gaits around the hopping one's, relative, at most: of 0.2 half fall within 16 steps, of 0.4 in 6."""
 AFTER = 4
 """Steps recorded after a fall, at least."""
 SHORTEST = 20
@@ -62,15 +66,19 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
             env.advance(gait(env))
     frames, positions, actions, rewards, over = [env.render()], [env.positions], [], [0.0], [env.over]
     noise, lost = rng.normal(size=3), rng.integers(0, 48)
+    mine = GAIT
+    if rng.random() < 2 / 3:
+        mine = GAIT + rng.uniform(0.0, SPREAD) * (np.abs(GAIT) + 0.3) * rng.normal(size=GAIT.shape)
     for step in range(config.steps):
         if step >= SHORTEST and sum(over) > AFTER:
             break
         if step % BEHAVIOUR_STEPS == 0:
             scale, strength = rng.choice([0.0, 0.1, 0.2, 0.3]), rng.choice([0.2, 0.5, 1.0])
-        if step % HOLD == 0:
+            hold = rng.choice(HOLDS)
+        if step % hold == 0:
             held = rng.uniform(-1.0, 1.0, 3)
         noise = 0.8 * noise + 0.6 * rng.normal(size=3)
-        action = gait(env) + scale * noise if step < lost else strength * held
+        action = gait(env, mine) + scale * noise if step < lost else strength * held
         action = np.clip(action, -1, 1).astype(np.float32)
         rewards.append(env.advance(action))
         frames.append(env.render())
@@ -88,9 +96,9 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     }
 
 
-def gait(env: HopperEnv) -> np.ndarray:
-    """Torques [3], in [-1, 1], that hop on from here."""
-    return np.clip(GAIT @ np.append(env._get_obs(), 1.0), -1.0, 1.0)
+def gait(env: HopperEnv, linear: np.ndarray = GAIT) -> np.ndarray:
+    """Torques [3], in [-1, 1], that hop on from here; or what another gait [3, 12] would do."""
+    return np.clip(linear @ np.append(env._get_obs(), 1.0), -1.0, 1.0)
 
 
 @lru_cache(maxsize=1)
