@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of the Hopper: three quarters of an hour on two cores. Results land in benchmarks/results.
+# Every figure of the Hopper: about three hours of two cores. Results land in benchmarks/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
@@ -8,10 +8,19 @@ results=benchmarks/results
 data=worldgym/hopper-v1
 
 .venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
-    $worldgym record --env worldgym/HopperMuJoCo-v0 --dataset $data --episodes 4000
+    $worldgym record --env worldgym/HopperMuJoCo-v0 --dataset $data --episodes 5000
 $worldgym evaluate hopper --dataset $data --episodes 128 --json $results/hopper_dream.json
 cp runs/evaluate/hopper/dream.gif docs/images/hopper.gif
 for on in dream mujoco; do
     $worldgym plan hopper --on $on --horizon 12 --hold 2 --replan-every 2 --episodes 50 --json $results/hopper_plan_$on.json
 done
 $worldgym plan hopper --planner random --episodes 50 --json $results/hopper_plan_random.json
+learn() { # where, seed, further options
+    local json="$results/hopper_learn_sac_$1_seed$2_30000.json"
+    [[ -e $json ]] || $worldgym learn hopper --agent sac --in "$1" --steps 30000 --discount 0.95 --updates 1 \
+        --episodes 50 --seed "$2" "${@:3}" --out "runs/agents/hopper_sac_$1_seed$2" --json "$json"
+}
+for seed in 0 1 2; do
+    learn dream $seed --starts $data --horizon 12
+    learn mujoco $seed
+done
