@@ -15,12 +15,14 @@ for on in dream mujoco; do
     $worldgym plan hopper --on $on --horizon 12 --hold 2 --replan-every 2 --episodes 50 --json $results/hopper_plan_$on.json
 done
 $worldgym plan hopper --planner random --episodes 50 --json $results/hopper_plan_random.json
-learn() { # where, seed, further options
-    local json="$results/hopper_learn_sac_$1_seed$2_30000.json"
-    [[ -e $json ]] || $worldgym learn hopper --agent sac --in "$1" --steps 30000 --discount 0.95 --updates 1 \
-        --episodes 50 --seed "$2" "${@:3}" --out "runs/agents/hopper_sac_$1_seed$2" --json "$json"
+learn() { # where, seed, steps, folder of the run, further options
+    local json="$results/hopper_learn_sac_$1_seed$2_$3.json"
+    [[ -e $json ]] || $worldgym learn hopper --agent sac --in "$1" --steps "$3" --discount 0.95 --updates 1 \
+        --episodes 50 --seed "$2" "${@:5}" --out "$4" --json "$json"
 }
-for seed in 0 1 2; do
-    learn dream $seed --starts $data --horizon 12
-    learn mujoco $seed
-done
+both() { # seed, steps, what to add to the folders' names
+    learn dream "$1" "$2" "runs/agents/hopper_sac_dream_seed$1$3" --starts $data --horizon 12
+    learn mujoco "$1" "$2" "runs/agents/hopper_sac_mujoco_seed$1$3"
+}
+for seed in 0 1 2; do both $seed 10000 ""; done
+both 0 30000 _30000

@@ -75,14 +75,29 @@ def learned(world: str, agent: str, where: str, steps: int) -> list[dict]:
     return [load(path.stem)["metrics"] for path in found]
 
 
-def reacher_returns() -> dict[str, np.ndarray]:
+SAC_STEPS = {"hopper": 10_000, "reacher": 30_000}
+"""Of Stable-Baselines3's SAC in the dreams of Gymnasium's worlds, and in MuJoCo."""
+
+
+def sac_returns(world: str, steps: int) -> dict[str, np.ndarray]:
     """What SAC returns in MuJoCo, by where it learned, and random torques ("nothing"): by episode, means over seeds."""
-    runs = {where: learned("reacher", "sac", where, 30_000) for where in ("dream", "mujoco")}
-    runs["nothing"] = [load("reacher_plan_random")["metrics"]]
+    runs = {where: learned(world, "sac", where, steps) for where in ("dream", "mujoco")}
+    runs["nothing"] = [load(f"{world}_plan_random")["metrics"]]
     return {
         where: np.mean([[episode["return"] for episode in m["by_episode"]] for m in seeds], 0)
         for where, seeds in runs.items()
     }
+
+
+def learned_alone(world: str) -> str:
+    """A line on agents that learned in a dream alone, without its end."""
+    returns = sac_returns(world, SAC_STEPS[world])
+    dream, truth, nothing = (returns[where].mean() for where in ("dream", "mujoco", "nothing"))
+    return (
+        f"- SAC that learned in the {world.capitalize()}'s dream alone returns {dream:.1f} in MuJoCo after "
+        f"{SAC_STEPS[world]:,} steps, none of them real, {truth:.1f} after as many in MuJoCo, random torques "
+        f"{nothing:.1f}: {percent(share_of_the_way(dream, truth, nothing))} of the way (`benchmarks/{world}.sh`)"
+    )
 
 
 def learn_row(agent: str, where: str, seeds: list[dict]) -> list[str]:
@@ -216,7 +231,7 @@ def more() -> list[str]:
     known = gain["the training's table"]
     friction = max(known - gain[name] for name in ("friction x 0.4", "friction x 2.5"))
     colours = known - gain["colours: green, blue"]
-    returns = reacher_returns()
+    late = {where: returned.mean() for where, returned in sac_returns("hopper", 30_000).items()}
     sizes = load("tabletop_scaling")["metrics"]
     base, large = (sizes["variants"][name] for name in ("base", "large"))
     gained = sizes["over_base"]["large"]["gain"][sizes["at"].index(8)]
@@ -243,9 +258,8 @@ def more() -> list[str]:
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(planning_share('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
-        f"- SAC that learned in the Reacher's dream alone returns {returns['dream'].mean():.2f} in MuJoCo, after as "
-        f"many steps in MuJoCo {returns['mujoco'].mean():.2f}, random torques {returns['nothing'].mean():.2f}: "
-        f"{percent(share_of_the_way(*returns.values()))} of the way, no real step (`benchmarks/reacher.sh`).",
+        f"{learned_alone('hopper')}; after 30,000 steps {late['dream']:.0f} and {late['mujoco']:.0f}.",
+        f"{learned_alone('reacher')}.",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
         f"- Dynamics of {large['parameters']['dynamics'] / 1e6:.1f} M parameters for "
