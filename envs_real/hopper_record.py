@@ -19,7 +19,7 @@ BEHAVIOUR_STEPS = 12
 HOLDS = 1, 3
 """Steps that a torque at random lasts: as agents explore, and as planners hold it."""
 SPREAD = 0.4
-"""Of the numbers of gaits around the hopping one's, relative, at most: of 0.2 half fall within 16 steps, of 0.4 in 6."""
+"""Of the numbers of gaits of their own, relative, at most: with 0.2 half fall within 16 steps, with 0.4 within 6."""
 AFTER = 4
 """Steps recorded after a fall, at least."""
 SHORTEST = 20

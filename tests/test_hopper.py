@@ -89,6 +89,17 @@ def test_an_episode_is_recorded_as_it_was_lived():
     assert {episode["terminations"].any() for episode in episodes} == {True, False}
 
 
+def test_what_stays_up_in_a_recording_does_not_always_go_forward():
+    config = RecordConfig(dataset="test/hopper-v0", env=HOPPER, steps=48, resolution=16)
+    speeds = []
+    for index in range(0, 80, 2):
+        episode = play_episode(config, index)
+        up = ~episode["terminations"][1:, 0]
+        if up.sum() >= 12:
+            speeds.append(episode["rewards"][1:, 0][up].mean() - 1)
+    assert min(speeds) < 0 and max(speeds) > 0.9
+
+
 def test_a_recording_trains_a_world(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     hopper_record.record(
