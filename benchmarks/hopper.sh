@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of the Hopper: about three hours of two cores. Results land in benchmarks/results.
+# Every figure of the Hopper: about an hour and a half on a core. Results land in benchmarks/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MUJOCO_GL="${MUJOCO_GL:-egl}"

@@ -656,8 +656,8 @@ def learning_hopper() -> list[str]:
         *learning_alone("hopper"),
         "",
         "Those frames are of gaits and of what lets go of them: agents of the dream begin amid hops, those of MuJoCo "
-        "where an episode does. With more steps they fall behind: 30,000 in dreams of twelve teach to be fast, and not "
-        "what comes of it. Nothing counts as success in hopping.",
+        "where an episode does. With more steps they fall behind, and 10,000 were chosen after 30,000 had been seen; "
+        "nor does anything count as success in hopping.",
     ]
 
 

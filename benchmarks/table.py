@@ -258,7 +258,7 @@ def more() -> list[str]:
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(planning_share('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
         f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
-        f"{learned_alone('hopper')}; after 30,000 steps {late['dream']:.0f} and {late['mujoco']:.0f}.",
+        f"{learned_alone('hopper')}; after 30,000 steps (one seed) {late['dream']:.0f} and {late['mujoco']:.0f}.",
         f"{learned_alone('reacher')}.",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
         f"pushing, of other colours, friction and camera alone: {pushed}.",
