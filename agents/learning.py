@@ -22,9 +22,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from worldgym.checkpoint import find_world
 from worldgym.dreams import DreamOptions, Dreams, load_shared
 from worldgym.interrupt import between_steps
+from worldgym.listing import find_world
 from worldgym.metrics import bootstrap
 from worldgym.rollout import Act, Episode, play, worth
 from worldgym.sb3 import DreamVecEnv

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from worldgym.checkpoint import find_world, save_checkpoint
+from worldgym.checkpoint import save_checkpoint
 from worldgym.data import Episodes
+from worldgym.listing import find_world
 from worldgym.train.dynamics import Batches
 from worldgym.world import WorldModel
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worldgym.checkpoint import find_world
+from worldgym.listing import find_world
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

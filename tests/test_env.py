@@ -13,8 +13,8 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
+from worldgym.checkpoint import fingerprint
 from worldgym.data import load_episodes
-from worldgym.dreams import fingerprint
 from worldgym.env import DreamEnv, restore
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.spaces import ACTION_MODES

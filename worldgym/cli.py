@@ -586,7 +586,8 @@ def render(config: Render) -> None:
 
 
 def export(config: Export) -> None:
-    from .checkpoint import export_world, find_world
+    from .checkpoint import export_world
+    from .listing import find_world
 
     export_world(find_world(config.source), config.target, config.decoder)
     size = (config.target / "model.safetensors").stat().st_size

@@ -18,7 +18,8 @@ import torch
 from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 
-from .checkpoint import find_world, load_config
+from .checkpoint import load_config
+from .listing import find_world
 from .world import WorldModel, WorldState
 
 

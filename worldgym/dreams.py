@@ -10,7 +10,6 @@
 """
 
 import copy
-import hashlib
 import json
 import multiprocessing
 import os
@@ -29,9 +28,10 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AsyncVectorEnv
 from jaxtyping import Float
 from safetensors.torch import save as save_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
-from .checkpoint import DECODER_FILES, find_world, read_tensors, recover
+from .checkpoint import DECODER_FILES, fingerprint, read_tensors, recover
+from .listing import find_world
 from .rewards import FrameReward, make_judge
 from .spaces import ActionMode, action_space
 from .starts import Start, Starts, bundled_starts, recorded_starts
@@ -532,24 +532,6 @@ def _asked_for_workers() -> bool:
     """Whether Gymnasium's AsyncVectorEnv is asking: it makes one environment here, to see its spaces, before it makes
     the others in processes, and of an error there it would say no more than that a pipe broke."""
     return any(isinstance(frame.f_locals.get("self"), AsyncVectorEnv) for frame, _ in walk_stack(None))
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Tells models apart by their weights: a digest of a few numbers of each tensor, the same on every device.
-
-    A step of training changes every tensor, so a few are as good as all and take milliseconds at any size.
-    """
-    return _fingerprint(model, sum(tensor._version for tensor in model.state_dict().values()))
-
-
-@lru_cache(maxsize=8)
-def _fingerprint(model: nn.Module, changes: int) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.flatten()
-        few = flat[:: max(1, len(flat) // 32)].double().cpu().numpy()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + few.tobytes())
-    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=8)

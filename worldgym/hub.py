@@ -19,8 +19,7 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from .checkpoint import DECODER_FILES, load_config
-from .listing import count_parameters
+from .checkpoint import DECODER_FILES, count_parameters, load_config
 
 FILES = ("config.json", "model.safetensors", "bpe.json", "starts.npz", *(f"decoder/{name}" for name in DECODER_FILES))
 """What dreaming needs, and a diffusion decoder if there is one; the state for resuming a training stays at home."""

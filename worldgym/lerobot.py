@@ -20,9 +20,10 @@ import numpy as np
 from minari.data_collector import EpisodeBuffer
 from PIL import Image
 
-from .checkpoint import find_world, load_config
+from .checkpoint import load_config
 from .datasets import DreamedEpisode, episode_buffer, free_folder, store
 from .env import DreamEnv
+from .listing import find_world
 
 try:
     import pyarrow as pa

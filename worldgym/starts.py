@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checkpoint import find_world
 from .config import WorldConfig
+from .listing import find_world
 
 
 class Start(NamedTuple):

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 
 from .backbone import KVCache
 from .chance import uniforms
-from .checkpoint import find_world, load_config, load_weights, load_world
+from .checkpoint import load_config, load_weights, load_world
 from .compiled import CompiledStep
 from .config import WorldConfig
 from .device import pick_device
 from .draft import Draft
 from .dynamics import Beginning, Dynamics
+from .listing import find_world
 from .motion import Tracker, lucas_kanade, motion_prompt
 from .outcomes import Judgement
 from .pixels import to_float, to_uint8

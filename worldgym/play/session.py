@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..checkpoint import world_name
+from ..listing import world_name
 from ..starts import Starts
 from ..video import check_video, write_video
 from ..world import WorldModel, WorldState

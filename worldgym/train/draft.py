@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..checkpoint import (
     DECODER_FILES,
-    find_world,
+    fingerprint,
     load_config,
     load_tensors,
     recover,
@@ -31,8 +31,8 @@ from ..checkpoint import (
 from ..config import DraftConfig
 from ..data import Episodes, load_episodes
 from ..device import pick_device
-from ..dreams import fingerprint
 from ..interrupt import between_steps
+from ..listing import find_world
 from ..pixels import to_float
 from ..results import account, current_commit
 from ..world import WorldModel

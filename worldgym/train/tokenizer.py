@@ -11,20 +11,12 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..checkpoint import (
-    adopt,
-    find_world,
-    load_config,
-    load_tensors,
-    recover,
-    resume,
-    save_checkpoint,
-    training_state,
-)
+from ..checkpoint import adopt, load_config, load_tensors, recover, resume, save_checkpoint, training_state
 from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
 from ..data import Episodes, load_episodes
 from ..device import pick_device
 from ..interrupt import between_steps
+from ..listing import find_world
 from ..metrics import psnr
 from ..pixels import to_float, to_uint8
 from ..results import account, current_commit
