@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
-from .conformance import Keeper, close, describe
+from .report import Keeper, close, describe
 
 
 class Transition(NamedTuple):

@@ -15,7 +15,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from .conformance import (
+from .player import Player, Transition, batch, first_difference
+from .report import (
     DoesNotApply,
     Keeper,
     Report,
@@ -28,7 +29,6 @@ from .conformance import (
     refusal,
     run_checks,
 )  # fmt: skip
-from .vector_player import Player, Transition, batch, first_difference
 
 NUM_ENVS = 3
 HORIZON = 3
