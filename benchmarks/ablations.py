@@ -35,22 +35,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worldgym.backbone import Backbone, KVCache
 from worldgym.bench import by_turns
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.data import Episodes, Segment, load_episodes
-from worldgym.dynamics import Batch, Dynamics
 from worldgym.envs_real.tabletop import locate
 from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import Dreamed, dream, evaluate_dreams, evaluate_objects
-from worldgym.layout import TokenLayout
 from worldgym.metrics import bootstrap, psnr
-from worldgym.outcomes import OutcomeHeads
-from worldgym.pixels import to_float, to_uint8
+from worldgym.model.backbone import Backbone, KVCache
+from worldgym.model.dynamics import Batch, Dynamics
+from worldgym.model.layout import TokenLayout
+from worldgym.model.outcome_heads import OutcomeHeads
+from worldgym.model.pixels import to_float, to_uint8
+from worldgym.model.scale_head import entropy
+from worldgym.model.text import PhraseTokenizer
+from worldgym.model.tokenizer import MultiScaleQuantizer, ResidualBlock, Tokenizer, resize_area
 from worldgym.results import current_commit, write_results
-from worldgym.scales import entropy
-from worldgym.text import PhraseTokenizer
-from worldgym.tokenizer import MultiScaleQuantizer, ResidualBlock, Tokenizer, resize_area
 from worldgym.train.dynamics import Batches
 from worldgym.train.tokenizer import sample_pairs, schedule
 from worldgym.world import Outcome, WorldModel

@@ -14,7 +14,7 @@ import torch
 from worldgym.checkpoint import save_checkpoint
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.data import Episodes
-from worldgym.text import PhraseTokenizer
+from worldgym.model.text import PhraseTokenizer
 from worldgym.world import WorldModel
 
 PHRASES = ("push the red block left", "move up", "stay still", "reach the centre")

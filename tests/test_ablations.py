@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
-from worldgym.text import PhraseTokenizer
+from worldgym.model.text import PhraseTokenizer
 
 SIZES = {"channels": (8, 16, 16), "latent_channels": 4, "codes": 32, "heads": 2}
 DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, mlp_width=64, window=3, vocabulary=280, outcome_heads=2)

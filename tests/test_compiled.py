@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym import compiled as compiled_module
 from worldgym.dreams import DreamOptions, Dreams
+from worldgym.model import compiled as compiled_module
 from worldgym.world import WorldModel, WorldState
 
 from .conftest import tiny_world

@@ -15,11 +15,11 @@ from worldgym.datasets import dream_episodes, write_minari
 from worldgym.dreams import DreamOptions, Dreams, load_decoder
 from worldgym.env import DreamEnv
 from worldgym.metrics import sharpness
+from worldgym.model.tokenizer import Tokenizer
 from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder
 from worldgym.pan.diffusion import Schedule
 from worldgym.pan.swin import SwinConfig
 from worldgym.render import rerender
-from worldgym.tokenizer import Tokenizer
 from worldgym.vector import DreamVectorEnv
 from worldgym.world import WorldModel
 

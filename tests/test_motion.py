@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worldgym.config import DynamicsConfig
-from worldgym.dynamics import Beginning
+from worldgym.model.dynamics import Beginning
 from worldgym.motion import CoTracker, lucas_kanade, motion_prompt, rainbow
 from worldgym.planners.gradient import differentiable_returns
 from worldgym.world import WorldModel, WorldState

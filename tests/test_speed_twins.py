@@ -8,8 +8,8 @@ import torch
 
 import worldgym.world as world_module
 from worldgym import bench
-from worldgym.backbone import KVCache, attention, forked_attention
-from worldgym.scales import entropy
+from worldgym.model.backbone import KVCache, attention, forked_attention
+from worldgym.model.scale_head import entropy
 from worldgym.world import WorldModel, WorldState
 
 

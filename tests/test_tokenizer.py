@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from worldgym.config import TokenizerConfig
-from worldgym.tokenizer import MultiScaleQuantizer, Tokenizer, resize_area
+from worldgym.model.tokenizer import MultiScaleQuantizer, Tokenizer, resize_area
 
 SIZES = {"resolution": 64, "channels": (8, 16, 16), "latent_channels": 4, "codes": 32, "heads": 2}
 

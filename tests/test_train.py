@@ -24,9 +24,9 @@ from worldgym.checkpoint import load_config
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, sample_segments
 from worldgym.env import DreamEnv
+from worldgym.model.pixels import to_uint8
+from worldgym.model.text import PhraseTokenizer
 from worldgym.motion import motion_prompt
-from worldgym.pixels import to_uint8
-from worldgym.text import PhraseTokenizer
 from worldgym.train import dynamics as dynamics_module
 from worldgym.train import tokenizer as tokenizer_module
 from worldgym.train.dynamics import DynamicsTraining, train_dynamics

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym.dynamics import Beginning
+from worldgym.model.dynamics import Beginning
+from worldgym.model.pixels import to_float
 from worldgym.motion import motion_prompt
-from worldgym.pixels import to_float
 from worldgym.world import WorldState
 
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .backbone import Backbone, KVCache
 from .dreams import DreamOptions, Dreams
+from .model.backbone import Backbone, KVCache
 from .world import WorldModel
 
 Contender = Callable[[], Any]

@@ -31,8 +31,8 @@ from .metrics import (
     ssim,
     wilson,
 )
+from .model.pixels import to_float, to_uint8
 from .perceptual import Lpips, VideoFeatures
-from .pixels import to_float, to_uint8
 from .video import enlarged, side_by_side, stacked, write_video
 from .world import WorldModel
 

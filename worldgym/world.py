@@ -25,20 +25,20 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from .backbone import KVCache
-from .chance import uniforms
 from .checkpoint import load_config, load_weights, load_world
-from .compiled import CompiledStep
 from .config import WorldConfig
-from .device import pick_device
-from .draft import Draft
-from .dynamics import Beginning, Dynamics
 from .listing import find_world
+from .model.backbone import KVCache
+from .model.compiled import CompiledStep
+from .model.device import pick_device
+from .model.draft import Draft
+from .model.dynamics import Beginning, Dynamics
+from .model.outcome_heads import Judgement
+from .model.pixels import to_float, to_uint8
+from .model.rng import uniforms
+from .model.text import PhraseTokenizer
+from .model.tokenizer import Tokenizer
 from .motion import Tracker, lucas_kanade, motion_prompt
-from .outcomes import Judgement
-from .pixels import to_float, to_uint8
-from .text import PhraseTokenizer
-from .tokenizer import Tokenizer
 
 SNAPSHOT_VERSION = 4
 BLOCK = {"cpu": 32}

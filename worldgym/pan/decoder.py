@@ -21,10 +21,10 @@ from diffusers import WanTransformer3DModel
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from ..chance import uniforms
 from ..config import TokenizerConfig
-from ..pixels import to_float, to_uint8
-from ..tokenizer import Tokenizer
+from ..model.pixels import to_float, to_uint8
+from ..model.rng import uniforms
+from ..model.tokenizer import Tokenizer
 from .diffusion import Schedule
 from .swin import Asked, CausalSwin, Stream, SwinConfig
 from .wan import Condition, ConditionedWan, Keys

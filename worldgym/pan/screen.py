@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..tokenizer import Tokenizer
+from ..model.tokenizer import Tokenizer
 from .decoder import DiffusionDecoder
 from .swin import Asked, Stream
 from .wan import Condition

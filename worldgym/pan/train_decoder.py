@@ -16,10 +16,10 @@ import tyro
 from torch import Tensor, nn
 
 from ..data import Episodes, load_episodes, sample_segments
-from ..dynamics import Beginning
 from ..interrupt import in_one_line
 from ..metrics import psnr
-from ..pixels import to_float, to_uint8
+from ..model.dynamics import Beginning
+from ..model.pixels import to_float, to_uint8
 from ..render import read_maps
 from ..world import WorldModel
 from .decoder import DecoderConfig, DiffusionDecoder, Refiner

@@ -30,10 +30,10 @@ from ..checkpoint import (
 )
 from ..config import DraftConfig
 from ..data import Episodes, load_episodes
-from ..device import pick_device
 from ..interrupt import between_steps
 from ..listing import find_world
-from ..pixels import to_float
+from ..model.device import pick_device
+from ..model.pixels import to_float
 from ..results import account, current_commit
 from ..world import WorldModel
 from .together import average_gradients, in_any, run_together

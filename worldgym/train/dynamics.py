@@ -22,14 +22,14 @@ from ..checkpoint import (
 )
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_segments
-from ..device import pick_device
-from ..dynamics import Batch, DynamicsLoss
 from ..interrupt import between_steps
 from ..metrics import psnr
+from ..model.device import pick_device
+from ..model.dynamics import Batch, DynamicsLoss
+from ..model.pixels import to_float
+from ..model.text import PhraseTokenizer
 from ..motion import motion_prompt
-from ..pixels import to_float
 from ..results import account, current_commit
-from ..text import PhraseTokenizer
 from ..video import gif, side_by_side, stacked
 from ..world import WorldModel
 from .together import average_gradients, in_any, run_together

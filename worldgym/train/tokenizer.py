@@ -14,13 +14,13 @@ from tqdm import tqdm
 from ..checkpoint import adopt, load_config, load_tensors, recover, resume, save_checkpoint, training_state
 from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
 from ..data import Episodes, load_episodes
-from ..device import pick_device
 from ..interrupt import between_steps
 from ..listing import find_world
 from ..metrics import psnr
-from ..pixels import to_float, to_uint8
+from ..model.device import pick_device
+from ..model.pixels import to_float, to_uint8
+from ..model.tokenizer import Tokenizer
 from ..results import account, current_commit
-from ..tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

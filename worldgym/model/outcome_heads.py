@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import DynamicsConfig, TokenizerConfig
-from .scales import quiet
+from ..config import DynamicsConfig, TokenizerConfig
+from .scale_head import quiet
 
 
 class Judgement(NamedTuple):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .config import TokenizerConfig
+from ..config import TokenizerConfig
 
 
 class TokenizerLoss(NamedTuple):

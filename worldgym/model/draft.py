@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import DraftConfig, TokenizerConfig
-from .scales import quiet
+from ..config import DraftConfig, TokenizerConfig
+from .scale_head import quiet
 
 
 class Draft(nn.Module):

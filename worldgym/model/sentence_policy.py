@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import DynamicsConfig, TokenizerConfig
+from ..config import DynamicsConfig, TokenizerConfig
 
 CHOICES = 6
 """Actions that are weighed against each other; their average would be none of them."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .config import DynamicsConfig
+from ..config import DynamicsConfig
 
 EPSILON = 1e-5
 THETA = 10_000.0

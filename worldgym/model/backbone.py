@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .config import DynamicsConfig
+from ..config import DynamicsConfig
 from .qwen import QwenText
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .config import DynamicsConfig, TokenizerConfig
+from ..config import DynamicsConfig, TokenizerConfig
 
 
 @dataclass(frozen=True)

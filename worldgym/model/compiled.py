@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .backbone import KVCache, attention
 from .dynamics import Dynamics
-from .outcomes import Judgement
+from .outcome_heads import Judgement
 from .pixels import to_uint8
 from .tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .config import DynamicsConfig, TokenizerConfig
+from ..config import DynamicsConfig, TokenizerConfig
 from .tokenizer import MultiScaleQuantizer, Quantized, resize_area
 
 

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..config import DynamicsConfig, TokenizerConfig
 from .backbone import Backbone, KVCache
-from .config import DynamicsConfig, TokenizerConfig
 from .layout import TokenLayout
-from .outcomes import OutcomeHeads
-from .scales import ScaleHead, quiet
-from .sentences import SentencePolicy
+from .outcome_heads import OutcomeHeads
+from .scale_head import ScaleHead, quiet
+from .sentence_policy import SentencePolicy
 from .tokenizer import Quantized, Tokenizer
 
 
