@@ -42,7 +42,8 @@ from worldgym.envs_real.tabletop import locate
 from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import Dreamed, dream, evaluate_dreams, evaluate_objects
 from worldgym.metrics import bootstrap, psnr
-from worldgym.model.backbone import Backbone, KVCache
+from worldgym.model.backbone import Backbone
+from worldgym.model.cache import KVCache
 from worldgym.model.dynamics import Batch, Dynamics
 from worldgym.model.layout import TokenLayout
 from worldgym.model.outcome_heads import OutcomeHeads

@@ -8,7 +8,8 @@ import torch
 
 import worldgym.world as world_module
 from worldgym import bench
-from worldgym.model.backbone import KVCache, attention, forked_attention
+from worldgym.model.backbone import attention, forked_attention
+from worldgym.model.cache import KVCache
 from worldgym.model.scale_head import entropy
 from worldgym.world import WorldModel, WorldState
 

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .dreams import DreamOptions, Dreams
-from .model.backbone import Backbone, KVCache
+from .model.backbone import Backbone
+from .model.cache import KVCache
 from .world import WorldModel
 
 Contender = Callable[[], Any]

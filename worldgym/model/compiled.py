@@ -10,7 +10,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from .backbone import KVCache, attention
+from .backbone import attention
+from .cache import KVCache
 from .dynamics import Dynamics
 from .outcome_heads import Judgement
 from .pixels import to_uint8

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..config import DynamicsConfig, TokenizerConfig
-from .backbone import Backbone, KVCache
+from .backbone import Backbone
+from .cache import KVCache
 from .layout import TokenLayout
 from .outcome_heads import OutcomeHeads
 from .scale_head import ScaleHead, quiet
