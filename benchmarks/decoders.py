@@ -25,12 +25,12 @@ from drift import misplaced, show
 from torch import Tensor
 from tqdm import tqdm
 
+from worldgym.decoders.diffusion import DiffusionDecoder
+from worldgym.decoders.render import read_maps
 from worldgym.dreams import load_decoder
 from worldgym.envs_real.tabletop_cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_uint8
-from worldgym.pan.decoder import DiffusionDecoder
-from worldgym.render import read_maps
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
 

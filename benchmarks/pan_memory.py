@@ -16,8 +16,8 @@ import tyro
 from diffusers import WanTransformer3DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, UMT5Config, UMT5EncoderModel
 
-from worldgym.pan.swin import SwinConfig
-from worldgym.pan.wan import Condition, ConditionedWan
+from worldgym.decoders.swin import SwinConfig
+from worldgym.decoders.wan import Condition, ConditionedWan
 from worldgym.results import current_commit, write_results
 
 GB = 1e9

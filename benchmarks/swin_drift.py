@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldgym.data import load_episodes
+from worldgym.decoders.flow import Schedule, mix, velocity
+from worldgym.decoders.swin import Asked, CausalSwin, SwinConfig, window_loss, with_condition_frame
+from worldgym.decoders.wan import Condition, ConditionedWan, Keys
 from worldgym.envs_real.tabletop_cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.model.tokenizer import Tokenizer
-from worldgym.pan.diffusion import Schedule, mix, velocity
-from worldgym.pan.swin import Asked, CausalSwin, SwinConfig, window_loss, with_condition_frame
-from worldgym.pan.wan import Condition, ConditionedWan, Keys
 from worldgym.results import current_commit, write_results
 from worldgym.train.tokenizer import schedule
 from worldgym.world import WorldModel

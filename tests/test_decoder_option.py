@@ -12,14 +12,14 @@ from worldgym import cli
 from worldgym.checkpoint import export_world
 from worldgym.config import TokenizerConfig
 from worldgym.datasets import dream_episodes, write_minari
+from worldgym.decoders.diffusion import DecoderConfig, DiffusionDecoder
+from worldgym.decoders.flow import Schedule
+from worldgym.decoders.render import rerender
+from worldgym.decoders.swin import SwinConfig
 from worldgym.dreams import DreamOptions, Dreams, load_decoder
 from worldgym.env import DreamEnv
 from worldgym.metrics import sharpness
 from worldgym.model.tokenizer import Tokenizer
-from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder
-from worldgym.pan.diffusion import Schedule
-from worldgym.pan.swin import SwinConfig
-from worldgym.render import rerender
 from worldgym.vector import DreamVectorEnv
 from worldgym.world import WorldModel
 

@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
+from worldgym.decoders.diffusion import DecoderConfig, DiffusionDecoder, normals
+from worldgym.decoders.flow import Schedule
+from worldgym.decoders.frame_stream import Screen
+from worldgym.decoders.swin import SwinConfig
 from worldgym.model.pixels import to_float, to_uint8
-from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder, normals
-from worldgym.pan.diffusion import Schedule
-from worldgym.pan.screen import Screen
-from worldgym.pan.swin import SwinConfig
-from worldgym.pan.train_decoder import dream
+from worldgym.train.decoder import dream
 
 CONFIG = DecoderConfig(
     layers=1, heads=2, head_width=12, mlp_width=32,

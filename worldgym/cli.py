@@ -566,9 +566,9 @@ def bench(config: Bench) -> dict[str, Any]:
 
 
 def render(config: Render) -> None:
+    from .decoders.render import rerender
     from .dreams import load_decoder
     from .evaluate import check_recording
-    from .render import rerender
     from .video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 

@@ -38,8 +38,8 @@ from .starts import Start, Starts, bundled_starts, recorded_starts
 from .world import WorldModel, WorldState
 
 if TYPE_CHECKING:
-    from .pan.decoder import DiffusionDecoder
-    from .pan.screen import Screen
+    from .decoders.diffusion import DiffusionDecoder
+    from .decoders.frame_stream import Screen
 
 SNAPSHOT_VERSION = 4
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
@@ -80,7 +80,7 @@ class DreamOptions:
     """0 dreams the likeliest future, 1 the learned spread."""
     decoder: str = "fast"
     """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
-    the world's folder, many times slower; or the folder of one that `python -m worldgym.pan.train_decoder` wrote.
+    the world's folder, many times slower; or the folder of one that `python -m worldgym.train.decoder` wrote.
     It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
     are functions of frames see the fast decoder's."""
     compiled: bool = False
@@ -544,7 +544,7 @@ def _make_screen(world: WorldModel, options: DreamOptions, dreams: int) -> "Scre
     """What shows the dreams, if not the world's own decoder."""
     if options.decoder == "fast":
         return None
-    from .pan.screen import Screen
+    from .decoders.frame_stream import Screen
 
     return Screen(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)
 
@@ -562,7 +562,7 @@ def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecode
     if not weights.exists():
         raise ValueError(
             f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}. Take decoder='fast', or train one "
-            "with `python -m worldgym.pan.train_decoder` and pass the folder that it names; "
+            "with `python -m worldgym.train.decoder` and pass the folder that it names; "
             "`worldgym export WORLD TARGET --decoder FOLDER` makes a world that has it"
         )
     stamp = tuple(path.stat().st_mtime_ns for path in (weights, folder / DECODER_FILES[0]))
@@ -571,7 +571,7 @@ def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecode
 
 @lru_cache(maxsize=8)
 def _load_decoder(folder: str, world: WorldModel, stamp: tuple[int, ...]) -> "DiffusionDecoder":
-    from .pan.decoder import DiffusionDecoder
+    from .decoders.diffusion import DiffusionDecoder
 
     return DiffusionDecoder.load(Path(folder), world.tokenizer, world.device)
 

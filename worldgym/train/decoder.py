@@ -3,8 +3,8 @@
 It learns from maps of what really happened, not from the dreamed ones that it is to show: where a dream strays, the
 truth is something else than the dream says, and what would be learned is to doubt the dream. So does PAN's first stage.
 
-python -m worldgym.pan.train_decoder
-torchrun --nproc-per-node 2 -m worldgym.pan.train_decoder --fit.cpu
+python -m worldgym.train.decoder
+torchrun --nproc-per-node 2 -m worldgym.train.decoder --fit.cpu
 """
 
 from dataclasses import asdict, dataclass, field
@@ -16,16 +16,16 @@ import tyro
 from torch import Tensor, nn
 
 from ..data import Episodes, load_episodes, sample_segments
+from ..decoders.diffusion import DecoderConfig, DiffusionDecoder, Refiner
+from ..decoders.render import read_maps
+from ..decoders.swin import SwinConfig, window_loss
+from ..decoders.wan import Condition
 from ..interrupt import in_one_line
 from ..metrics import psnr
 from ..model.dynamics import Beginning
 from ..model.pixels import to_float, to_uint8
-from ..render import read_maps
+from ..pan.fit import Fit, fit, make_accelerator
 from ..world import WorldModel
-from .decoder import DecoderConfig, DiffusionDecoder, Refiner
-from .fit import Fit, fit, make_accelerator
-from .swin import SwinConfig, window_loss
-from .wan import Condition
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..model.tokenizer import Tokenizer
-from .decoder import DiffusionDecoder
+from .diffusion import DiffusionDecoder
 from .swin import Asked, Stream
 from .wan import Condition
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import load_tensors, load_weights
-from .diffusion import TIMESTEPS
+from .flow import TIMESTEPS
 
 STATE_FILE = "state_attention.safetensors"
 

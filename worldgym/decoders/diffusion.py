@@ -25,7 +25,7 @@ from ..config import TokenizerConfig
 from ..model.pixels import to_float, to_uint8
 from ..model.rng import uniforms
 from ..model.tokenizer import Tokenizer
-from .diffusion import Schedule
+from .flow import Schedule
 from .swin import Asked, CausalSwin, Stream, SwinConfig
 from .wan import Condition, ConditionedWan, Keys
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .diffusion import Schedule, advance, guide, mix, velocity
+from .flow import Schedule, advance, guide, mix, velocity
 from .wan import Condition, Keys
 
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from .pan.decoder import DiffusionDecoder
-from .world import WorldModel
+from ..world import WorldModel
+from .diffusion import DiffusionDecoder
 
 
 @torch.no_grad()
