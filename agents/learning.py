@@ -23,12 +23,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from worldgym.dreams import DreamOptions, Dreams, load_shared
+from worldgym.evaluate.rollout import Act, Episode, play, worth
+from worldgym.evaluate.video import enlarged, side_by_side, write_video
 from worldgym.interrupt import between_steps
 from worldgym.listing import find_world
 from worldgym.metrics import bootstrap
-from worldgym.rollout import Act, Episode, play, worth
 from worldgym.sb3 import DreamVecEnv
-from worldgym.video import enlarged, side_by_side, write_video
 from worldgym.world import WorldModel
 
 from .eyes import SeenVecEnv, see_alone

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from worldgym.evaluate import Locate
+from worldgym.evaluate.rollout import Act, Episode, play, worth
 from worldgym.metrics import bootstrap, correlation, rank_correlation
-from worldgym.rollout import Act, Episode, play, worth
 
 MakePolicy = Callable[[str, int], Act]
 """(instruction, seed) -> a policy for one episode."""

@@ -25,8 +25,8 @@ from table import (
     share_of_the_way,
 )
 
-from worldgym import pan_report
 from worldgym.agents import transfer_report
+from worldgym.evaluate import pan_report
 from worldgym.metrics import bootstrap
 
 PAGE = ROOT / "docs" / "results.md"

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldgym.envs_real.tabletop_cases import HELD_OUT
+from worldgym.evaluate.rollout import Episode, worth
 from worldgym.metrics import bootstrap
 from worldgym.planners.interop import DreamCost
 from worldgym.results import current_commit, write_results
-from worldgym.rollout import Episode, worth
 from worldgym.world import WorldModel
 
 

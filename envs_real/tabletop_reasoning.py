@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from worldgym.evaluate.rollout import Act
 from worldgym.metrics import bootstrap
-from worldgym.rollout import Act
 
 from .tabletop import TabletopEnv
 from .tabletop_tasks import find_task

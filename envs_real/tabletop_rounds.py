@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from worldgym.pan_suite import CANDIDATES, ROUNDS, Judges, Rounds
+from worldgym.evaluate.pan_suite import CANDIDATES, ROUNDS, Judges, Rounds
 
 from .tabletop import Variation, label, locate, middles, pixel_places
 from .tabletop_cases import ENOUGH, HELD_OUT, carry_out, case_env, case_seed, pushes

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from worldgym.rollout import Act, Episode, play, worth
+from worldgym.evaluate.rollout import Act, Episode, play, worth
 from worldgym.world import WorldModel
 
 from .cem import CEM

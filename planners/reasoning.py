@@ -12,7 +12,7 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 
-from worldgym.rollout import Act
+from worldgym.evaluate.rollout import Act
 from worldgym.world import WorldModel
 
 from .tree import BeamSearch, DreamFutures, Futures, Node, Phrases, Proposer, Speaker, TwinFutures

@@ -21,7 +21,7 @@ from worldgym.agents.mbpo import Imagination, MixedReplay
 from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.dreams import DreamOptions, Dreams
-from worldgym.rollout import play
+from worldgym.evaluate.rollout import play
 from worldgym.spaces import action_space
 from worldgym.world import WorldModel
 

@@ -8,7 +8,7 @@ import pytest
 
 from worldgym.cli import Evaluate, evaluate
 from worldgym.envs_real.tabletop_rounds import judges, sentence_rounds
-from worldgym.pan_suite import Rounds, Row, dream_rounds, evaluate_rows, nearest, play, smoothness
+from worldgym.evaluate.pan_suite import Rounds, Row, dream_rounds, evaluate_rows, nearest, play, smoothness
 
 FIGURES = ("agent", "environment", "smoothness", "consistency", "step_wise")
 

@@ -315,7 +315,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         unseen,
         write_comparison,
     )
-    from .report import as_text, write_report
+    from .evaluate.report import as_text, write_report
     from .results import current_commit, write_results
     from .world import WorldModel
 
@@ -373,8 +373,8 @@ def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
     from .envs_real.tabletop import TabletopEnv
     from .envs_real.tabletop_reasoning import evaluate_planning
     from .envs_real.tabletop_rounds import judges, sentence_rounds
-    from .pan_report import as_text, write_report
-    from .pan_suite import evaluate_rows, play
+    from .evaluate.pan_report import as_text, write_report
+    from .evaluate.pan_suite import evaluate_rows, play
     from .planners.reasoning import elementary, ways
     from .results import current_commit, write_results
     from .world import WorldModel
@@ -400,8 +400,8 @@ def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
 
 
 def plan(config: Planning) -> dict[str, Any]:
+    from .evaluate.video import check_video, enlarged, side_by_side, write_video
     from .results import current_commit, write_results
-    from .video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 
     commit = current_commit()
@@ -569,7 +569,7 @@ def render(config: Render) -> None:
     from .decoders.render import rerender
     from .dreams import load_decoder
     from .evaluate import check_recording
-    from .video import check_video, enlarged, side_by_side, write_video
+    from .evaluate.video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 
     check_video(config.out)

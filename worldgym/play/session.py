@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ..evaluate.video import check_video, write_video
 from ..listing import world_name
 from ..starts import Starts
-from ..video import check_video, write_video
 from ..world import WorldModel, WorldState
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from ..checkpoint import (
 )
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_segments
+from ..evaluate.video import gif, side_by_side, stacked
 from ..interrupt import between_steps
 from ..metrics import psnr
 from ..model.device import pick_device
@@ -30,7 +31,6 @@ from ..model.pixels import to_float
 from ..model.text import PhraseTokenizer
 from ..motion import motion_prompt
 from ..results import account, current_commit
-from ..video import gif, side_by_side, stacked
 from ..world import WorldModel
 from .together import average_gradients, in_any, run_together
 from .tokenizer import begin_from, schedule

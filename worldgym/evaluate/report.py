@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from .results import hardware
+from ..results import hardware
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

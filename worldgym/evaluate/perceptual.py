@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from .model.pixels import to_float
+from ..model.pixels import to_float
 
 BATCH = 16
 """Videos, and times sixteen pictures, that go through a network at once."""

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from ..results import hardware
 from .pan_suite import Row
 from .report import page, picture, png, table
-from .results import hardware
 from .video import enlarged, gif, side_by_side, stacked
 
 ROWS = {"truth": "MuJoCo itself", "dream": "the dream", "repeat": "its first frame, repeated"}

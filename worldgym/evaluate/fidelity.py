@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from .config import WorldConfig
-from .data import Episodes, Segment, last_row, segments_at
-from .metrics import (
+from ..config import WorldConfig
+from ..data import Episodes, Segment, last_row, segments_at
+from ..metrics import (
     bootstrap,
     calibration,
     correlation,
@@ -31,10 +31,10 @@ from .metrics import (
     ssim,
     wilson,
 )
-from .model.pixels import to_float, to_uint8
+from ..model.pixels import to_float, to_uint8
+from ..world import WorldModel
 from .perceptual import Lpips, VideoFeatures
 from .video import enlarged, side_by_side, stacked, write_video
-from .world import WorldModel
 
 Locate = Callable[[np.ndarray], np.ndarray]
 """Object positions [..., k, 2] found in frames [..., h, w, 3], nan where an object isn't seen."""

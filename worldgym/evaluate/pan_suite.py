@@ -32,9 +32,9 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from tqdm import tqdm
 
-from .evaluate import CHUNK, Locate, went_along
-from .metrics import bootstrap
-from .world import WorldModel
+from ..metrics import bootstrap
+from ..world import WorldModel
+from .fidelity import CHUNK, Locate, went_along
 
 ROUNDS = 10
 """Sentences said after each other, as in the paper."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from .metrics import wilson
+from ..metrics import wilson
 
 Act = Callable[[np.ndarray], Any]
 """Observation uint8 [h, w, 3] -> action, float32 [a] or a sentence; may remember, and is made anew for each episode."""
