@@ -10,7 +10,8 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from .dreams import FIRST_INFO, DreamOptions, Dreams, Step
+from .dreams import DreamOptions, Dreams, Step
+from .dreams.core import FIRST_INFO
 from .env import RESET_OPTIONS, DreamEnv, call_each, get_each, row, set_each, to_numpy
 from .spaces import check_vector_action, read_action
 

@@ -11,105 +11,34 @@
 
 import copy
 import json
-import multiprocessing
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from operator import index
-from pathlib import Path
-from traceback import walk_stack
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils import seeding
-from gymnasium.vector import AsyncVectorEnv
-from jaxtyping import Float
 from safetensors.torch import save as save_bytes
 from torch import Tensor
 
-from .checkpoint import DECODER_FILES, fingerprint, read_tensors, recover
-from .listing import find_world
-from .rewards import FrameReward, make_judge
-from .spaces import ActionMode, action_space
-from .starts import Start, Starts, bundled_starts, recorded_starts
-from .world import WorldModel, WorldState
+from ..checkpoint import fingerprint, read_tensors
+from ..spaces import action_space
+from ..starts import Start, Starts, bundled_starts, recorded_starts
+from ..state import WorldState
+from ..world import WorldModel
+from .loading import load_decoder, load_shared
+from .observations import latents, observation_space
+from .options import DreamOptions
+from .rewards import make_judge
 
 if TYPE_CHECKING:
-    from .decoders.diffusion import DiffusionDecoder
-    from .decoders.frame_stream import Screen
+    from ..decoders.frame_stream import Screen
 
 SNAPSHOT_VERSION = 4
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
 """What a reset tells, at most."""
-LATENT_BOUND = 10.0
-"""Latent observations are clipped to it; in the bundled world they stay within 1.2."""
-
-
-@dataclass(frozen=True)
-class DreamOptions:
-    """What dreams are like: the keyword arguments that `gym.make`, `gym.make_vec` and `DreamVecEnv` share."""
-
-    world: str
-    """A bundled name or a checkpoint folder."""
-    instruction: str | None = None
-    """What reward, success and the end of an episode are judged by. Without one, learned rewards are for the world's
-    first; under any other reward there is then no success, and a dream never terminates."""
-    action_mode: ActionMode = "vector"
-    """"vector": float32 [a] in [-1, 1], one frame. "text": any sentence; it covers `frames_per_action` frames of the
-    world, whose rewards are summed. "discrete": an index into the world's list of sentences, `phrases`. "both":
-    `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do."""
-    obs_type: Literal["pixels", "latent", "both"] = "pixels"
-    """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; in a world
-    with `memory` [2 * f * g * g], it and the one before, which together tell speed. Nothing is decoded. "both": a
-    dictionary of the two."""
-    reward: str | np.ndarray | FrameReward = "learned"
-    """"learned", for the instruction. A goal in words, one that the world can judge: learned, too, whatever the
-    instruction says of ends; it is the instruction where there is none. A goal image, uint8 [h, w, 3]: minus the
-    relative distance to it between fused maps, nothing is decoded. Or a function of imagined frames,
-    uint8 [b, h, w, 3] -> [b], called for every frame."""
-    uncertainty_penalty: float = 0.0
-    """Reward that each nat of uncertainty costs, at every frame."""
-    max_uncertainty: float | None = None
-    """Nats above which an episode is truncated, though never by its first action."""
-    starts: str | None = None
-    """Id of a Minari dataset from `worldgym record` to begin from; the world's bundled held-out frames otherwise."""
-    temperature: float = 0.0
-    """0 dreams the likeliest future, 1 the learned spread."""
-    decoder: str = "fast"
-    """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
-    the world's folder, many times slower; or the folder of one that `python -m worldgym.train.decoder` wrote.
-    It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
-    are functions of frames see the fast decoder's."""
-    compiled: bool = False
-    """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
-    on a CPU (`WorldModel.compile_for`)."""
-    drafted: bool = False
-    """Go on by the world's draft (see draft.py) instead of drawing tokens: several times faster, and truer on the
-    Tabletop. There are no chances in it, and no uncertainty."""
-    device: str = "auto"
-    """"auto" takes a GPU where there is one."""
-
-    def __post_init__(self):
-        if self.obs_type not in ("pixels", "latent", "both"):
-            raise ValueError(f"obs_type {self.obs_type!r} must be 'pixels', 'latent' or 'both'")
-        if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more")
-        if not 0.0 <= self.uncertainty_penalty < float("inf"):
-            raise ValueError(f"uncertainty_penalty is {self.uncertainty_penalty}; it must be 0 or more")
-        if self.max_uncertainty is not None and not self.max_uncertainty > 0.0:
-            raise ValueError(f"max_uncertainty is {self.max_uncertainty}; it must be above 0, or None for no bound")
-        if self.drafted:
-            mine = {
-                "temperature": self.temperature, "uncertainty_penalty": self.uncertainty_penalty,
-                "max_uncertainty": self.max_uncertainty, "compiled": self.compiled,
-            }  # fmt: skip
-            if asked := [f"{name}={value}" for name, value in mine.items() if value not in (0.0, None, False)]:
-                raise ValueError(
-                    f"drafted dreams draw no tokens and are not compiled; leave out {' and '.join(asked)}, or drafted"
-                )
 
 
 class Step(NamedTuple):
@@ -151,7 +80,7 @@ class Dreams:
                 "use action_mode='vector'"
             )
         self.action_space = action_space(options.action_mode, config.action_size, self.phrases)
-        self.observation_space = _observation_space(options.obs_type, self.world)
+        self.observation_space = observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
         self._judge = make_judge(options.reward, self.world)
         self._screen = _make_screen(self.world, options, count)
@@ -500,82 +429,6 @@ class Dreams:
         return latents(self.world, self._running())
 
 
-if hasattr(os, "register_at_fork"):
-    # Gymnasium's AsyncVectorEnv forks, and a forked pool of OpenMP threads hangs at its first use.
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
-
-def load_shared(world: str, device: str, compiled: int = 0) -> WorldModel:
-    """One copy of a world's weights for all environments of this process; they only ever read it.
-
-    A checkpoint that was trained on since is loaded anew.
-
-    Args:
-        compiled: dreams to compile the step for, in a copy of its own: rounding differs, and the dreams of who did not
-            ask for it stay as they were to the last bit.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and (multiprocessing.parent_process() is not None or _asked_for_workers()):
-        raise ValueError(
-            "a world on a GPU is not for worker processes: each would load a copy of its own and dream one dream at a "
-            "time. gym.make_vec(id, num_envs=n) dreams n in one batch; or pass device='cpu'"
-        )
-    folder = find_world(world).resolve()
-    recover(folder)
-    weights = folder / "model.safetensors"
-    stat = weights.stat() if weights.exists() else None
-    return _load(str(folder), device, stat and (stat.st_mtime_ns, stat.st_size), compiled)
-
-
-def _asked_for_workers() -> bool:
-    """Whether Gymnasium's AsyncVectorEnv is asking: it makes one environment here, to see its spaces, before it makes
-    the others in processes, and of an error there it would say no more than that a pipe broke."""
-    return any(isinstance(frame.f_locals.get("self"), AsyncVectorEnv) for frame, _ in walk_stack(None))
-
-
-@lru_cache(maxsize=8)
-def _load(folder: str, device: str, stamp: tuple[int, int] | None, compiled: int) -> WorldModel:
-    world = WorldModel.load(folder, device)
-    return world.compile_for(compiled) if compiled else world
-
-
-def _make_screen(world: WorldModel, options: DreamOptions, dreams: int) -> "Screen | None":
-    """What shows the dreams, if not the world's own decoder."""
-    if options.decoder == "fast":
-        return None
-    from .decoders.frame_stream import Screen
-
-    return Screen(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)
-
-
-def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecoder":
-    """A diffusion decoder, one copy for all who show dreams in this process.
-
-    Args:
-        name: of the world, as `find_world` takes it.
-        decoder: "diffusion" for the one in its folder, or another's folder.
-        world: the same world, loaded.
-    """
-    folder = find_world(name) / "decoder" if decoder == "diffusion" else Path(decoder)
-    weights = folder / DECODER_FILES[-1]
-    if not weights.exists():
-        raise ValueError(
-            f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}. Take decoder='fast', or train one "
-            "with `python -m worldgym.train.decoder` and pass the folder that it names; "
-            "`worldgym export WORLD TARGET --decoder FOLDER` makes a world that has it"
-        )
-    stamp = tuple(path.stat().st_mtime_ns for path in (weights, folder / DECODER_FILES[0]))
-    return _load_decoder(str(folder.resolve()), world, stamp)
-
-
-@lru_cache(maxsize=8)
-def _load_decoder(folder: str, world: WorldModel, stamp: tuple[int, ...]) -> "DiffusionDecoder":
-    from .decoders.diffusion import DiffusionDecoder
-
-    return DiffusionDecoder.load(Path(folder), world.tokenizer, world.device)
-
-
 def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
     if state is None:
         return None
@@ -584,26 +437,10 @@ def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
     return random
 
 
-def latents(world: WorldModel, state: WorldState) -> Float[Tensor, "b n"]:
-    """What an agent sees of each dream: the fused map, flat; in a world with `memory`, behind it the one before."""
-    seen = [state.fused] if world.config.dynamics.memory == 1 else [state.fused, state.past[:, -1]]
-    return torch.cat(seen, 1).flatten(1).clamp(-LATENT_BOUND, LATENT_BOUND)
+def _make_screen(world: WorldModel, options: DreamOptions, dreams: int) -> "Screen | None":
+    """What shows the dreams, if not the world's own decoder."""
+    if options.decoder == "fast":
+        return None
+    from ..decoders.frame_stream import Screen
 
-
-def latent_space(world: WorldModel) -> gym.spaces.Box:
-    """Of one dream's `latents`."""
-    tokenizer, maps = world.config.tokenizer, min(world.config.dynamics.memory, 2)
-    return gym.spaces.Box(-LATENT_BOUND, LATENT_BOUND, (maps * tokenizer.width * tokenizer.grid**2,), np.float32)
-
-
-def _observation_space(obs_type: str, world: WorldModel) -> gym.Space:
-    tokenizer = world.config.tokenizer
-    pixels = gym.spaces.Box(0, 255, (tokenizer.resolution, tokenizer.resolution, 3), np.uint8)
-    latent = latent_space(world)
-    match obs_type:
-        case "pixels":
-            return pixels
-        case "latent":
-            return latent
-        case _:
-            return gym.spaces.Dict({"pixels": pixels, "latent": latent})
+    return Screen(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .world import Outcome, WorldModel, WorldState
+from ..world import Outcome, WorldModel, WorldState
 
 FrameReward = Callable[[np.ndarray], np.ndarray]
 """Imagined frames, uint8 [b, h, w, 3] -> rewards [b]; called once for every imagined frame."""
