@@ -39,7 +39,7 @@ from worldgym.bench import by_turns
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.data import Episodes, Segment, load_episodes
 from worldgym.envs_real.tabletop import locate
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import Dreamed, dream, evaluate_dreams, evaluate_objects
 from worldgym.metrics import bootstrap, psnr
 from worldgym.model.backbone import Backbone

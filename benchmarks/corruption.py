@@ -17,7 +17,7 @@ import tyro
 from drift import dream, figures, misplaced, show
 from tqdm import tqdm
 
-from worldgym.envs_real.tabletop_cases import held_out_episodes
+from worldgym.envs_real.tabletop.cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel

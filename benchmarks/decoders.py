@@ -28,7 +28,7 @@ from tqdm import tqdm
 from worldgym.decoders.diffusion import DiffusionDecoder
 from worldgym.decoders.render import read_maps
 from worldgym.dreams import load_decoder
-from worldgym.envs_real.tabletop_cases import held_out_episodes
+from worldgym.envs_real.tabletop.cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_uint8
 from worldgym.results import current_commit, write_results

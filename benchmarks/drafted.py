@@ -16,7 +16,7 @@ from drift import show
 
 from worldgym.bench import by_turns
 from worldgym.envs_real.tabletop import locate
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import dream, evaluate_objects
 from worldgym.metrics import bootstrap, correlation, psnr, sharpness, ssim
 from worldgym.results import current_commit, write_results

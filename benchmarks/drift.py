@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from worldgym.data import Segment
 from worldgym.envs_real.tabletop import locate
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.metrics import bootstrap, psnr, ssim
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results

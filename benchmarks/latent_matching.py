@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldgym.data import Episodes, load_episodes, sample_segments
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.metrics import bootstrap, psnr
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLModel
 
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, carry_out, case_env, pushes
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, carry_out, case_env, pushes
 from worldgym.metrics import bootstrap, wilson
 from worldgym.pan.backbone import MEAN, SPREAD, ConversationConfig, PanBackbone, patchify
 from worldgym.results import current_commit, write_results

@@ -18,7 +18,7 @@ from ablations import Timeless
 
 from worldgym.data import Segment
 from worldgym.envs_real.tabletop import locate
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, held_out_episodes
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import evaluate_objects
 from worldgym.metrics import bootstrap, psnr
 from worldgym.results import current_commit, write_results

@@ -33,7 +33,7 @@ from worldgym.data import load_episodes
 from worldgym.decoders.flow import Schedule, mix, velocity
 from worldgym.decoders.swin import Asked, CausalSwin, SwinConfig, window_loss, with_condition_frame
 from worldgym.decoders.wan import Condition, ConditionedWan, Keys
-from worldgym.envs_real.tabletop_cases import held_out_episodes
+from worldgym.envs_real.tabletop.cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.model.tokenizer import Tokenizer

@@ -24,7 +24,7 @@ from stable_worldmodel.solver import CEMSolver
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worldgym.envs_real.tabletop_cases import HELD_OUT
+from worldgym.envs_real.tabletop.cases import HELD_OUT
 from worldgym.evaluate.rollout import Episode, worth
 from worldgym.metrics import bootstrap
 from worldgym.planners.interop import DreamCost

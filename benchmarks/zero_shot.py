@@ -17,8 +17,8 @@ import numpy as np
 import tyro
 
 from worldgym.envs_real.tabletop import TabletopEnv, Variation, locate
-from worldgym.envs_real.tabletop_cases import BLOCK_WIDTH, HELD_OUT
-from worldgym.envs_real.tabletop_skills import phrases, skill_action
+from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, HELD_OUT
+from worldgym.envs_real.tabletop.skills import phrases, skill_action
 from worldgym.evaluate import evaluate_objects
 from worldgym.metrics import bootstrap, psnr, ssim
 from worldgym.results import current_commit, write_results

@@ -12,8 +12,9 @@ import tyro
 from . import __version__
 from .agents.settings import Learning, Transfer
 from .data import load_episodes
-from .envs_real import gym_record, hopper_record, reacher_record, tabletop_record
+from .envs_real import gym_record, hopper_record, reacher_record
 from .envs_real.recording import HOPPER, REACHER, TABLETOP, RecordConfig
+from .envs_real.tabletop import record as tabletop_record
 from .interrupt import in_one_line
 from .planners.planning import Planning, make_policy, plan_and_act
 from .results import check_results
@@ -330,7 +331,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
                 "recording that it was trained on with --dataset, and its test split is dreamed"
             )
         from .envs_real.tabletop import locate
-        from .envs_real.tabletop_cases import BLOCK_WIDTH, ENOUGH, held_out_episodes, sentence_cases
+        from .envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, held_out_episodes, sentence_cases
 
         real, positions = held_out_episodes(config.episodes, config.steps + seen - 1, config.seed)
         about = f"{len(real.frames)} held-out episodes of MuJoCo, dreamed open loop from {frames_seen} each."
@@ -371,8 +372,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
 def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
     from .envs_real.tabletop import TabletopEnv
-    from .envs_real.tabletop_reasoning import evaluate_planning
-    from .envs_real.tabletop_rounds import judges, sentence_rounds
+    from .envs_real.tabletop.reasoning import evaluate_planning
+    from .envs_real.tabletop.rounds import judges, sentence_rounds
     from .evaluate.pan_report import as_text, write_report
     from .evaluate.pan_suite import evaluate_rows, play
     from .planners.reasoning import elementary, ways
@@ -444,9 +445,9 @@ def transfer(config: Transfer) -> dict[str, Any]:
     from .agents.transfer import Cell, draw_starts, rank_policies, zero_shot
     from .agents.transfer_report import combination_rows, grid_row, write_report
     from .envs_real.tabletop import TabletopEnv, locate
-    from .envs_real.tabletop_cases import BLOCK_WIDTH, HELD_OUT
-    from .envs_real.tabletop_reasoning import COMBINED, evaluate_planning
-    from .envs_real.tabletop_transfer import varied_tables
+    from .envs_real.tabletop.cases import BLOCK_WIDTH, HELD_OUT
+    from .envs_real.tabletop.reasoning import COMBINED, evaluate_planning
+    from .envs_real.tabletop.transfer import varied_tables
     from .planners.reasoning import elementary, ways
     from .results import current_commit, write_results
     from .world import WorldModel
@@ -598,7 +599,7 @@ def play(config: PlayCommand) -> None:
     from .envs_real.hopper import HopperEnv
     from .envs_real.reacher import ReacherEnv
     from .envs_real.tabletop import TabletopEnv
-    from .envs_real.tabletop_skills import phrases, skill_action
+    from .envs_real.tabletop.skills import phrases, skill_action
     from .play.page import run
     from .play.session import Controller, Session, Twin
     from .starts import bundled_starts
@@ -656,7 +657,7 @@ def _agent(folder: Path, name: str, world) -> tuple[str, Any]:
 
 def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     """Policies of every quality by name: scripted ones that see, planners, and agents on their way."""
-    from .envs_real.tabletop_transfer import SCRIPTED, SeenSkill, other_goal
+    from .envs_real.tabletop.transfer import SCRIPTED, SeenSkill, other_goal
 
     def scripted(arguments: dict[str, Any]):
         return lambda instruction, seed: SeenSkill(instruction, seed=seed, **arguments)

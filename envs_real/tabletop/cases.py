@@ -7,10 +7,10 @@ import numpy as np
 
 from worldgym.data import Segment
 
-from .tabletop import FRAMES_PER_TEXT, TabletopEnv
-from .tabletop_record import RecordConfig, play_episode
-from .tabletop_skills import phrases, skill_action
-from .tabletop_tasks import BLOCK_HALF, DIRECTIONS
+from .env import FRAMES_PER_TEXT, TabletopEnv
+from .record import RecordConfig, play_episode
+from .skills import phrases, skill_action
+from .tasks import BLOCK_HALF, DIRECTIONS
 
 HELD_OUT = 1_000_000_007
 """Added to every seed, so that no held-out episode shares its seed with a recorded one."""

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from worldgym.evaluate.rollout import Act
 from worldgym.metrics import bootstrap
 
-from .tabletop import TabletopEnv
-from .tabletop_tasks import find_task
+from .env import TabletopEnv
+from .tasks import find_task
 
 COLORS = ("red", "blue")
 CORNERS = ("top left corner", "top right corner", "bottom left corner", "bottom right corner")

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .tabletop import FACTORS, Variation, locate
-from .tabletop_skills import phrases, skill_action
-from .tabletop_tasks import tasks
+from .scene import FACTORS, Variation
+from .skills import phrases, skill_action
+from .tasks import tasks
+from .vision import locate
 
 SCRIPTED: dict[str, dict[str, float]] = {
     "script": {},

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 
 from worldgym.evaluate.pan_suite import CANDIDATES, ROUNDS, Judges, Rounds
 
-from .tabletop import Variation, label, locate, middles, pixel_places
-from .tabletop_cases import ENOUGH, HELD_OUT, carry_out, case_env, case_seed, pushes
-from .tabletop_tasks import BLOCK_HALF
+from .cases import ENOUGH, HELD_OUT, carry_out, case_env, case_seed, pushes
+from .scene import Variation
+from .tasks import BLOCK_HALF
+from .vision import label, locate, middles, pixel_places
 
 AREA = (0.5, 1.5)
 """An object is whole while it shows between so many times the pixels that it showed at first."""

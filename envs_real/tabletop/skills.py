@@ -6,7 +6,7 @@ started, stopped or changed at any frame, and its true outcome is what a dream i
 
 import numpy as np
 
-from .tabletop_tasks import CONTACT, DIRECTIONS, PLACES, Task, tasks
+from .tasks import CONTACT, DIRECTIONS, PLACES, Task, tasks
 
 SPEED = 0.15
 """How far a full-scale action moves the pusher in one step; the table is 2.0 wide."""

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .recording import TABLETOP, RecordConfig, record_episodes
-from .tabletop import FRAMES_PER_TEXT, TabletopEnv, Variation, sample_variation
-from .tabletop_skills import phrases, skill_action
-from .tabletop_tasks import DIRECTIONS, tasks
+from ..recording import TABLETOP, RecordConfig, record_episodes
+from .env import FRAMES_PER_TEXT, TabletopEnv
+from .scene import Variation, sample_variation
+from .skills import phrases, skill_action
+from .tasks import DIRECTIONS, tasks
 
 EXPLAINED = 8
 """Sentences at each frame for which the controller says what it would do: a sentence means something at every
