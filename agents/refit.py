@@ -91,7 +91,7 @@ class Refit(BaseCallback):
         for step in range(self.steps):
             with torch.autocast(self.world.device.type, torch.bfloat16):
                 drawn = batches.draw(self.seed, self.num_timesteps + step, 0)
-                loss = dynamics.loss(drawn, self.world.tokenizer, slips=0.1)
+                loss = dynamics.loss(drawn, self.world.tokenizer, token_noise=0.1)
                 total = loss.tokens + 2.0 * loss.guess  # and no judge
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()

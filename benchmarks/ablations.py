@@ -75,7 +75,7 @@ class Ablations:
     """Segments a step."""
     learning_rate: float = 1e-3
     """Peak, of everything."""
-    slips: float = 0.1
+    token_noise: float = 0.1
     """Mean share of tokens that are replaced by wrong ones in the past that is taught from."""
     episodes: int = 128
     """Held-out episodes of MuJoCo."""
@@ -266,14 +266,14 @@ class ThroughBackbone(nn.Module):
         hidden = self.backbone(tokens, self.mask(steps), positions)[:, len(self.cells) :]
         return self.logits(hidden.unflatten(1, (steps, self.step))[:, :, : self.tokens])
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float) -> Loss:
+    def loss(self, batch: Batch, tokenizer: Tokenizer, token_noise: float) -> Loss:
         """Cross-entropy of all tokens alike, teacher-forced, and what rewards, successes and ends are off by."""
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
             context = tokenizer.encode_context(batch.context)
             contexts = context.repeat_interleave(steps + 1, 0)
             target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
-            quantized = tokenizer.quantizer.quantize(target, slips)
+            quantized = tokenizer.quantizer.quantize(target, token_noise)
             fused = tokenizer.fuse(quantized.totals[-1], contexts)
             latent, ids, taken, fused = (
                 part.unflatten(0, (size, steps + 1))
@@ -493,7 +493,7 @@ def batches(config: Ablations, data: Episodes, world: WorldModel | TokenWorld) -
 
 
 def dynamics_loss(config: Ablations, world: WorldModel | TokenWorld, drawn: Batches, seed: int, step: int) -> Tensor:
-    return world.dynamics.loss(drawn.draw(seed, step, 0), world.tokenizer, config.slips).total
+    return world.dynamics.loss(drawn.draw(seed, step, 0), world.tokenizer, config.token_noise).total
 
 
 def at_resolution(config: TokenizerConfig, frames: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ learn() { # name, id, what it goes on from, steps of both trainings, what else i
     [ -e "$from" ] || from=$3
     "$bin/worldgym" train tokenizer --dataset $data --out $runs/$1/tokenizer --begin-from "$from" --steps "$4" --batch 16
     "$bin/worldgym" train dynamics --dataset $data --tokenizer $runs/$1/tokenizer --out $runs/$1/world \
-        --begin-from "$from" --steps "$5" --batch 4 --processes 1 --self-fed 0 "${@:6}"
+        --begin-from "$from" --steps "$5" --batch 4 --processes 1 --self-forcing 0 "${@:6}"
 }
 
 for extra in ${1:-robotics dm-control metaworld}; do

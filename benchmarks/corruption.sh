@@ -14,7 +14,7 @@ data=worldgym/tabletop-v0
 learn() { # name, mean share of wrong tokens
     .venv/bin/worldgym train dynamics --dataset $data --tokenizer worldgym/worlds/tabletop --begin-from tabletop \
         --out "runs/corruption/$1/world" --steps "$STEPS" --evaluate-every "$STEPS" --batch 8 --processes 1 \
-        --slips "$2" --self-fed 0.5 --self-fed-steps 1
+        --token-noise "$2" --self-forcing 0.5 --self-forcing-steps 1
 }
 
 learn slips 0.1

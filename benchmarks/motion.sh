@@ -17,7 +17,7 @@ $worldgym train tokenizer --dataset $data --out runs/reacher/tokenizer --begin-f
 
 learn() { # name, seed, how it is told of motion
     $worldgym train dynamics --dataset $data --tokenizer runs/reacher/tokenizer --begin-from reacher \
-        --out "runs/motion/$1_$2/world" --steps "$STEPS" --learning-rate 3e-4 --seed "$2" --self-fed 0 "${@:3}"
+        --out "runs/motion/$1_$2/world" --steps "$STEPS" --learning-rate 3e-4 --seed "$2" --self-forcing 0 "${@:3}"
 }
 
 for seed in $SEEDS; do

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldgym.envs_real.tabletop.cases import HELD_OUT
-from worldgym.evaluate.rollout import Episode, worth
+from worldgym.evaluate.rollout import Episode, episode_statistics
 from worldgym.metrics import bootstrap
 from worldgym.planners.interop import DreamCost
 from worldgym.results import current_commit, write_results
@@ -111,7 +111,11 @@ def main() -> None:
     for name, cost in ways.items():
         played = play(config, envs, cost)
         totals = np.array([episode.total for episode in played])
-        found[name] = {**worth(played), "return_interval": bootstrap(np.mean, totals), "returns": totals.tolist()}
+        found[name] = {
+            **episode_statistics(played),
+            "return_interval": bootstrap(np.mean, totals),
+            "returns": totals.tolist(),
+        }
         low, high = found[name]["success_interval"]
         rate, mean = found[name]["success_rate"], found[name]["mean_return"]
         print(f"{name}: success {rate:.0%} ({low:.0%} to {high:.0%}), mean return {mean:.2f}")

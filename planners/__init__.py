@@ -6,7 +6,7 @@ from .mpc import MPC, DreamReturns, TwinReturns
 from .mppi import MPPI
 from .search import Plan, Search
 from .shooting import RandomShooting
-from .tree import BeamSearch, BestFirstSearch, DreamFutures, Judge, Node, Phrases, Proposer, Speaker, TwinFutures
+from .tree import BeamSearch, BestFirstSearch, DreamFutures, Judge, Node, Phrases, Proposer, TextMPC, TwinFutures
 
 __all__ = [
     "CEM",
@@ -24,7 +24,7 @@ __all__ = [
     "Proposer",
     "RandomShooting",
     "Search",
-    "Speaker",
+    "TextMPC",
     "TwinFutures",
     "TwinReturns",
 ]

@@ -8,7 +8,7 @@ import torch
 
 from worldgym.decoders.diffusion import DecoderConfig, DiffusionDecoder, normals
 from worldgym.decoders.flow import Schedule
-from worldgym.decoders.frame_stream import Screen
+from worldgym.decoders.frame_stream import FrameStream
 from worldgym.decoders.swin import SwinConfig
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.train.decoder import dream
@@ -75,7 +75,7 @@ def test_frame_by_frame_is_the_whole_episode(tiny, trained, dreamed):
 
 def test_a_screen_shows_dreams_that_began_at_different_times(tiny, trained, dreamed):
     first, fused = dreamed
-    seeds, screen = torch.arange(3), Screen(trained, tiny.tokenizer, 3)
+    seeds, screen = torch.arange(3), FrameStream(trained, tiny.tokenizer, 3)
     whole = trained.rerender(tiny.tokenizer, first, fused, seeds)
     screen.begin([0, 1, 2], first)
     assert torch.equal(screen.look(), first)
@@ -91,11 +91,11 @@ def test_a_screen_shows_dreams_that_began_at_different_times(tiny, trained, drea
 
 def test_a_screens_branches_and_snapshots_go_on_as_it_would_have(tiny, trained, dreamed):
     first, fused = dreamed
-    seeds, screen = torch.arange(3), Screen(trained, tiny.tokenizer, 3)
+    seeds, screen = torch.arange(3), FrameStream(trained, tiny.tokenizer, 3)
     screen.begin([0, 1, 2], first)
     for when in range(2):
         screen.put([0, 1, 2], fused[:, when], seeds, torch.full_like(seeds, when))
-    branch, restored = screen.select([2, 0]), Screen(trained, tiny.tokenizer, 3)
+    branch, restored = screen.select([2, 0]), FrameStream(trained, tiny.tokenizer, 3)
     restored.restore(screen.snapshot())
     assert torch.equal(restored.look(), screen.look())
     later = (fused[:, 2], seeds, torch.full_like(seeds, 2))

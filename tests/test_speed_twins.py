@@ -157,7 +157,8 @@ def test_returns_have_gradients_through_the_cache(world, frames, actions):
         state, fused, result = start.fork(1), start.fused, 0.0
         for when in range(3):
             action = dynamics.from_vector(first if when == 0 else torch.as_tensor(actions[:1, when]))
-            aligned = dynamics.predict(state.cache, state.steps + when, fused, action)
+            hidden = dynamics.hidden_state(state.cache, state.steps + when, fused, action)
+            aligned = dynamics.scale_head.align(hidden, fused, action)
             result = result + aligned.square().mean()
             fused = fused + dynamics.scale_head.from_fused.weight[:, :, 0, 0].T.matmul(aligned.flatten(2)).view_as(
                 fused

@@ -29,8 +29,9 @@ from worldgym.model.text import PhraseTokenizer
 from worldgym.motion import motion_prompt
 from worldgym.train import dynamics as dynamics_module
 from worldgym.train import tokenizer as tokenizer_module
-from worldgym.train.dynamics import DynamicsTraining, train_dynamics
-from worldgym.train.tokenizer import TokenizerTraining, schedule, train_tokenizer
+from worldgym.train.dynamics import train_dynamics
+from worldgym.train.settings import DynamicsTraining, TokenizerTraining
+from worldgym.train.tokenizer import schedule, train_tokenizer
 from worldgym.world import WorldModel
 
 TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)

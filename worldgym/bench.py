@@ -105,7 +105,7 @@ def bench_batch(world: WorldModel, frame: np.ndarray, batch: int, rounds: int, c
         "pixels": dreaming.pixels,
         "latent": dreaming.latent,
         "evaluate": dreaming.evaluate,
-        "evaluate_thorough": partial(dreaming.evaluate, thorough=True),
+        "evaluate_thorough": partial(dreaming.evaluate, drafted=False),
         "raster_16_as_shipped": raster.as_shipped,
         "raster_16_kept_cache": raster.kept_cache,
         "all_scales_kept": scales.step,
@@ -170,9 +170,9 @@ class Dreaming:
     def pixels(self) -> np.ndarray:
         return self.world.render(self.latent()).cpu().numpy()
 
-    def evaluate(self, thorough: bool = False) -> np.ndarray:
+    def evaluate(self, drafted: bool | None = None) -> np.ndarray:
         """`HORIZON` steps of as many candidates."""
-        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), thorough).cpu().numpy()
+        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), drafted).cpu().numpy()
 
 
 class Raster:

@@ -18,9 +18,10 @@ from .envs_real.tabletop import record as tabletop_record
 from .interrupt import in_one_line
 from .planners.planning import Planning, make_policy, plan_and_act
 from .results import check_results
-from .train.draft import DraftTraining, train_draft
-from .train.dynamics import DynamicsTraining, train_dynamics
-from .train.tokenizer import TokenizerTraining, train_tokenizer
+from .train.draft import train_draft
+from .train.dynamics import train_dynamics
+from .train.settings import DraftTraining, DynamicsTraining, TokenizerTraining
+from .train.tokenizer import train_tokenizer
 
 World = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
 TabletopUnlessSaid = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[WORLD]")]

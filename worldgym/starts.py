@@ -20,7 +20,7 @@ class Start(NamedTuple):
     """float32 [t - 1, a]."""
 
 
-class Starts:
+class InitialStates:
     """Frames to begin from, and what was seen before them.
 
     Args:
@@ -58,14 +58,14 @@ class Starts:
         return Start(self.frames[first : newest + 1], self.actions[first:newest])
 
 
-def bundled_starts(world: str, config: WorldConfig) -> Starts | None:
+def bundled_starts(world: str, config: WorldConfig) -> InitialStates | None:
     """The held-out beginnings in a world's checkpoint; None if there are none."""
     path = find_world(world) / "starts.npz"
     return _load(path.resolve(), path.stat().st_mtime_ns, config) if path.exists() else None
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, modified: int, config: WorldConfig) -> Starts:
+def _load(path: Path, modified: int, config: WorldConfig) -> InitialStates:
     try:
         with path.open("rb") as stream, np.load(stream) as file:
             frames, over = file["frames"], file["successes"]
@@ -76,12 +76,12 @@ def _load(path: Path, modified: int, config: WorldConfig) -> Starts:
             actions = file.get("actions", nothing)
             newest = np.arange(1, begins + 1) * count - 1
             frames, actions = (part.reshape(begins * count, *part.shape[2:]) for part in (frames, actions))
-            return Starts(frames, actions, newest, over, config.instructions, count)
+            return InitialStates(frames, actions, newest, over, config.instructions, count)
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def recorded_starts(dataset_id: str, count: int = 1) -> Starts:
+def recorded_starts(dataset_id: str, count: int = 1) -> InitialStates:
     """Every frame of a Minari dataset that `worldgym record` wrote but those where an episode has ended.
 
     Args:
@@ -93,4 +93,4 @@ def recorded_starts(dataset_id: str, count: int = 1) -> Starts:
     newest = np.arange(len(data.frames))
     newest = newest[newest - np.repeat(data.starts[:-1], np.diff(data.starts)) >= count - 1]
     over = data.successes[newest] | data.terminations[newest]
-    return Starts(data.frames, data.actions, newest, over, data.instructions, count)
+    return InitialStates(data.frames, data.actions, newest, over, data.instructions, count)

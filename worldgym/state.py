@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .model.cache import KVCache
 
-SNAPSHOT_VERSION = 4
+SNAPSHOT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class WorldState:
     """What the newest frame shows; rewards and pixels are read off it."""
     past: Float[Tensor, "b m f g g"]
     """What the m frames before it show, oldest first: one less than the world has `observed`."""
-    deeds: Float[Tensor, "b m d"]
+    past_actions: Float[Tensor, "b m d"]
     """What was done at each of those."""
     cache: KVCache
     steps: Int[Tensor, " b"]
@@ -111,8 +111,10 @@ class WorldState:
             tensors = load_bytes(blob)
         except (SafetensorError, ValueError, KeyError, TypeError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
-        if version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
+        if version == 4:  # the same under an older name
+            tensors["past_actions"] = tensors.pop("deeds")
+        elif version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshot version is {version}; this release reads 4 and {SNAPSHOT_VERSION}")
         here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
         cache = KVCache(here.pop("keys"), here.pop("values"), here.pop("filled").cpu())
         return cls(cache=cache, temperature=temperature, drafted=drafted, **here)
@@ -124,4 +126,4 @@ class WorldState:
             )
 
 
-_TENSORS = ("context", "latent", "fused", "past", "deeds", "steps", "seeds", "counters", "instruction")
+_TENSORS = ("context", "latent", "fused", "past", "past_actions", "steps", "seeds", "counters", "instruction")

@@ -11,6 +11,7 @@ Modules hold weights only; everything that evolves is in `WorldState`. Time: `fr
 terminated_t, frame_{t+1}`.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,8 @@ from .model.cache import KVCache
 from .model.compiled import CompiledStep
 from .model.device import pick_device
 from .model.draft import Draft
-from .model.dynamics import Beginning, Dynamics
-from .model.outcome_heads import Judgement
+from .model.dynamics import Dynamics, Prefix
+from .model.outcome_heads import OutcomeVotes, returns_until_end
 from .model.pixels import to_float, to_uint8
 from .model.rng import uniforms
 from .model.text import PhraseTokenizer
@@ -40,6 +41,9 @@ from .state import Outcome, WorldState
 BLOCK = {"cpu": 32}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
 and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
+
+
+_NO_DRAFT = "the world {!r} has no draft; `worldgym train draft` makes one"
 
 
 class WorldModel(nn.Module):
@@ -218,15 +222,15 @@ class WorldModel(nn.Module):
         """
         vectors = self._vectors(action, state)
         if drafted:
-            after, judged = self._draft_step(state, vectors)
-            entropy: Tensor | None = torch.full_like(judged.reward[0], float("nan"))
+            after, votes = self._draft_step(state, vectors)
+            entropy: Tensor | None = torch.full_like(votes.reward[0], float("nan"))
         else:
-            after, judged, entropy = self._step(state, self._embed(vectors), measure=True)
+            after, votes, entropy = self._step(state, self._embed(vectors), measure=True)
         assert entropy is not None
         return after, Outcome(
-            reward=judged.reward.mean(0),
-            success=judged.success.mean(0).sigmoid(),
-            terminated=judged.terminated.mean(0).sigmoid(),
+            reward=votes.reward.mean(0),
+            success=votes.success.mean(0).sigmoid(),
+            terminated=votes.terminated.mean(0).sigmoid(),
             uncertainty=entropy,
         )
 
@@ -245,17 +249,28 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def evaluate(
-        self, state: WorldState, action_sequences: Tensor | np.ndarray, thorough: bool = False
+        self,
+        state: WorldState,
+        action_sequences: Tensor | np.ndarray,
+        drafted: bool | None = None,
+        thorough: bool | None = None,
     ) -> Float[Tensor, "b n"]:
         """Return of each of n action sequences tried from each dream; never decodes, leaves `state` as it is.
 
         Args:
             action_sequences: [b, n, horizon, a].
-            thorough: dream token by token, as `step` does, also in a world that has a draft to look ahead by (see
-                draft.py), which takes a fifth of the time.
+            drafted: go from map to map by the world's draft (see model/draft.py), in a fifth of the time, or token by
+                token as `step` does. By default by the draft, in a world that has one.
+            thorough: the old name of `drafted=False`.
 
         A sequence stops earning once the dream says that its episode has ended.
         """
+        if thorough is not None:
+            warnings.warn("thorough is now drafted: pass drafted=False for thorough=True", DeprecationWarning, 2)
+            drafted = False if thorough else drafted
+        draft = self.draft is not None if drafted is None else drafted
+        if draft and self.draft is None:
+            raise ValueError(_NO_DRAFT.format(self.config.name))
         sequences = _tensor(action_sequences).to(self.device, torch.float32)
         wanted = (len(state), self.config.action_size)
         if sequences.ndim != 4 or (sequences.shape[0], sequences.shape[3]) != wanted or not sequences.shape[2]:
@@ -270,9 +285,8 @@ class WorldModel(nn.Module):
         for dreams, tries in self._tiles(batch, count):
             part = state if len(dreams) == batch else state.select(dreams)
             tried = sequences[dreams, tries]
-            drafted = self.draft is not None and not thorough
-            judged = self._drafted(part, tried) if drafted else self._dreamed(part, tried)
-            returns[dreams, tries] = _earned(judged).view(tried.shape[:2])
+            outcomes = self._drafted(part, tried) if draft else self._dreamed(part, tried)
+            returns[dreams, tries] = returns_until_end(outcomes).view(tried.shape[:2])
         return returns
 
     # -- words and vectors ------------------------------------------------------------------------------------------
@@ -373,17 +387,17 @@ class WorldModel(nn.Module):
             fused = self.tokenizer.fuse(latent, contexts).float().unflatten(0, (batch, count))
             slots = self.dynamics.layout.slots(config.window)
             cache = KVCache.empty(config, batch, slots, context.new_empty(0, dtype=self.dtype))
-            begin = Beginning(context, self._prompt(images[:, : lead + 1]), fused[:, lead - 1] if lead else None)
+            begin = Prefix(context, self._prompt(images[:, : lead + 1]), fused[:, lead - 1] if lead else None)
             self.dynamics.prefill(cache, begin, fused[:, lead:-1], embedded[:, lead:])
             # Before the first frame nothing moved, for all that is known.
             past = torch.cat([fused[:, :1].expand(-1, config.observed, -1, -1, -1), fused], 1)[:, count:-1]
-            deeds = torch.cat([embedded.new_zeros(batch, config.observed, config.width), embedded], 1)[:, count:]
+            past_actions = torch.cat([embedded.new_zeros(batch, config.observed, config.width), embedded], 1)[:, count:]
         newest = latent.unflatten(0, (batch, count))[:, -1]
         steps = torch.full_like(counters, count - 1 - lead)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         return WorldState(
             context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), past.contiguous(),
-            deeds.contiguous(), cache, steps, seeds, counters, instruction, temperature,
+            past_actions.contiguous(), cache, steps, seeds, counters, instruction, temperature,
         )  # fmt: skip
 
     def _prompt(self, images: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b f g g"] | None:
@@ -399,7 +413,7 @@ class WorldModel(nn.Module):
 
     def _step(
         self, state: WorldState, action: Float[Tensor, "b d"], measure: bool
-    ) -> tuple[WorldState, Judgement, Float[Tensor, " b"] | None]:
+    ) -> tuple[WorldState, OutcomeVotes, Float[Tensor, " b"] | None]:
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         if state.drafted:
@@ -418,77 +432,80 @@ class WorldModel(nn.Module):
                 state.instruction,
                 motion,
             )
-            latent, fused, judged, entropy = _Frame(*made)
+            latent, fused, votes, entropy = _Scored(*made)
         else:
             with self._precision():
-                hidden = self.dynamics.think(state.cache, state.steps, state.fused, action, motion)
+                hidden = self.dynamics.hidden_state(state.cache, state.steps, state.fused, action, motion)
             parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]
-            latent, fused, judged, entropy = parts[0] if len(parts) == 1 else _joined(parts)
+            latent, fused, votes, entropy = parts[0] if len(parts) == 1 else _joined(parts)
         state.cache.age += 1
         after = replace(
             state,
             latent=latent,
             fused=fused,
             past=_shifted(state.past, state.fused),
-            deeds=_shifted(state.deeds, action),
+            past_actions=_shifted(state.past_actions, action),
             steps=state.steps + 1,
             counters=state.counters + 1,
             age=state.cache.age,
         )
-        return after, judged, entropy
+        return after, votes, entropy
 
     def _frame(
         self, state: WorldState, hidden: Tensor, action: Tensor, motion: Tensor | None, rows: slice, measure: bool
-    ) -> "_Frame":
-        """The next frame of some of the dreams, from what the backbone predicts, and what is thought of it."""
-        dynamics, action = self.dynamics, action[rows]
+    ) -> "_Scored":
+        """The next frame of some of the dreams, from what the backbone predicts, and its outcomes."""
         numbers = None
         if state.temperature > 0:
             numbers = uniforms(state.seeds[rows], state.counters[rows], self.config.tokenizer.tokens)
         with self._precision():
-            moved = None if motion is None else motion[rows]
-            aligned = dynamics.scale_head.align(hidden[rows], state.fused[rows], action, moved)
-            _, latent, entropy = dynamics.scale_head.draw(
-                aligned, action, state.latent[rows], self.tokenizer.quantizer, numbers, state.temperature, measure
+            latent, fused, moved, entropy = self.dynamics.next_frame(
+                self.tokenizer,
+                hidden[rows],
+                state.fused[rows],
+                state.latent[rows],
+                state.context[rows],
+                action[rows],
+                None if motion is None else motion[rows],
+                numbers,
+                state.temperature,
+                measure,
             )
-            latent = latent.float().contiguous()
-            fused = self.tokenizer.fuse(latent, state.context[rows]).float().contiguous()
-        after = None if motion is None else fused - state.fused[rows]
-        judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused, after), state.instruction[rows])
-        return _Frame(latent, fused, judged, entropy)
+        votes = self.dynamics.outcome_heads.score(fused, moved, state.instruction[rows])
+        return _Scored(latent, fused, votes, entropy)
 
-    def _dreamed(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[Judgement]:
-        """What is thought of each step of n futures of each dream, dreamed as `step` does."""
+    def _dreamed(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
+        """Outcomes of each step of n futures of each dream, dreamed as `step` does."""
         dreams, actions = state.fork(sequences.shape[1]), self._embed(sequences.flatten(0, 1))
         for action in actions.unbind(1):
-            dreams, judged, _ = self._step(dreams, action, measure=False)
-            yield judged
+            dreams, votes, _ = self._step(dreams, action, measure=False)
+            yield votes
 
-    def _drafted(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[Judgement]:
+    def _drafted(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
         """The same by the draft."""
         copies, motion = sequences.shape[1], self.motion(state)
         fused, instruction = (part.repeat_interleave(copies, 0) for part in (state.fused, state.instruction))
         motion = None if motion is None else motion.repeat_interleave(copies, 0)
         for action in sequences.flatten(0, 1).unbind(1):
-            fused, motion, judged = self._draft(fused, action, motion, instruction)
-            yield judged
+            fused, motion, votes = self._draft(fused, action, motion, instruction)
+            yield votes
 
     def _draft(
         self, fused: Tensor, action: Float[Tensor, "b a"], motion: Tensor | None, instruction: Tensor
-    ) -> tuple[Tensor, Tensor | None, Judgement]:
-        """(the next fused map, how it differs from this one, what is thought of it)."""
+    ) -> tuple[Tensor, Tensor | None, OutcomeVotes]:
+        """(the next fused map, how it differs from this one, its outcomes)."""
         assert self.draft is not None
         with self._precision():
             after = self.draft(fused, action, motion).float()
-        moved, heads = None if motion is None else after - fused, self.dynamics.outcome_heads
-        return after, moved, heads(heads.features(after, moved), instruction)
+        moved = None if motion is None else after - fused
+        return after, moved, self.dynamics.outcome_heads.score(after, moved, instruction)
 
-    def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, Judgement]:
+    def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, OutcomeVotes]:
         """One step of all dreams by the draft; what a full window would go on from stays as it was, of no more use."""
         if self.draft is None:
-            raise ValueError(f"the world {self.config.name!r} has no draft; `worldgym train draft` makes one")
+            raise ValueError(_NO_DRAFT.format(self.config.name))
         state._check_fresh()
-        fused, _, judged = self._draft(state.fused, action, self.motion(state), state.instruction)
+        fused, _, votes = self._draft(state.fused, action, self.motion(state), state.instruction)
         after = replace(
             state,
             fused=fused,
@@ -496,7 +513,7 @@ class WorldModel(nn.Module):
             counters=state.counters + 1,
             drafted=True,
         )
-        return after, judged
+        return after, votes
 
     def _anchor(self, state: WorldState) -> WorldState:
         """Dreams whose window is full go on with their newest imagined frames, the oldest as the context."""
@@ -515,7 +532,7 @@ class WorldModel(nn.Module):
             images = self.tokenizer.decode(maps.flatten(0, 1)).float().unflatten(0, maps.shape[:2]).clamp(-1.0, 1.0)
         return rows, self._begin(
             images,
-            state.deeds[rows],
+            state.past_actions[rows],
             state.seeds[rows],
             state.counters[rows],
             state.instruction[rows],
@@ -558,34 +575,22 @@ class WorldModel(nn.Module):
             raise TypeError(f"frames have dtype {frames.dtype}; this world takes uint8")
 
 
-class _Frame(NamedTuple):
-    """What a step makes of each dream."""
+class _Scored(NamedTuple):
+    """The next frame of each dream, and its outcomes."""
 
     latent: Tensor
     fused: Tensor
-    judged: Judgement
+    votes: OutcomeVotes
     entropy: Tensor | None
 
 
-def _earned(judgements: Iterator[Judgement]) -> Float[Tensor, " n"]:
-    """Sum of rewards, of each future until it says that its episode has ended."""
-    total: Tensor | float = 0.0
-    alive: Tensor | float = 1.0
-    for judged in judgements:
-        total = total + alive * judged.reward.mean(0)
-        alive = alive * (judged.terminated.mean(0) < 0).float()
-    assert isinstance(total, Tensor)
-    return total
-
-
-def _joined(parts: list[_Frame]) -> _Frame:
-    latents, maps, judged, entropies = zip(*parts, strict=True)
-    entropy = None if entropies[0] is None else torch.cat(entropies)
-    return _Frame(
+def _joined(parts: list[_Scored]) -> _Scored:
+    latents, maps, votes, entropies = zip(*parts, strict=True)
+    return _Scored(
         torch.cat(latents),
         torch.cat(maps),
-        Judgement(*(torch.cat(votes, 1) for votes in zip(*judged, strict=True))),
-        entropy,
+        OutcomeVotes(*(torch.cat(columns, 1) for columns in zip(*votes, strict=True))),
+        None if entropies[0] is None else torch.cat(entropies),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from worldgym.evaluate.rollout import Act
+from worldgym.evaluate.rollout import Policy
 from worldgym.metrics import bootstrap
 
 from .env import TabletopEnv
@@ -21,7 +21,7 @@ TASKS = ("gather", "separate", "corner", COMBINED)
 SENTENCES = 6
 """That may be said for each instruction."""
 
-Way = Callable[[str, np.random.Generator], Act]
+MakePolicy = Callable[[str, np.random.Generator], Policy]
 """An instruction and the episode's chances -> who says the next sentence."""
 
 
@@ -52,7 +52,7 @@ def instructions(task: str, random: np.random.Generator) -> tuple[str, ...]:
     raise ValueError(f"unknown task {task!r}; there are {', '.join(TASKS)}")
 
 
-def talk(twin: TabletopEnv, asked: tuple[str, ...], way: Way, seed: int, limit: int = SENTENCES) -> Talk:
+def talk(twin: TabletopEnv, asked: tuple[str, ...], way: MakePolicy, seed: int, limit: int = SENTENCES) -> Talk:
     """Says up to `limit` sentences for each instruction; an instruction that is not fulfilled by then ends it."""
     frame, _ = twin.reset(seed=seed, options={"instruction": asked[0]})
     random, said, frames, seconds, success = np.random.default_rng(seed), [], [frame], [], False
@@ -73,7 +73,7 @@ def talk(twin: TabletopEnv, asked: tuple[str, ...], way: Way, seed: int, limit: 
 
 
 def talks(
-    twin: TabletopEnv, task: str, name: str, way: Way, episodes: int, seed: int, limit: int = SENTENCES
+    twin: TabletopEnv, task: str, name: str, way: MakePolicy, episodes: int, seed: int, limit: int = SENTENCES
 ) -> list[Talk]:
     """Episodes of a task; the i-th has the same table and instructions whatever chooses, named `name`."""
     random = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def talks(
 
 
 def evaluate_planning(
-    twin: TabletopEnv, ways: Mapping[str, Way], episodes: int, seed: int, tasks: Sequence[str] = TASKS
+    twin: TabletopEnv, ways: Mapping[str, MakePolicy], episodes: int, seed: int, tasks: Sequence[str] = TASKS
 ) -> dict[str, Any]:
     """Success in MuJoCo of each way to choose, over so many episodes of each of the tasks together, with the 95%
     interval by drawing episodes anew; and by task."""

@@ -27,7 +27,7 @@ class Map(NamedTuple):
     counter: Tensor
 
 
-class Screen:
+class FrameStream:
     """Make one, `begin` at a reset, `put` after a step, `look`."""
 
     def __init__(self, decoder: DiffusionDecoder, tokenizer: Tokenizer, dreams: int):
@@ -67,7 +67,7 @@ class Screen:
                     self._show(rows)
         return torch.stack([picture for picture in self.pictures if picture is not None])
 
-    def select(self, rows: Sequence[int]) -> "Screen":
+    def select(self, rows: Sequence[int]) -> "FrameStream":
         """Of these dreams, in this order; one may be there many times."""
         if len(set(rows)) < len(rows):
             self.look()  # what waits is shown once, not by each branch
@@ -77,7 +77,7 @@ class Screen:
         chosen.pictures = [self.pictures[row] for row in rows]
         return chosen
 
-    def replace(self, rows: Sequence[int], other: "Screen") -> None:
+    def replace(self, rows: Sequence[int], other: "FrameStream") -> None:
         """These dreams are now those of `other`."""
         for place, row in enumerate(rows):
             self.streams[row], self.pictures[row] = other.streams[place], other.pictures[place]

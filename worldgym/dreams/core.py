@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..checkpoint import fingerprint, read_tensors
 from ..spaces import action_space
-from ..starts import Start, Starts, bundled_starts, recorded_starts
+from ..starts import InitialStates, Start, bundled_starts, recorded_starts
 from ..state import WorldState
 from ..world import WorldModel
 from .loading import load_decoder, load_shared
@@ -34,7 +34,7 @@ from .options import DreamOptions
 from .rewards import make_judge
 
 if TYPE_CHECKING:
-    from ..decoders.frame_stream import Screen
+    from ..decoders.frame_stream import FrameStream
 
 SNAPSHOT_VERSION = 4
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
@@ -83,8 +83,8 @@ class Dreams:
         self.observation_space = observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
         self._judge = make_judge(options.reward, self.world)
-        self._screen = _make_screen(self.world, options, count)
-        self._starts: Starts | None = None  # read at the first reset that needs one
+        self._frame_stream = _make_frame_stream(self.world, options, count)
+        self._starts: InitialStates | None = None  # read at the first reset that needs one
         instruction = options.instruction
         if instruction is None and isinstance(options.reward, str):
             if options.reward != "learned":
@@ -160,8 +160,8 @@ class Dreams:
             self.temperature,
         )
         self._put(rows, fresh)
-        if self._screen:
-            self._screen.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
+        if self._frame_stream:
+            self._frame_stream.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
         for row, wanted, random in zip(rows, asked, randoms, strict=True):
             self.instructions[row], self.randoms[row] = wanted, random
         self.elapsed[rows], self.returns[rows], self.over[rows] = 0, 0.0, False
@@ -194,8 +194,8 @@ class Dreams:
                     said = torch.from_numpy(spoken[rows, None]).to(now.device)
                     now = torch.where(said, self.world.act(state, read[here]), now)
                 state, outcome = self.world.step(state, now, self.options.drafted)
-                if self._screen:
-                    self._screen.put(rows.tolist(), state.fused, state.seeds, state.counters)
+                if self._frame_stream:
+                    self._frame_stream.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
                     [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
                 )
@@ -245,7 +245,7 @@ class Dreams:
         """Pictures, uint8 [n, h, w, 3], decoded when they are first asked for; a copy."""
         if self._pictures is None:
             now = self._running()
-            self._pictures = self._screen.look() if self._screen else self.world.render(now)
+            self._pictures = self._frame_stream.look() if self._frame_stream else self.world.render(now)
         return self._pictures.clone()
 
     def instruct(self, instructions: Sequence[str | None]) -> None:
@@ -282,7 +282,7 @@ class Dreams:
         chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
         chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
         chosen._judge = make_judge(self.options.reward, self.world)
-        chosen._screen = self._screen and self._screen.select(rows.tolist())
+        chosen._frame_stream = self._frame_stream and self._frame_stream.select(rows.tolist())
         chosen._pictures = None
         return chosen
 
@@ -293,8 +293,8 @@ class Dreams:
             if self.state is None and len(rows) < len(self):
                 raise gym.error.ResetNeeded("reset all dreams once before replacing some of them")
             self._put(rows, other.state)
-            if self._screen and other._screen:
-                self._screen.replace(rows.tolist(), other._screen)
+            if self._frame_stream and other._frame_stream:
+                self._frame_stream.replace(rows.tolist(), other._frame_stream)
         for place, row in enumerate(rows):
             self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
         self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
@@ -312,7 +312,7 @@ class Dreams:
             "over": self.over.tolist(),
         }
         body = self._running().snapshot()
-        shown = save_bytes(self._screen.snapshot()) if self._screen else b""
+        shown = save_bytes(self._frame_stream.snapshot()) if self._frame_stream else b""
         meta |= {"size": len(body), "decoder": self._decoder_fingerprint()}
         return json.dumps(meta).encode() + b"\n" + body + shown
 
@@ -347,14 +347,14 @@ class Dreams:
                 f"environment has decoder={self.options.decoder!r}"
             )
         self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
-        state = WorldState.restore(body[:size] if self._screen else body, self.world.device)
+        state = WorldState.restore(body[:size] if self._frame_stream else body, self.world.device)
         self.world.check_state(state)
         if state.drafted and not self.options.drafted:
             raise ValueError("the snapshot is of drafted dreams; restore it with drafted=True")
         if counts != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
-        if self._screen:
-            self._screen.restore(read_tensors(body[size:], self.world.device))
+        if self._frame_stream:
+            self._frame_stream.restore(read_tensors(body[size:], self.world.device))
         self._put(np.arange(len(self)), state)
         self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
         self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)
@@ -416,9 +416,9 @@ class Dreams:
         return torch.from_numpy(vectors).to(device), read
 
     def _decoder_fingerprint(self) -> str | None:
-        if self._screen is None:
+        if self._frame_stream is None:
             return None
-        decoder = self._screen.decoder
+        decoder = self._frame_stream.decoder
         return f"{fingerprint(decoder)} {decoder.config}"
 
     def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:
@@ -437,10 +437,10 @@ def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
     return random
 
 
-def _make_screen(world: WorldModel, options: DreamOptions, dreams: int) -> "Screen | None":
+def _make_frame_stream(world: WorldModel, options: DreamOptions, dreams: int) -> "FrameStream | None":
     """What shows the dreams, if not the world's own decoder."""
     if options.decoder == "fast":
         return None
-    from ..decoders.frame_stream import Screen
+    from ..decoders.frame_stream import FrameStream
 
-    return Screen(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)
+    return FrameStream(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)

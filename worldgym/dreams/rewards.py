@@ -41,8 +41,7 @@ def _words_judge(goal: str, world: WorldModel) -> Judge:
     heads, read = world.dynamics.outcome_heads, world.read_instructions([goal])
 
     def judge(state: WorldState, outcome: Outcome) -> Tensor:
-        reward, _, _ = heads(heads.features(state.fused, world.motion(state)), read.expand(len(state), -1))
-        return reward.mean(0)
+        return heads.score(state.fused, world.motion(state), read.expand(len(state), -1)).reward.mean(0)
 
     return judge
 

@@ -1,6 +1,7 @@
 """How true dreams are, and what policies achieve: measures, episodes, reports."""
 
 from .fidelity import (
+    NO_WEIGHTS,
     Dreamed,
     Locate,
     check_recording,
@@ -18,6 +19,7 @@ from .fidelity import (
 )
 
 __all__ = [
+    "NO_WEIGHTS",
     "Dreamed",
     "Locate",
     "check_recording",

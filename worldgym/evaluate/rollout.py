@@ -8,7 +8,7 @@ import numpy as np
 
 from ..metrics import wilson
 
-Act = Callable[[np.ndarray], Any]
+Policy = Callable[[np.ndarray], Any]
 """Observation uint8 [h, w, 3] -> action, float32 [a] or a sentence; may remember, and is made anew for each episode."""
 
 
@@ -29,7 +29,7 @@ class Episode(NamedTuple):
         return float(self.rewards.sum())
 
 
-def play(env: gym.Env, act: Act, seed: int, options: dict[str, Any] | None = None) -> Episode:
+def play(env: gym.Env, act: Policy, seed: int, options: dict[str, Any] | None = None) -> Episode:
     """Reset with this seed and these options, and act to the end."""
     observation, _ = env.reset(seed=seed, options=options)
     frames, rewards, doubts, done, success = [observation], [], [], False, False
@@ -42,7 +42,7 @@ def play(env: gym.Env, act: Act, seed: int, options: dict[str, Any] | None = Non
     return Episode(np.stack(frames), np.array(rewards), success, float(np.mean(doubts)))
 
 
-def worth(played: Sequence[Episode]) -> dict[str, Any]:
+def episode_statistics(played: Sequence[Episode]) -> dict[str, Any]:
     """Success rate with its 95% interval, mean return and length."""
     won = [bool(episode.success) for episode in played]
     return {

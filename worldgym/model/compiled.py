@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .backbone import attention
 from .cache import KVCache
 from .dynamics import Dynamics
-from .outcome_heads import Judgement
+from .outcome_heads import OutcomeVotes
 from .pixels import to_uint8
 from .tokenizer import Tokenizer
 
@@ -72,7 +72,7 @@ class CompiledStep:
         context: Tensor,
         instruction: Tensor,
         motion: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Judgement, Tensor]:
+    ) -> tuple[Tensor, Tensor, OutcomeVotes, Tensor]:
         """Latents, fused maps, judgements and entropies of the next frames; the cache grows by one step.
 
         Args:
@@ -87,7 +87,7 @@ class CompiledStep:
             torch.from_numpy(found[index]) for index in range(8)
         )
         cache.append(keys, values, self._kept)
-        return latent, fused, Judgement(reward, success, terminated), entropy
+        return latent, fused, OutcomeVotes(reward, success, terminated), entropy
 
     def decode(self, fused: Tensor) -> Tensor:
         """uint8 [b, h, w, c]."""
@@ -95,7 +95,7 @@ class CompiledStep:
 
 
 class _Step(nn.Module):
-    """`Dynamics.think` and what follows, with the past as an argument instead of a cache."""
+    """`Dynamics.hidden_state` and what follows, with the past as an argument instead of a cache."""
 
     def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer):
         super().__init__()
@@ -111,13 +111,12 @@ class _Step(nn.Module):
         tokens = dynamics.step_tokens(fused, action, motion)
         positions = dynamics.layout.step_positions(when[:, None])
         hidden = dynamics.backbone.model(tokens, positions, attend)[:, dynamics.layout.output]
-        aligned = dynamics.scale_head.align(hidden, fused, action, motion)
-        _, latent, entropy = dynamics.scale_head.draw(aligned, action, latent, self.tokenizer.quantizer, None, 0.0)
-        after = self.tokenizer.fuse(latent, context)
-        heads = dynamics.outcome_heads
-        judged = heads(heads.features(after, None if motion is None else after - fused), instruction)
+        latent, after, moved, entropy = dynamics.next_frame(
+            self.tokenizer, hidden, fused, latent, context, action, motion
+        )
+        votes = dynamics.outcome_heads.score(after, moved, instruction)
         keys, values = (torch.stack(parts) for parts in zip(*added, strict=True))
-        return latent, after, entropy, judged.reward, judged.success, judged.terminated, keys, values
+        return latent, after, entropy, *votes, keys, values
 
 
 class _Decode(nn.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..config import DraftConfig, TokenizerConfig
-from .scale_head import quiet
+from .scale_head import zero_init
 
 
 class Draft(nn.Module):
@@ -25,7 +25,7 @@ class Draft(nn.Module):
         self.enter = nn.Conv2d((2 if motion else 1) * tokenizer.width, width, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(width, tokenizer.grid, tokenizer.grid))
         self.blocks = nn.ModuleList(DraftBlock(width) for _ in range(config.blocks))
-        self.leave = quiet(nn.Conv2d(width, tokenizer.width, 3, padding=1))
+        self.leave = zero_init(nn.Conv2d(width, tokenizer.width, 3, padding=1))
 
     def forward(
         self, fused: Float[Tensor, "b f g g"], action: Float[Tensor, "b a"], motion: Float[Tensor, "b f g g"] | None

@@ -15,7 +15,7 @@ from .backbone import Backbone
 from .cache import KVCache
 from .layout import TokenLayout
 from .outcome_heads import OutcomeHeads
-from .scale_head import ScaleHead, quiet
+from .scale_head import ScaleHead, zero_init
 from .sentence_policy import SentencePolicy
 from .tokenizer import Quantized, Tokenizer
 
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     phrase_lengths: Int[Tensor, " p"]
 
 
-class Beginning(NamedTuple):
+class Prefix(NamedTuple):
     """What a window of the backbone begins from, as maps of the tokenizer."""
 
     context: Float[Tensor, "b f g g"]
@@ -56,10 +56,21 @@ class Beginning(NamedTuple):
     earlier: Float[Tensor, "b f g g"] | None = None
     """Fused map of the frame before the context; None if it is at rest, for all that is known."""
 
-    def first(self, count: int) -> "Beginning":
+    def first(self, count: int) -> "Prefix":
         """Of the first `count` in the batch."""
         prompt, earlier = (None if part is None else part[:count] for part in (self.prompt, self.earlier))
-        return Beginning(self.context[:count], prompt, earlier)
+        return Prefix(self.context[:count], prompt, earlier)
+
+
+class NextFrame(NamedTuple):
+    """What a step makes of each dream."""
+
+    latent: Float[Tensor, "b z g g"]
+    fused: Float[Tensor, "b f g g"]
+    motion: Float[Tensor, "b f g g"] | None
+    """How the map differs from the one before; None in a world without `memory`."""
+    entropy: Float[Tensor, " b"] | None
+    """Mean entropy of the drawn tokens, nats; None where it was not measured."""
 
 
 class DynamicsLoss(NamedTuple):
@@ -85,10 +96,10 @@ class Dynamics(nn.Module):
         self.from_context = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         self.from_fused = nn.Conv2d(tokenizer.width, width, patch, stride=patch)
         if config.memory > 1:
-            self.from_motion = quiet(nn.Conv2d(tokenizer.width, width, patch, stride=patch))
+            self.from_motion = zero_init(nn.Conv2d(tokenizer.width, width, patch, stride=patch))
         if config.prompt:
             # Without a bias: a context on which nothing is drawn is a context without a prompt.
-            self.from_prompt = quiet(nn.Conv2d(tokenizer.width, width, patch, stride=patch, bias=False))
+            self.from_prompt = zero_init(nn.Conv2d(tokenizer.width, width, patch, stride=patch, bias=False))
         self.cells = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
         self.from_vector = nn.Sequential(nn.Linear(action_size, 128), nn.SiLU(), nn.Linear(128, width))
         self.action_to_state = nn.Linear(width, width)
@@ -100,7 +111,7 @@ class Dynamics(nn.Module):
 
     # -- tokens of the conversation -------------------------------------------------------------------------------
 
-    def prefix_tokens(self, begin: Beginning) -> Float[Tensor, "b k d"]:
+    def prefix_tokens(self, begin: Prefix) -> Float[Tensor, "b k d"]:
         """The context and, in a world with motion prompts, what the prompt's map has and the context's has not: both
         lie cell on cell, so they are concatenated along channels (the sum of two convolutions) and not as tokens."""
         x = self.from_context(begin.context)
@@ -108,7 +119,7 @@ class Dynamics(nn.Module):
             x = x + self.from_prompt(begin.prompt - begin.context)
         return x.flatten(2).transpose(1, 2) + self.cells
 
-    def motion(self, fused: Float[Tensor, "b t f g g"], begin: Beginning) -> Float[Tensor, "b t f g g"] | None:
+    def motion(self, fused: Float[Tensor, "b t f g g"], begin: Prefix) -> Float[Tensor, "b t f g g"] | None:
         """How each frame differs from the one before it, from the context on. None in a world whose `memory` is a
         single frame."""
         if self.config.memory == 1:
@@ -133,15 +144,15 @@ class Dynamics(nn.Module):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, slips: float, self_fed: int = 0) -> DynamicsLoss:
+    def loss(self, batch: Batch, tokenizer: Tokenizer, token_noise: float, self_forcing: int = 0) -> DynamicsLoss:
         """Teacher-forced over whole segments, or fed with its own dreams of them.
 
         Args:
-            slips: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
+            token_noise: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
                 mistakes: finer scales learn to make up for coarser ones, and the next step for the last.
-            self_fed: how many of the segments have all frames but the first `memory` replaced, as inputs, by what the
-                model itself dreams there; what it should say next stays the truth (as Self Forcing,
-                arXiv 2506.08009, and before it DAgger).
+            self_forcing: how many of the segments have all frames but the first `memory` replaced, as inputs, by what
+                the model itself dreams there. The targets stay the truth (Self Forcing, arXiv 2506.08009, and before
+                it DAgger).
         """
         size, steps = batch.actions.shape[:2]
         with torch.no_grad():
@@ -152,20 +163,20 @@ class Dynamics(nn.Module):
             if self.config.lead and self.config.memory > 1:  # behind all others the frames before the contexts
                 images, contexts = torch.cat([images, batch.earlier]), torch.cat([contexts, context])
             target = tokenizer.latent(images, contexts).float()
-            quantized = tokenizer.quantizer.quantize(target, slips)
+            quantized = tokenizer.quantizer.quantize(target, token_noise)
             kept = torch.lerp(quantized.totals[-1], target, self.config.residual)
             latent = kept[: size * (steps + 1)].unflatten(0, (size, steps + 1))
             fused, earlier = tokenizer.fuse(kept, contexts).split([size * (steps + 1), len(kept) - size * (steps + 1)])
             fused = fused.unflatten(0, (size, steps + 1))
-            if len(earlier):  # what is not told of is at rest, slips or none
+            if len(earlier):  # what is not told of is at rest, token_noise or none
                 earlier = torch.where(batch.told[:, None, None, None], earlier, fused[:, 0])
-            begin = Beginning(context, prompt, earlier if len(earlier) else None)
-            if self_fed:
+            begin = Prefix(context, prompt, earlier if len(earlier) else None)
+            if self_forcing:
                 latent, fused = latent.clone(), fused.float()
                 seen = self.config.memory
-                latent[:self_fed, seen:], fused[:self_fed, seen:] = self.imagine(
-                    tokenizer, begin.first(self_fed), latent[:self_fed, seen - 1], fused[:self_fed, :seen],
-                    batch.actions[:self_fed],
+                latent[:self_forcing, seen:], fused[:self_forcing, seen:] = self.imagine(
+                    tokenizer, begin.first(self_forcing), latent[:self_forcing, seen - 1], fused[:self_forcing, :seen],
+                    batch.actions[:self_forcing],
                 )  # fmt: skip
         before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
         moved = self.motion(fused, begin)
@@ -228,7 +239,7 @@ class Dynamics(nn.Module):
     def imagine(
         self,
         tokenizer: Tokenizer,
-        begin: Beginning,
+        begin: Prefix,
         latent: Float[Tensor, "b z g g"],
         seen: Float[Tensor, "b s f g g"],
         actions: Float[Tensor, "b t a"],
@@ -251,17 +262,15 @@ class Dynamics(nn.Module):
             self.prefill(cache, begin, seen[:, :past], action[:, :past])
             for when in range(past, count):
                 steps = torch.full((size,), when, device=seen.device)
-                aligned = self.predict(cache, steps, fused, action[:, when], motion)
-                latent = self.scale_head.draw(
-                    aligned, action[:, when], latent, tokenizer.quantizer, None, 0.0, measure=False
-                )[1]
-                fused, before = tokenizer.fuse(latent, begin.context), fused
-                motion = None if motion is None else fused - before
+                hidden = self.hidden_state(cache, steps, fused, action[:, when], motion)
+                latent, fused, motion, _ = self.next_frame(
+                    tokenizer, hidden, fused, latent, begin.context, action[:, when], motion, measure=False
+                )
                 latents.append(latent)
                 maps.append(fused)
         return torch.stack(latents, 1), torch.stack(maps, 1).float()
 
-    def prefill(self, cache: KVCache, begin: Beginning, fused: Tensor, action: Tensor) -> None:
+    def prefill(self, cache: KVCache, begin: Prefix, fused: Tensor, action: Tensor) -> None:
         """Read the prefix and `t` past steps into an empty cache.
 
         Args:
@@ -279,21 +288,51 @@ class Dynamics(nn.Module):
         mask = layout.training_mask(steps, tokens.device)
         self.backbone(tokens, mask, positions, cache, keep=tokens.shape[1])
 
-    def predict(
+    def next_frame(
+        self,
+        tokenizer: Tokenizer,
+        hidden: Float[Tensor, "b k d"],
+        fused: Float[Tensor, "b f g g"],
+        latent: Float[Tensor, "b z g g"],
+        context: Float[Tensor, "b f g g"],
+        action: Float[Tensor, "b d"],
+        motion: Float[Tensor, "b f g g"] | None = None,
+        uniforms: Float[Tensor, "b n"] | None = None,
+        temperature: float = 0.0,
+        measure: bool = True,
+        straight_through: bool = False,
+    ) -> NextFrame:
+        """The next imagined frame, drawn from the predicted state: the one place that makes it.
+
+        Args:
+            hidden: the predicted state, from `hidden_state`.
+            fused, latent, motion: of the newest frame.
+            uniforms: random numbers in [0, 1), one for each token; needed above temperature 0.
+            measure: also compute the entropy.
+            straight_through: let the gradient pass the draw through the scale head's guess, of which the drawn tokens
+                are the rounding (Bengio et al., 2013, arXiv 1308.3432).
+        """
+        aligned = self.scale_head.align(hidden, fused, action, motion)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not straight_through):
+            _, drawn, entropy = self.scale_head.draw(
+                aligned, action, latent, tokenizer.quantizer, uniforms, temperature, measure
+            )
+        drawn = drawn.float().contiguous()
+        if straight_through:
+            guess = latent + self.scale_head.guess(aligned).float()
+            drawn = guess + (drawn - guess).detach()
+        after = tokenizer.fuse(drawn, context).float().contiguous()
+        return NextFrame(drawn, after, None if motion is None else after - fused, entropy)
+
+    def hidden_state(
         self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor, motion: Tensor | None = None
-    ) -> Float[Tensor, "b w g g"]:
-        """One pass of the backbone: the aligned map of the next frame; the cache grows by one step.
+    ) -> Float[Tensor, "b k d"]:
+        """One pass of the backbone: the predicted next state; the cache grows by one step.
 
         Args:
             steps: long [b], steps in each dream's cache so far.
-            motion: [b, f, g, g], how the newest frame differs from the one before, in a world with `memory`.
+            motion: how the newest frame differs from the one before, in a world with `memory`.
         """
-        return self.scale_head.align(self.think(cache, steps, fused, action, motion), fused, action, motion)
-
-    def think(
-        self, cache: KVCache, steps: Tensor, fused: Tensor, action: Tensor, motion: Tensor | None = None
-    ) -> Float[Tensor, "b k d"]:
-        """The backbone's part of `predict`: the next state."""
         # Dreams that are equally far along stand at the same positions.
         when = steps[:1] if cache.even else steps
         own = self.layout.step_mask(steps.device) if self.layout.queries else None

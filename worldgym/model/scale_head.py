@@ -31,7 +31,7 @@ class ScaleHead(nn.Module):
         self.unfold = nn.Linear(config.width, width * config.patch**2)
         self.from_fused = nn.Conv2d(tokenizer.width, width, 1)
         if config.memory > 1:
-            self.from_motion = quiet(nn.Conv2d(tokenizer.width, width, 1))
+            self.from_motion = zero_init(nn.Conv2d(tokenizer.width, width, 1))
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.guess = nn.Sequential(
             nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, 128, 1),
@@ -135,7 +135,7 @@ class ScaleHead(nn.Module):
             latent: of the frame before, as the model has it.
             target: of the next frame, before quantisation.
             last: of the frame before, in truth and before quantisation.
-            quantized: tokens of the next frame, and what the coarser scales (slips included) add up to.
+            quantized: tokens of the next frame, and what the coarser scales (token noise included) add up to.
             scored: rows whose tokens count; the guess counts in all.
         """
         guess = latent + self.guess(aligned)
@@ -192,7 +192,7 @@ class ScaleHead(nn.Module):
         return torch.cat(drawn, 1), total, torch.cat(entropies, 1).mean(1) if measure else None
 
 
-def quiet(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     """A layer that says nothing yet: weights of a world without it remain good to begin from."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

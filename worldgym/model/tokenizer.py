@@ -113,12 +113,12 @@ class MultiScaleQuantizer(nn.Module):
         self.register_buffer("codebook", torch.randn(config.codes, config.latent_channels) * 0.5)
         self.register_buffer("usage", torch.ones(config.codes))
 
-    def quantize(self, latent: Float[Tensor, "b z g g"], slips: float = 0.0) -> Quantized:
+    def quantize(self, latent: Float[Tensor, "b z g g"], token_noise: float = 0.0) -> Quantized:
         """Token ids of a latent, coarse to fine.
 
         Args:
-            slips: at a rate drawn for each frame from [0, 2 x slips], go on from a wrong code instead of the
-                nearest. `ids` still names the nearest, so a finer scale's is the one that makes up for the
+            token_noise: at a rate drawn for each frame from [0, 2 x token_noise], go on from a wrong code instead of
+                the nearest. `ids` still names the nearest, so a finer scale's is the one that makes up for the
                 coarser ones' mistakes: what a model must learn that draws its own tokens (as Infinity's
                 self-correction, arXiv 2412.04431).
         """
@@ -126,9 +126,9 @@ class MultiScaleQuantizer(nn.Module):
             latent = latent.float()
             target, total, commitment = latent.detach(), torch.zeros_like(latent), latent.new_zeros(())
             all_ids, all_taken, inputs, totals = [], [], [], []
-            # Without slips no random number is drawn: encoding must not touch torch's global generator.
-            rates = torch.rand(len(latent), 1, device=latent.device) * 2 * slips if slips else None
-            neighbours = self.distances(self.codebook).topk(16, largest=False).indices if slips else None
+            # Without noise no random number is drawn: encoding must not touch torch's global generator.
+            rates = torch.rand(len(latent), 1, device=latent.device) * 2 * token_noise if token_noise else None
+            neighbours = self.distances(self.codebook).topk(16, largest=False).indices if token_noise else None
             for index, scale in enumerate(self.scales):
                 residual = resize_area(target - total.detach(), scale).permute(0, 2, 3, 1).flatten(0, 2)
                 ids = self.nearest(residual).view(-1, scale * scale)

@@ -22,7 +22,7 @@ from ..decoders.swin import SwinConfig, window_loss
 from ..decoders.wan import Condition
 from ..interrupt import in_one_line
 from ..metrics import psnr
-from ..model.dynamics import Beginning
+from ..model.dynamics import Prefix
 from ..model.pixels import to_float, to_uint8
 from ..pan.fit import Fit, fit, make_accelerator
 from ..world import WorldModel
@@ -106,7 +106,7 @@ def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
     latent = world.latent(images, context)
     with torch.autocast(images.device.type, torch.bfloat16):
         maps = world.dynamics.imagine(
-            tokenizer, Beginning(context), latent, tokenizer.fuse(latent, context)[:, None], actions
+            tokenizer, Prefix(context), latent, tokenizer.fuse(latent, context)[:, None], actions
         )[1]
     return maps.float()
 

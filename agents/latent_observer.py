@@ -11,7 +11,7 @@ from worldgym.dreams import latent_space, latents
 from worldgym.world import WorldModel, WorldState
 
 
-class Eyes:
+class LatentObserver:
     """Sees `count` real episodes side by side as a dream sees its own frames: relative to a context.
 
     The context is the first frame of an episode; whenever a window is full, what was seen last begins another, as in a
@@ -74,7 +74,7 @@ class SeenVecEnv(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, world: WorldModel):
         super().__init__(venv, observation_space=latent_space(world))
-        self.eyes = Eyes(world, venv.num_envs)
+        self.eyes = LatentObserver(world, venv.num_envs)
 
     def reset(self) -> np.ndarray:
         return self.eyes.begin(_pixels(self.venv.reset()))
@@ -101,7 +101,7 @@ def see_alone(policy, world: WorldModel):
     Returns:
         observation uint8 [h, w, 3] -> action float32 [a]; made anew for each episode.
     """
-    eyes, begun = Eyes(world, 1), False
+    eyes, begun = LatentObserver(world, 1), False
 
     def act(observation: np.ndarray) -> np.ndarray:
         nonlocal begun
