@@ -168,7 +168,7 @@ def test_rewards_of_frames_see_the_fast_decoders(shown):
 
 def test_what_it_cannot_show_with_is_refused(checkpoint, tmp_path):
     for decoder in ("diffusion", str(tmp_path)):
-        with pytest.raises(ValueError, match=r"no diffusion decoder in .*train_decoder"):
+        with pytest.raises(ValueError, match=r"no diffusion decoder in .*worldgym train decoder"):
             Dreams(1, DreamOptions(str(checkpoint), decoder=decoder, device="cpu"))
 
 

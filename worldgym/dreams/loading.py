@@ -70,7 +70,7 @@ def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecode
     if not weights.exists():
         raise ValueError(
             f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}. Take decoder='fast', or train one "
-            "with `python -m worldgym.train.decoder` and pass the folder that it names; "
+            "with `worldgym train decoder` and pass the folder that it names; "
             "`worldgym export WORLD TARGET --decoder FOLDER` makes a world that has it"
         )
     stamp = tuple(path.stat().st_mtime_ns for path in (weights, folder / DECODER_FILES[0]))

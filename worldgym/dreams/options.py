@@ -41,7 +41,7 @@ class DreamOptions:
     """0 dreams the likeliest future, 1 the learned spread."""
     decoder: str = "fast"
     """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
-    the world's folder, many times slower; or the folder of one that `python -m worldgym.train.decoder` wrote.
+    the world's folder, many times slower; or the folder of one that `worldgym train decoder` wrote.
     It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
     are functions of frames see the fast decoder's."""
     compiled: bool = False

@@ -58,7 +58,7 @@ class Moment:
     twin: np.ndarray | None
     action: str = ""
     """What led here, in words."""
-    action: np.ndarray | None = None
+    twin_action: np.ndarray | None = None
     """What led the twin here, float32 [a]; None at the start."""
     dreamed_action: np.ndarray | None = None
     """What led the dream here: another vector where both carried out a sentence, each from what it shows."""
@@ -221,10 +221,10 @@ class Session:
             if isinstance(action, str):
                 assert self.controller is not None
                 action = self.controller(action)
-            action = np.asarray(action, np.float32)
-            frame, reward, ended, _, info = self.twin.step(action)
+            taken = np.asarray(action, np.float32)
+            frame, reward, ended, _, info = self.twin.step(taken)
             moment = replace(
-                moment, twin=frame, action=action, twin_reward=float(reward), twin_success=bool(info["success"]),
+                moment, twin=frame, twin_action=taken, twin_reward=float(reward), twin_success=bool(info["success"]),
                 twin_ended=ended, blob=self.twin.snapshot(),
             )  # fmt: skip
         future.moments = [*future.moments[: future.at + 1], moment]
@@ -263,7 +263,7 @@ class Session:
         future = self.futures[self.active]
         seen = future.moments[: future.at + 1][-self.world.config.dynamics.observed :]
         frames = [moment.twin for moment in seen if moment.twin is not None]
-        actions = [moment.action for moment in seen[1:] if moment.action is not None]
+        actions = [moment.twin_action for moment in seen[1:] if moment.twin_action is not None]
         state = self._start(np.stack(frames), np.stack(actions) if actions else None)
         future.moments = [*future.moments[: future.at], replace(future.now, dream=self._picture(state), state=state)]
 

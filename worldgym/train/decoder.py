@@ -3,7 +3,7 @@
 It learns from maps of what really happened, not from the dreamed ones that it is to show: where a dream strays, the
 truth is something else than the dream says, and what would be learned is to doubt the dream. So does PAN's first stage.
 
-python -m worldgym.train.decoder
+worldgym train decoder
 torchrun --nproc-per-node 2 -m worldgym.train.decoder --fit.cpu
 """
 
