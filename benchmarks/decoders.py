@@ -25,9 +25,9 @@ from drift import misplaced, show
 from torch import Tensor
 from tqdm import tqdm
 
+from worldgym.decoders import load_decoder
 from worldgym.decoders.diffusion import DiffusionDecoder
 from worldgym.decoders.render import read_maps
-from worldgym.dreams import load_decoder
 from worldgym.envs_real.tabletop.cases import held_out_episodes
 from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_uint8

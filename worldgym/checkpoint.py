@@ -147,8 +147,11 @@ def adopt(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     return sorted(own.keys() - fitting.keys())
 
 
-DECODER_FILES = ("decoder.json", "config.json", "diffusion_pytorch_model.safetensors")
-"""Of a diffusion decoder, in the folder `decoder` of its world."""
+def decoder_files(folder: Path) -> list[Path]:
+    """The files of a decoder, which are JSON and safetensors, in its folder; a FileNotFoundError if it holds none."""
+    if not (folder / "decoder.json").exists():
+        raise FileNotFoundError(f"{folder} holds no decoder: it has no decoder.json")
+    return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
 
 
 def export_world(source: Path, target: Path, decoder: Path | None = None) -> None:
@@ -167,11 +170,10 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
     if decoder is None and (source / "decoder").exists():
         decoder = source / "decoder"
     if decoder is not None:
-        if missing := [name for name in DECODER_FILES if not (decoder / name).exists()]:
-            raise FileNotFoundError(f"{decoder} holds no diffusion decoder: it has no {', '.join(missing)}")
-        weights = _halved(load_tensors(decoder / DECODER_FILES[-1]))
-        extras |= {f"decoder/{name}": (decoder / name).read_bytes() for name in DECODER_FILES[:-1]}
-        extras[f"decoder/{DECODER_FILES[-1]}"] = save_bytes(weights, {"format": "pt"})
+        for path in decoder_files(decoder):
+            whole = path.suffix == ".json"
+            content = path.read_bytes() if whole else save_bytes(_halved(load_tensors(path)), {"format": "pt"})
+            extras[f"decoder/{path.name}"] = content
     save_checkpoint(target, config, _halved(load_world(source, config)), stage, extras)
 
 

@@ -568,8 +568,8 @@ def bench(config: Bench) -> dict[str, Any]:
 
 
 def render(config: Render) -> None:
+    from .decoders import load_decoder
     from .decoders.render import rerender
-    from .dreams import load_decoder
     from .evaluate import check_recording
     from .evaluate.video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel

@@ -178,7 +178,7 @@ class DiffusionDecoder(nn.Module):
         config = asdict(self.config)
         schedule = config["swin"].pop("schedule")
         described = {
-            "version": FORMAT_VERSION, "codebook": self.codebook, "config": config, "schedule": schedule,
+            "kind": "diffusion", "version": FORMAT_VERSION, "codebook": self.codebook, "config": config, "schedule": schedule,
         }  # fmt: skip
         (folder / "decoder.json").write_text(json.dumps(described, indent=1))
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -24,17 +24,14 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from ..checkpoint import fingerprint, read_tensors
+from ..decoders import open_stream
 from ..spaces import action_space
 from ..starts import InitialStates, Start, bundled_starts, recorded_starts
 from ..state import WorldState
-from ..world import WorldModel
-from .loading import load_decoder, load_shared
+from .loading import load_shared
 from .observations import latents, observation_space
 from .options import DreamOptions
 from .rewards import make_judge
-
-if TYPE_CHECKING:
-    from ..decoders.frame_stream import FrameStream
 
 SNAPSHOT_VERSION = 4
 FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
@@ -83,7 +80,7 @@ class Dreams:
         self.observation_space = observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
         self._judge = make_judge(options.reward, self.world)
-        self._frame_stream = _make_frame_stream(self.world, options, count)
+        self._frames = open_stream(self.world, options.world, options.decoder, count)
         self._starts: InitialStates | None = None  # read at the first reset that needs one
         instruction = options.instruction
         if instruction is None and isinstance(options.reward, str):
@@ -160,8 +157,7 @@ class Dreams:
             self.temperature,
         )
         self._put(rows, fresh)
-        if self._frame_stream:
-            self._frame_stream.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
+        self._frames.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
         for row, wanted, random in zip(rows, asked, randoms, strict=True):
             self.instructions[row], self.randoms[row] = wanted, random
         self.elapsed[rows], self.returns[rows], self.over[rows] = 0, 0.0, False
@@ -194,8 +190,7 @@ class Dreams:
                     said = torch.from_numpy(spoken[rows, None]).to(now.device)
                     now = torch.where(said, self.world.act(state, read[here]), now)
                 state, outcome = self.world.step(state, now, self.options.drafted)
-                if self._frame_stream:
-                    self._frame_stream.put(rows.tolist(), state.fused, state.seeds, state.counters)
+                self._frames.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
                     [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
                 )
@@ -245,7 +240,7 @@ class Dreams:
         """Pictures, uint8 [n, h, w, 3], decoded when they are first asked for; a copy."""
         if self._pictures is None:
             now = self._running()
-            self._pictures = self._frame_stream.look() if self._frame_stream else self.world.render(now)
+            self._pictures = self._frames.look(now)
         return self._pictures.clone()
 
     def instruct(self, instructions: Sequence[str | None]) -> None:
@@ -282,7 +277,7 @@ class Dreams:
         chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
         chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
         chosen._judge = make_judge(self.options.reward, self.world)
-        chosen._frame_stream = self._frame_stream and self._frame_stream.select(rows.tolist())
+        chosen._frames = self._frames.select(rows.tolist())
         chosen._pictures = None
         return chosen
 
@@ -293,8 +288,7 @@ class Dreams:
             if self.state is None and len(rows) < len(self):
                 raise gym.error.ResetNeeded("reset all dreams once before replacing some of them")
             self._put(rows, other.state)
-            if self._frame_stream and other._frame_stream:
-                self._frame_stream.replace(rows.tolist(), other._frame_stream)
+            self._frames.replace(rows.tolist(), other._frames)
         for place, row in enumerate(rows):
             self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
         self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
@@ -312,8 +306,9 @@ class Dreams:
             "over": self.over.tolist(),
         }
         body = self._running().snapshot()
-        shown = save_bytes(self._frame_stream.snapshot()) if self._frame_stream else b""
-        meta |= {"size": len(body), "decoder": self._decoder_fingerprint()}
+        remembered = self._frames.snapshot()
+        shown = save_bytes(remembered) if remembered else b""
+        meta |= {"size": len(body), "decoder": self._frames.fingerprint}
         return json.dumps(meta).encode() + b"\n" + body + shown
 
     def restore(self, blob: bytes) -> None:
@@ -341,20 +336,19 @@ class Dreams:
                 f"the snapshot was taken in the world {world!r} with other weights ({weights}; here they are "
                 f"{fingerprint(self.world)}): it has been trained since, and would not continue as it would have"
             )
-        if decoder != self._decoder_fingerprint():
+        if decoder != self._frames.fingerprint:
             raise ValueError(
                 f"the snapshot's pictures are by {'another diffusion' if decoder else 'the fast'} decoder; this "
                 f"environment has decoder={self.options.decoder!r}"
             )
         self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
-        state = WorldState.restore(body[:size] if self._frame_stream else body, self.world.device)
+        state = WorldState.restore(body[:size], self.world.device)
         self.world.check_state(state)
         if state.drafted and not self.options.drafted:
             raise ValueError("the snapshot is of drafted dreams; restore it with drafted=True")
         if counts != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
-        if self._frame_stream:
-            self._frame_stream.restore(read_tensors(body[size:], self.world.device))
+        self._frames.restore(read_tensors(body[size:], self.world.device) if len(body) > size else {})
         self._put(np.arange(len(self)), state)
         self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
         self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)
@@ -415,12 +409,6 @@ class Dreams:
             )
         return torch.from_numpy(vectors).to(device), read
 
-    def _decoder_fingerprint(self) -> str | None:
-        if self._frame_stream is None:
-            return None
-        decoder = self._frame_stream.decoder
-        return f"{fingerprint(decoder)} {decoder.config}"
-
     def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:
         bound = self.options.max_uncertainty
         return np.zeros(len(uncertainty), bool) if bound is None else uncertainty > bound
@@ -435,12 +423,3 @@ def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
     random = np.random.Generator(np.random.PCG64())
     random.bit_generator.state = state
     return random
-
-
-def _make_frame_stream(world: WorldModel, options: DreamOptions, dreams: int) -> "FrameStream | None":
-    """What shows the dreams, if not the world's own decoder."""
-    if options.decoder == "fast":
-        return None
-    from ..decoders.frame_stream import FrameStream
-
-    return FrameStream(load_decoder(options.world, options.decoder, world), world.tokenizer, dreams)

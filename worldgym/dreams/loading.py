@@ -1,21 +1,16 @@
-"""One copy of a world's weights, and of a decoder's, for all dreams of a process."""
+"""One copy of a world's weights for all dreams of a process."""
 
 import multiprocessing
 import os
 from functools import lru_cache
-from pathlib import Path
 from traceback import walk_stack
-from typing import TYPE_CHECKING
 
 import torch
 from gymnasium.vector import AsyncVectorEnv
 
-from ..checkpoint import DECODER_FILES, recover
+from ..checkpoint import recover
 from ..listing import find_world
 from ..world import WorldModel
-
-if TYPE_CHECKING:
-    from ..decoders.diffusion import DiffusionDecoder
 
 if hasattr(os, "register_at_fork"):
     # Gymnasium's AsyncVectorEnv forks, and a forked pool of OpenMP threads hangs at its first use.
@@ -55,30 +50,3 @@ def _asked_for_workers() -> bool:
 def _load(folder: str, device: str, stamp: tuple[int, int] | None, compiled: int) -> WorldModel:
     world = WorldModel.load(folder, device)
     return world.compile_for(compiled) if compiled else world
-
-
-def load_decoder(name: str, decoder: str, world: WorldModel) -> "DiffusionDecoder":
-    """A diffusion decoder, one copy for all who show dreams in this process.
-
-    Args:
-        name: of the world, as `find_world` takes it.
-        decoder: "diffusion" for the one in its folder, or another's folder.
-        world: the same world, loaded.
-    """
-    folder = find_world(name) / "decoder" if decoder == "diffusion" else Path(decoder)
-    weights = folder / DECODER_FILES[-1]
-    if not weights.exists():
-        raise ValueError(
-            f"decoder is {decoder!r}, but there is no diffusion decoder in {folder}. Take decoder='fast', or train one "
-            "with `worldgym train decoder` and pass the folder that it names; "
-            "`worldgym export WORLD TARGET --decoder FOLDER` makes a world that has it"
-        )
-    stamp = tuple(path.stat().st_mtime_ns for path in (weights, folder / DECODER_FILES[0]))
-    return _load_decoder(str(folder.resolve()), world, stamp)
-
-
-@lru_cache(maxsize=8)
-def _load_decoder(folder: str, world: WorldModel, stamp: tuple[int, ...]) -> "DiffusionDecoder":
-    from ..decoders.diffusion import DiffusionDecoder
-
-    return DiffusionDecoder.load(Path(folder), world.tokenizer, world.device)

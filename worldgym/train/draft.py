@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..checkpoint import (
-    DECODER_FILES,
+    decoder_files,
     fingerprint,
     load_config,
     load_tensors,
@@ -105,7 +105,7 @@ def _train(rank: int, config: DraftTraining) -> None:
     instructions = world.read_instructions(list(data.instructions))
     extras = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
     if (folder / "decoder").exists():
-        extras |= {f"decoder/{name}": (folder / "decoder" / name).read_bytes() for name in DECODER_FILES}
+        extras |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
     commit = current_commit()
     figures: dict[str, float] = {}  # of the newest evaluation
 
