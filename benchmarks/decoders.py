@@ -25,6 +25,7 @@ from drift import misplaced, show
 from torch import Tensor
 from tqdm import tqdm
 
+from worldgym.bench import num_parameters
 from worldgym.decoders import load_decoder
 from worldgym.decoders.diffusion import DiffusionDecoder
 from worldgym.decoders.render import read_maps
@@ -69,7 +70,7 @@ def main(config: Decoders) -> None:
             raise ValueError(f"two of the decoders are {name!r}; a row of the tables takes one")
         ways[name] = lambda maps, decoder=decoder: shown(world, decoder, real.frames[:, 0], maps, config.seed)
         metrics["decoders"][name] = {
-            "parameters": sum(p.numel() for p in decoder.parameters()),
+            "parameters": num_parameters(decoder),
             "steps": decoder.config.swin.schedule.steps,
         }
     pictures = {"MuJoCo": real.frames[:, 1:]}

@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 from drift import show
 
+from worldgym.bench import num_parameters
 from worldgym.data import load_episodes
 from worldgym.evaluate import dream, held_out_segments
 from worldgym.metrics import bootstrap, psnr
@@ -61,7 +62,7 @@ def main(config: Motion) -> None:
             label = name if shown == dynamics.observed else f"{name}, from one frame"
             pictures[label] = dreamed.frames
             metrics["worlds"][label] = {
-                "parameters": sum(p.numel() for p in world.parameters()),
+                "parameters": num_parameters(world),
                 "frames_shown": shown,
                 "psnr_gain": gain.mean(0).tolist(),
                 "psnr_gain_interval": [bootstrap(np.mean, gain[:, when]) for when in range(config.steps)],

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLModel
 
+from worldgym.bench import num_parameters
 from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, carry_out, case_env, pushes
 from worldgym.metrics import bootstrap, wilson
 from worldgym.pan.backbone import MEAN, SPREAD, ConversationConfig, PanBackbone, patchify
@@ -333,7 +334,7 @@ def main(config: Backbones) -> None:
                 backbone = load(name, config, seed)
                 found = judge(predict(train(backbone, data, config, seed), held_out), held_out)
                 entry = metrics["backbones"].setdefault(label, {"seeds": []})
-                entry["parameters"] = sum(p.numel() for p in backbone.vlm.parameters())
+                entry["parameters"] = num_parameters(backbone.vlm)
                 entry["seeds"].append(found)
                 write_results(config.json, 0, metrics, commit)
                 print(f"{label}, seed {seed}: { ({k: v for k, v in found.items() if 'interval' not in k}) }")

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from ablations import Timeless
+from baselines import Timeless
 
 from worldgym.data import Segment
 from worldgym.envs_real.tabletop import locate
