@@ -31,6 +31,7 @@ import tyro
 from baselines import SymmetricTokenizer, ThroughBackbone, Timeless, TokenWorld
 from drift import show
 from safetensors.torch import load_file, save_file
+from section import Results, Section, made_by, markdown, over_seeds
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -366,6 +367,118 @@ def study(config: Ablations, variants: Sequence[Variant]) -> dict[str, Any]:
 def brief(found: dict[str, Any]) -> str:
     gains = " ".join(f"{gain:+.2f}" for gain in found["psnr_gain"])
     return f"{found['reconstruction_psnr']:.1f} dB through tokens; dreams {gains} dB over the first frame"
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+ABLATED = {
+    "ours": "ours",
+    "raster": "16 tokens, each through the backbone (iVideoGPT)",
+    "scales": "each scale through the backbone (SAMPO)",
+    "single": "one scale of 64 tokens",
+    "symmetric": "tokens without a look at the context",
+    "queries": "queries, which leave the cache (PAN)",
+    "queries_kept": "queries, which stay",
+    "tokens_alone": "nothing kept of what tokens leave out",
+    "timeless": "positions without time",
+}
+SPEEDS = (("seconds_a_training_step", ".2f"), ("frames_a_second_1", ".0f"), ("frames_a_second_16", ".0f"))
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    first = m["at"][0]
+    columns = [
+        *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
+        (f"pusher's error, {first}", "pusher_error_blocks", first, 2),
+        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        ("reward, 8", "reward_correlation", 8, 2),
+    ]
+    return [
+        f"Ours with another part in the place of one, each learned from nothing: {taught(m)}, the same batches in the "
+        "same order, nobody fed with its own dreams. What differs is at the top of `benchmarks/ablations.py`. "
+        f"{judged(m)}",
+        "",
+        *variants_table(m, ABLATED, columns),
+        "",
+        *costs_table(m, ABLATED),
+        "",
+        "![The same episodes, dreamed by each](images/ablations.png)",
+        "",
+        made_by(results),
+    ]
+
+
+def taught(m: dict[str, Any]) -> str:
+    return (
+        f"{m['tokenizer_steps']} steps of 48 frames for its tokenizer, {m['steps']} steps of {m['batch']} segments of "
+        f"{m['window']} steps for its dynamics"
+    )
+
+
+def judged(m: dict[str, Any]) -> str:
+    """How the worlds of a study from nothing were measured."""
+    still, eighth = next(iter(m["variants"].values()))["seeds"][0], m["at"].index(8)
+    repeat = " / ".join(f"{value:.1f}" for value in still["psnr_repeat_context"])
+    return (
+        f"{m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a full window begins anew "
+        f"from the newest frame. PSNR gain is over repeating the first frame, which has {repeat} dB; blocks that moved "
+        f"would be {still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
+        "Reward: correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over "
+        "episodes; a tokenizer is shared by all seeds."
+    )
+
+
+def variants_table(
+    m: dict[str, Any], titles: dict[str, str], columns: Sequence[tuple[str, str, int, int]]
+) -> list[str]:
+    """Quality of the variants of a study.
+
+    Args:
+        titles: what each is called.
+        columns: title, figure, steps dreamed and digits of each.
+    """
+    rows = []
+    for name, found in m["variants"].items():
+        if seeds := found.get("seeds"):  # training takes minutes for each, sizes and speeds do without
+            several = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+            through = f"{seeds[0]['reconstruction_psnr']:.1f}"
+            cells = (of_seeds(seeds, figure, m["at"].index(step), digits) for _, figure, step, digits in columns)
+            rows.append([titles[name] + several, through, *cells])
+    return markdown(["", "through tokens, dB", *(title for title, *_ in columns)], rows)
+
+
+def of_seeds(seeds: list[dict[str, Any]], name: str, index: int, digits: int) -> str:
+    values = over_seeds([one[name][index] for one in seeds], digits)
+    intervals = seeds[0].get(f"{name}_interval")
+    if len(seeds) > 1 or values == "lost" or intervals is None:
+        return values
+    low, high = ("lost" if bound is None else f"{bound:.{digits}f}" for bound in intervals[index])
+    return f"{values} ({low} to {high})"
+
+
+def costs_table(m: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    head = ["", "parameters", "tokens a frame", "in the cache", "s a training step", "frames/s, 1 dream", "16 dreams"]
+    rows = []
+    for name, found in m["variants"].items():
+        size = found["parameters"]
+        rows.append(
+            [
+                titles[name],
+                f"{size['tokenizer'] / 1e6:.2f} + {size['dynamics'] / 1e6:.2f} M",
+                f"{found['tokens_a_frame']}",
+                f"{found['cached_tokens_a_frame']}",
+                *(f"{found[key]:{form}}" for key, form in SPEEDS),
+            ]
+        )
+    return [
+        "Speed of one thread, by turns: a training step, and frames with pixels, a window with its beginning.",
+        "",
+        *markdown(head, rows),
+    ]
+
+
+SECTION = Section("What is each part of the design worth?", ("tabletop_ablations",), "benchmarks/ablations.sh", section)
 
 
 if __name__ == "__main__":
