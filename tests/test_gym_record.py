@@ -186,21 +186,6 @@ def test_an_early_end_is_the_last_of_its_episode(recorded):
         assert np.array_equal(episode.rewards, episode.infos["rewards"][1:, 0])
 
 
-def test_a_killed_recording_goes_on_where_it_stood(shelf, played, monkeypatch):
-    """Though its chunks hold episodes of differing length."""
-    config = replace(SLIDE, episodes=5)
-    partial = shelf / "test" / "slide-v0.partial"
-    monkeypatch.setattr(recording, "CHUNK", 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(minari, "create_dataset_from_buffers", killed)
-        with pytest.raises(Killed):
-            record(config)
-    (partial / "episodes_000002.npz").unlink()
-    record(config)
-    assert_complete(config.dataset, played[:5])
-    assert not partial.exists()
-
-
 def test_an_episode_follows_from_the_seed_and_its_number(played):
     again, other = play_episode(SLIDE, 4), play_episode(replace(SLIDE, seed=2), 4)
     assert all(np.array_equal(again[name], played[4][name]) for name in again)
