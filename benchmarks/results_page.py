@@ -990,7 +990,7 @@ def best_of(found: str | dict[str, Any]) -> str:
 
 def main() -> None:
     if "--write" in sys.argv:
-        PAGE.write_text(page())
+        PAGE.write_text(page(), encoding="utf-8")
     else:
         print(page())
 

@@ -101,6 +101,7 @@ def record_episodes(
         _same_configuration(partial_folder / "config.json", wanted)
         if not _is_written(folder, wanted):
             _play_missing(config, play, layout, partial_folder)
+            check_room(partial_folder, sum(path.stat().st_size for path in partial_folder.iterdir()))
             write_dataset(
                 config.dataset,
                 _buffers(config, partial_folder),
@@ -273,7 +274,7 @@ def _episode_file(folder: Path, index: int) -> Path:
 
 def _same_configuration(path: Path, wanted: dict[str, Any]) -> None:
     """Refuse to mix two recordings in one folder; the number of workers may differ."""
-    if not path.exists():
+    if not any(path.parent.glob("episode_*.npz")):  # nothing to mix with
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(wanted), encoding="utf-8")
         temporary.rename(path)

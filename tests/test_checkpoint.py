@@ -29,9 +29,9 @@ class Killed(BaseException):
 
 def edit(folder: Path, **changes) -> None:
     """Change entries of config.json; None removes one."""
-    described = json.loads((folder / "config.json").read_text()) | changes
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8")) | changes
     described = {key: value for key, value in described.items() if value is not None}
-    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "config.json").write_text(json.dumps(described), encoding="utf-8")
 
 
 # -- round trips ---------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_extras_and_training_state_come_back(world, tmp_path):
 
 def test_saving_replaces_all_of_an_older_checkpoint(write_checkpoint):
     folder = write_checkpoint()
-    (folder / "stale.txt").write_text("from before")
+    (folder / "stale.txt").write_text("from before", encoding="utf-8")
     assert sorted(path.name for path in write_checkpoint().iterdir()) == [
         "bpe.json", "config.json", "model.safetensors", "starts.npz"
     ]  # fmt: skip
@@ -135,7 +135,7 @@ def test_there_is_a_checkpoint_whenever_saving_is_killed(write_checkpoint, world
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated"),
         (lambda path: path.write_bytes(path.read_bytes()[:20]), "truncated"),
         (lambda path: path.write_bytes(b""), "truncated"),
-        (lambda path: path.write_text("PK, says another program"), "not a safetensors file"),
+        (lambda path: path.write_text("PK, says another program", encoding="utf-8"), "not a safetensors file"),
     ],
     ids=["cut", "cut header", "empty", "foreign"],
 )
@@ -194,7 +194,7 @@ def test_a_missing_file_is_named(write_checkpoint, name):
 
 def test_a_damaged_vocabulary_is_refused(write_checkpoint):
     folder = write_checkpoint()
-    (folder / "bpe.json").write_text('{"version": "1.0", "trunc')
+    (folder / "bpe.json").write_text('{"version": "1.0", "trunc', encoding="utf-8")
     with pytest.raises(ValueError, match=r"bpe\.json"):
         WorldModel.load(str(folder), "cpu")
 

@@ -10,7 +10,6 @@ import pytest
 
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
-from worldgym.envs_real import recording
 from worldgym.envs_real.gym_record import make_twin, play_episode, record
 from worldgym.envs_real.recording import RecordConfig
 
@@ -95,7 +94,7 @@ def killed(*args, **kwargs):
 def stranger(tmp_path_factory):
     """A package of somebody's own, in a folder that worker processes see, too."""
     folder = tmp_path_factory.mktemp("theirs")
-    (folder / "stranger.py").write_text(STRANGER)
+    (folder / "stranger.py").write_text(STRANGER, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield importlib.import_module("stranger")

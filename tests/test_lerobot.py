@@ -52,7 +52,7 @@ def demonstrations(folder, tasks=("open the drawer",), video=False, features=Non
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
         "features": {name: {"dtype": kinds.get(name, "float32")} for name in {**columns, "camera": None}},
     }  # fmt: skip
-    (folder / "meta/info.json").write_text(json.dumps(info))
+    (folder / "meta/info.json").write_text(json.dumps(info), encoding="utf-8")
     return pictures
 
 
@@ -75,7 +75,7 @@ def test_what_lerobot_reads(tmp_path, checkpoint, dreams):
     """The files, columns and figures that its own loader asks for."""
     folder = tmp_path / "dreams"
     write_lerobot(folder, str(checkpoint), dreams, GOAL)
-    info, stats = (json.loads((folder / f"meta/{name}.json").read_text()) for name in ("info", "stats"))
+    info, stats = (json.loads((folder / f"meta/{name}.json").read_text(encoding="utf-8")) for name in ("info", "stats"))
     assert (info["codebase_version"], info["total_episodes"], info["total_frames"], info["fps"]) == ("v3.0", 3, 15, 10)
     table = pq.read_table(folder / info["data_path"].format(chunk_index=0, file_index=0))
     assert set(table.column_names) == set(info["features"]) == set(stats)
@@ -116,7 +116,7 @@ def test_recorded_rewards_belong_to_the_next_frame(datasets, tmp_path):
 
 def _spoil(folder, **changes):
     path = folder / "meta/info.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ def test_a_cache_of_another_version_is_rewritten(recorded):
     dataset, folder = recorded
     expected = load_episodes(dataset)
     (meta,) = folder.glob("*/meta.json")
-    meta.write_text(json.dumps({"version": 0}))
+    meta.write_text(json.dumps({"version": 0}), encoding="utf-8")
     found = load_episodes(dataset)
     assert np.array_equal(found.frames, expected.frames) and found.instructions == expected.instructions
 

@@ -24,8 +24,8 @@ def check_dataset_id(dataset_id: str) -> None:
     found = DATASET_ID_RE.fullmatch(dataset_id)
     if found is None or found["version"] is None:
         raise UserError(
-            f"{dataset_id!r} cannot name a Minari data set; expected letters, digits, - and _ and a version, with "
-            "or without a namespace before: mine/robot-v0"
+            f"{dataset_id!r} cannot name a Minari data set; expected letters, digits, - and _, then a version, and "
+            "before it, if at all, a namespace of two letters or more: mine/robot-v0"
         )
 
 
