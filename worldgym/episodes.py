@@ -37,8 +37,6 @@ class EpisodeFormat:
                 raise UserError(f"{name}s are {list(listed)}; expected texts that are not empty and all differ")
         if not self.instructions:
             raise UserError("there is no instruction; expected one text for each column of rewards")
-        if isinstance(self.frames_per_action, bool) or not isinstance(self.frames_per_action, int):
-            raise UserError(f"frames per action are {self.frames_per_action!r}; expected a whole number from 1")
         if self.resolution < 1 or self.action_size < 1 or self.frames_per_action < 1:
             raise UserError(
                 f"resolution {self.resolution}, action size {self.action_size} and frames per action "
@@ -216,4 +214,4 @@ def _refuse_first(where: str, name: str, values: np.ndarray, wrong: np.ndarray, 
     if wrong.any():
         place = tuple(int(index) for index in np.argwhere(wrong)[0])
         at = f", column {place[1]}" if len(place) > 1 else ""
-        raise UserError(f"{where}: {name} at step {place[0]}{at} are {values[place]}; expected {expected}")
+        raise UserError(f"{where}: {name} have {values[place]} at step {place[0]}{at}; expected {expected}")

@@ -159,6 +159,8 @@ def read_columns(dataset: minari.MinariDataset) -> Columns:
             f"data set {name} has metadata that say {instructions!r} of its instructions and {phrases!r} of its "
             f"phrases; expected lists of texts. {remedy}"
         )
+    if isinstance(frames_per_action, bool) or not isinstance(frames_per_action, int):
+        raise UserError(f"data set {name} has {frames_per_action!r} frames per action; expected a whole number")
     columns = tuple(instructions), tuple(phrases), frames_per_action
     EpisodeFormat(1, 1, *columns)  # which refuses what cannot be
     return columns
