@@ -255,7 +255,10 @@ def _work(task: Callable[[int], None], pipe: Connection) -> None:
             told = traceback.TracebackException.from_exception(error)
             message = str(error) if kind is WorkerUserError else "".join(told.format_exception_only()).strip()
             failure = kind, message, "".join(told.format())
-        pipe.send(failure)
+        try:
+            pipe.send(failure)
+        except BrokenPipeError:
+            return
 
 
 def _died(index: int, exit_code: int) -> str:
