@@ -13,7 +13,7 @@ import pytest
 
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
-from worldgym.envs_real import gym_record, recording
+from worldgym.envs_real import recording
 from worldgym.envs_real.gym_record import Twin, make_twin, play_episode, record
 from worldgym.envs_real.recording import RecordConfig
 from worldgym.envs_real.rendering import open_renderer
