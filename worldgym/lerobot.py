@@ -96,7 +96,7 @@ def minari_to_lerobot(dataset_id: str, folder: Path, instruction: str | None = N
 
     def parts() -> Iterator[dict[str, np.ndarray]]:
         recorded = minari.load_dataset(dataset_id).iterate_episodes()
-        for first, end, episode in zip(data.starts, data.starts[1:], recorded, strict=False):
+        for first, end, episode in zip(data.starts.tolist(), data.starts[1:].tolist(), recorded, strict=False):
             one = {name: getattr(data, name)[first:end] for name in ("frames", "rewards", "successes", "terminations")}
             one["actions"] = data.actions[first : end - 1]
             if "positions" in episode.infos:
