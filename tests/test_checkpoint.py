@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -205,6 +206,23 @@ def test_damaged_starting_frames_are_refused(write_checkpoint):
     env = DreamEnv(str(folder), device="cpu")
     with pytest.raises(ValueError, match=r"starts\.npz"):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ({"frames": np.zeros((5, 64, 64, 3), np.float32)}, "frames are float32"),
+        ({"frames": np.zeros((5, 32, 32, 3), np.uint8)}, r"expected uint8 \[t, t, 64, 64, 3\]"),
+        ({"successes": np.zeros((4, 2), bool)}, r"successes are bool \[4, 2\]; expected bool \[5, 2\]"),
+        ({"actions": np.full((5, 1, 2), np.nan, np.float32)}, "actions have nan at step 0"),
+    ],
+)
+def test_starting_frames_of_another_kind_are_refused(write_checkpoint, part, says):
+    folder = write_checkpoint()
+    with np.load(folder / "starts.npz") as file:
+        np.savez(folder / "starts.npz", **(dict(file) | part))
+    with pytest.raises(ValueError, match=rf"starts\.npz: {says}"):
+        DreamEnv(str(folder), device="cpu").reset(seed=0)
 
 
 @pytest.mark.parametrize("wrong", ["shape", "missing", "extra"])

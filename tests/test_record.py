@@ -220,6 +220,13 @@ def test_splits_share_no_episode(dataset):
     assert sorted(episode for part in parts for episode in part) == list(range(20))
 
 
+def test_splits_that_would_be_empty_are_refused(uneven):
+    assert uneven.split("train").tolist() == list(range(6))
+    for name in ("validation", "test"):
+        with pytest.raises(ValueError, match=f"6 episodes leave none for the {name} split.*at least 20"):
+            uneven.split(name)
+
+
 @pytest.fixture
 def uneven() -> Episodes:
     """Episodes of 3 to 9 frames; the first number of an action is its episode, the second its time."""
