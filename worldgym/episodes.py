@@ -177,7 +177,7 @@ def as_array(
         want in (None, got) for want, got in zip(shape, values.shape, strict=False)
     )
     if values.dtype.kind not in kinds or not fits:
-        wanted = ", ".join("t" if want is None else str(want) for want in shape)
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise UserError(f"{where}: {name} are {values.dtype} {list(values.shape)}; expected {expected} [{wanted}]")
     return values
 
