@@ -21,6 +21,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .config import DraftConfig, DynamicsConfig, TokenizerConfig, WorldConfig
+from .files import check_room
 
 FORMAT_VERSION = 1
 
@@ -43,17 +44,25 @@ def save_checkpoint(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
-    if training is not None:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in training.items()},
-            temporary / "training.safetensors",
-        )
-    for name, content in (extras or {}).items():
-        (temporary / name).parent.mkdir(exist_ok=True)
-        (temporary / name).write_bytes(content)
-    described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
-    (temporary / "config.json").write_text(json.dumps(described, indent=1))
+    try:
+        tensors = [*weights.values(), *(training or {}).values()]
+        check_room(temporary, sum(t.nbytes for t in tensors) + sum(len(content) for content in (extras or {}).values()))
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+        if training is not None:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in training.items()},
+                temporary / "training.safetensors",
+            )
+        for name, content in (extras or {}).items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (temporary / name).write_bytes(content)
+        described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
+        (temporary / "config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+    except BaseException as error:
+        shutil.rmtree(temporary)
+        if isinstance(error, SafetensorError):  # as it says that the disk is full
+            raise OSError(f"cannot write {folder}: {error}") from error
+        raise
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -76,7 +85,7 @@ def load_config(folder: Path) -> tuple[WorldConfig, str]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no config.json")
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(described, dict) or described.pop("format", None) != "worldgym":

@@ -389,7 +389,7 @@ class Dreams:
     def _draw(self, instruction: str | None, random: np.random.Generator) -> Start:
         if self._starts is None:
             if self.options.starts is not None:
-                self._starts = recorded_starts(self.options.starts, self.world.config.dynamics.observed)
+                self._starts = recorded_starts(self.options.starts, self.world.config)
             else:
                 self._starts = bundled_starts(self.options.world, self.world.config)
         if self._starts is None:

@@ -121,7 +121,7 @@ def _checkpoint(accelerator: Accelerator, folder: Path, step: int, identity: dic
     accelerator.wait_for_everyone()
     accelerator.save_state(str(temporary))
     if accelerator.is_main_process:
-        (temporary / "run.json").write_text(json.dumps({"step": step, **identity}, indent=1))
+        (temporary / "run.json").write_text(json.dumps({"step": step, **identity}, indent=1), encoding="utf-8")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             os.rename(folder, old)
@@ -138,7 +138,7 @@ def _resume(accelerator: Accelerator, folder: Path, identity: dict[str, Any]) ->
     accelerator.wait_for_everyone()
     if not folder.exists():
         return 0
-    found = json.loads((folder / "run.json").read_text())
+    found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     step = found.pop("step")
     if found != identity:
         differ = sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name))
