@@ -1,4 +1,4 @@
-"""Planners: they see `returns = evaluate(action_sequences)` and nothing else of the world."""
+"""Planners: those over vectors see `returns = evaluate(action_sequences)`, those over sentences a tree of futures."""
 
 from .cem import CEM
 from .icem import ICEM

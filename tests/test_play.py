@@ -323,6 +323,13 @@ def test_a_window_shows_what_it_is_used_for(both, tmp_path):
         user.find("Pause").click()
         await user.should_see("Go on", retries=100)
         assert both.paused
+        left = both.active
+        user.find("act here").click()
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if both.active != left:
+                break
+        assert both.active != left
 
     visit(both, tmp_path, play)
 

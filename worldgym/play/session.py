@@ -290,10 +290,10 @@ class Session:
         longest = max(self.futures[name].at for name in names)
         return np.stack([self._compose(names, when, view) for when in range(longest + 1)])
 
-    def save(self, path: Path, view: View, frames_per_second: int = 5) -> None:
+    def save(self, path: Path, view: View) -> None:
         """Write `video` as .gif or .mp4."""
         check_video(path)
-        write_video(path, self.video(view), frames_per_second)
+        write_video(path, self.video(view), frames_per_second=5)
 
     def episodes(self) -> "list[DreamedEpisode]":
         """The futures up to the moments looked at, for `datasets.write_minari` or `lerobot.write_lerobot`."""
