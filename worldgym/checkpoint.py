@@ -8,6 +8,8 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -40,21 +42,31 @@ def save_checkpoint(
         extras: further small files, name -> content (the BPE, starting states).
         training: tensors needed to resume.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
+    with replacing(folder) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+        if training is not None:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in training.items()},
+                temporary / "training.safetensors",
+            )
+        for name, content in (extras or {}).items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (temporary / name).write_bytes(content)
+        described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
+        (temporary / "config.json").write_text(json.dumps(described, indent=1))
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` in one rename once all is in it; if that fails, nothing does."""
+    temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
-    if training is not None:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in training.items()},
-            temporary / "training.safetensors",
-        )
-    for name, content in (extras or {}).items():
-        (temporary / name).parent.mkdir(exist_ok=True)
-        (temporary / name).write_bytes(content)
-    described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
-    (temporary / "config.json").write_text(json.dumps(described, indent=1))
-    old = folder.with_name(folder.name + ".old")
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.rename(folder, old)
@@ -63,7 +75,7 @@ def save_checkpoint(
 
 
 def recover(folder: Path) -> None:
-    """Put back the last checkpoint of a run that was killed between the two renames of `save_checkpoint`."""
+    """Put back the last checkpoint of a run that was killed between the two renames of `replacing`."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
         os.rename(old, folder)
