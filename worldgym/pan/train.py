@@ -97,11 +97,8 @@ class ClipStage:
     def __init__(self, config: PanAdaptTraining, model: nn.Module, wan: WanLatents, backbone: PanBackbone | None):
         self.config, self.model, self.wan, self.backbone = config, model.train(), wan, backbone
         self.name, self.logs = config.out.name, config.out / "tensorboard"
-        self.clip, self.parts, self.warm_up = (
-            config.clip,
-            config.accumulate,
-            max(1, round(config.warm_up * config.steps)),
-        )
+        self.clip, self.parts = config.clip, config.accumulate
+        self.warm_up = max(1, round(config.warm_up * config.steps))
         self.frames = config.batch * 2 * config.swin.frames * wan.stride
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.AdamW(weights, config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
