@@ -150,7 +150,7 @@ def load_policy(folder: Path, name: str = "agent.zip") -> tuple[PPO | SAC, Learn
     """An agent that `learn` left in a folder, and how it was made; `name` may be one of its earlier checkpoints."""
     if not (folder / "learning.json").exists():
         raise FileNotFoundError(f"{folder} holds no agent; `worldgym learn WORLD --out {folder}` makes one")
-    made = json.loads((folder / "learning.json").read_text())
+    made = json.loads((folder / "learning.json").read_text(encoding="utf-8"))
     kind = PPO if made["agent"] == "ppo" else SAC
     # The replay buffer is no part of a policy, and acting takes none.
     policy = kind.load(folder / name, custom_objects={"buffer_size": 1})
@@ -227,7 +227,7 @@ def _claim(config: Learning) -> None:
     )  # fmt: skip
     if path.exists():
         # What a run of an earlier release could not be asked for was as it is by default.
-        there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text())
+        there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text(encoding="utf-8"))
         changed = [key for key in fixed if there[key] != mine[key]]
         if find_world(there["world"]).resolve() != find_world(config.world).resolve():
             changed.append("world")
@@ -240,7 +240,7 @@ def _claim(config: Learning) -> None:
                 "another --out, or as many steps again to judge it again"
             )
     config.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mine, indent=1) + "\n")
+    path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
 
 
 def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:

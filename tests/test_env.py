@@ -386,10 +386,10 @@ def test_it_starts_from_a_recording(dream, dataset):
     assert np.array_equal(env.reset(seed=0)[0], first) and not np.array_equal(env.reset(seed=1)[0], first)
 
 
-def test_it_does_not_start_where_a_recording_ended(dataset):
+def test_it_does_not_start_where_a_recording_ended(dataset, make_world):
     """Neither where the task is done nor where it has failed; without a task, not where nothing goes on."""
     data, random = load_episodes(dataset), np.random.default_rng(0)
-    starts = recorded_starts(dataset)
+    starts = recorded_starts(dataset, make_world().config)
     assert np.array_equal(starts.over, data.successes | data.terminations)
     frames = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1).repeat(3, 3)
     actions, rows, tasks = np.zeros((6, 2), np.float32), np.arange(6), ("reach", "push")
@@ -418,11 +418,17 @@ def test_where_motion_is_told_it_starts_from_as_many_frames_as_tell_it(make_worl
     assert (state.fused - state.past[:, -1]).any() and state.past_actions[0, -2:].any(-1).all()
 
 
-def test_a_recordings_episodes_begin_where_enough_was_seen(dataset):
-    data, starts = load_episodes(dataset), recorded_starts(dataset, 3)
+def test_a_recordings_episodes_begin_where_enough_was_seen(dataset, make_world):
+    data, starts = load_episodes(dataset), recorded_starts(dataset, make_world(memory=3).config)
     first = data.starts[np.searchsorted(data.starts, starts.newest, side="right") - 1]
     assert (starts.newest - first >= 2).all() and len(starts.newest) == len(data.frames) - 2 * (len(data.starts) - 1)
     assert len(starts.over) == len(starts.newest)
+
+
+def test_a_recording_of_another_size_is_no_start(dataset, make_world):
+    config = replace(make_world().config, action_size=3)
+    with pytest.raises(ValueError, match=r"64 pixels a side and actions of 2 numbers; .*begins from 64.*takes 3"):
+        recorded_starts(dataset, config)
 
 
 # -- errors --------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class DiffusionDecoder(nn.Module):
         path = folder / "decoder.json"
         if not path.exists():
             raise FileNotFoundError(f"{folder} holds no diffusion decoder: it has no decoder.json")
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if found.pop("version") != FORMAT_VERSION:
             raise ValueError(f"{path} is of another format; this release reads {FORMAT_VERSION}")
         if found["codebook"] != (own := codebook_digest(tokenizer)):
@@ -161,7 +161,7 @@ class DiffusionDecoder(nn.Module):
             "config": config,
             "schedule": schedule,
         }
-        (folder / "decoder.json").write_text(json.dumps(described, indent=1))
+        (folder / "decoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
     def start(self, frames: UInt8[Tensor, "b h w c"]) -> Stream:
         """Go on from observed frames."""

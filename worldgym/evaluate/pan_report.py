@@ -112,7 +112,7 @@ def write_report(folder: Path, world: str, metrics: dict[str, Any], rows: dict[s
         f"{escape(machine['cpu'])}, GPU {escape(str(machine['gpu'] or 'none'))}, torch {machine['torch']}.</p>",
     ]
     path = folder / "index.html"
-    path.write_text(page(title, parts))
+    path.write_text(page(title, parts), encoding="utf-8")
     return path
 
 

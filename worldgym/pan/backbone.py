@@ -61,7 +61,7 @@ class PanBackbone(nn.Module):
         vlm = Qwen2_5_VLModel.from_pretrained(name, dtype=dtype)
         backbone = cls(vlm, AutoTokenizer.from_pretrained(name), config)
         if trained is not None:
-            found = json.loads((trained / "backbone.json").read_text())
+            found = json.loads((trained / "backbone.json").read_text(encoding="utf-8"))
             if found != asdict(config):
                 raise ValueError(f"{trained} was trained as {found}; this is {asdict(config)}")
             weights, wanted = load_tensors(trained / "backbone.safetensors"), backbone.trained()
@@ -79,7 +79,7 @@ class PanBackbone(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         mine = self.trained()
         save_file(mine if weights is None else {name: weights[name] for name in mine}, folder / "backbone.safetensors")
-        (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1))
+        (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
 
     def trained(self) -> dict[str, Tensor]:
         """The parameters that training moves: queries and, if there are any, adapters."""

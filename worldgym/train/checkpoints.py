@@ -6,42 +6,42 @@ PAN's or a diffusion decoder, leaves its state to Accelerate.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from ..checkpoint import load_config, recover, replacing, resume, save_checkpoint, training_state
+from ..checkpoint import load_config, resume, save_checkpoint, training_state
 from ..config import WorldConfig
+from ..errors import UserError
+from ..files import alone, recover, replacing
 from ..results import provenance
 from .settings import MAY_DIFFER, Training
 
 
-@contextmanager
-def only_run(out: Path, accelerator: Accelerator | None = None) -> Iterator[None]:
-    """Refuse a second training into one folder. The system drops the lock of a process that ends, however it ends.
-
-    Args:
-        accelerator: of the processes that train together, of which the main one takes the lock for all.
-    """
+def training_into(out: Path) -> AbstractContextManager[None]:
+    """Within it, another process that wants to train into the same folder is refused. A killed one frees it."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock, taken = FileLock(out.with_name(f".{out.name}.lock")), False
-    if accelerator is None or accelerator.is_main_process:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            taken = True
-    if taken if accelerator is None else in_any(accelerator, taken):
-        raise ValueError(f"another training writes into {out}; wait until it ends, or choose another --out")
-    try:
+    return alone(out.with_name(f".{out.name}.lock"), f"training into {out}")
+
+
+@contextmanager
+def only_run(accelerator: Accelerator, out: Path) -> Iterator[None]:
+    """The same for processes that train together: the main one asks, and all are refused."""
+    with ExitStack() as held:
+        refused: UserError | None = None
+        if accelerator.is_main_process:
+            try:
+                held.enter_context(training_into(out))
+            except UserError as error:
+                refused = error
+        if in_any(accelerator, refused is not None):
+            raise refused or UserError(f"another process is training into {out}")
         yield
-    finally:
-        lock.release()
 
 
 def in_any(accelerator: Accelerator, happened: bool) -> bool:
@@ -50,7 +50,7 @@ def in_any(accelerator: Accelerator, happened: bool) -> bool:
 
 
 def check_settings(folder: Path, found: dict[str, Any], config: Training) -> None:
-    """A run continues as what it was begun as; a ValueError names what differs."""
+    """A run continues as what it was begun as; a UserError names what differs."""
     was, asked = _flat(found), _flat(json.loads(json.dumps(asdict(config), default=str)))  # type: ignore[call-overload]
     differ = [
         f"{name} was {was[name]} and is {asked[name]}"
@@ -58,7 +58,7 @@ def check_settings(folder: Path, found: dict[str, Any], config: Training) -> Non
         if was[name] != asked[name] and name not in MAY_DIFFER
     ]
     if differ:
-        raise ValueError(f"{folder} holds a training of other settings: {'; '.join(differ)}; choose another --out")
+        raise UserError(f"{folder} holds a training of other settings: {'; '.join(differ)}; choose another --out")
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -96,14 +96,16 @@ def save_world(
 
 
 def check_world(config: Training, kind: str) -> bool:
-    """Whether `config.out` holds a checkpoint; a ValueError if it is of another kind or of other settings."""
+    """Whether `config.out` holds a checkpoint; a UserError if it is of another kind or of other settings."""
     recover(config.out)
     if not config.out.exists():
         return False
     if (found := load_config(config.out)[1]) != kind:
-        raise ValueError(f"{config.out} holds a {found}; the training of a {kind} takes another --out")
+        raise UserError(f"{config.out} holds a {found}; the training of a {kind} takes another --out")
     if (account := config.out / "run.json").exists():
-        check_settings(config.out, json.loads(account.read_text())["metrics"].get("training", {}), config)
+        check_settings(
+            config.out, json.loads(account.read_text(encoding="utf-8"))["metrics"].get("training", {}), config
+        )
     return True
 
 
@@ -125,7 +127,7 @@ def save_state(accelerator: Accelerator, config: Training, step: int) -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             told = {"step": step, "training": asdict(config)}  # type: ignore[call-overload]
-            (temporary / "run.json").write_text(json.dumps(told, indent=1, default=str))
+            (temporary / "run.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
 
 
 def load_state(accelerator: Accelerator, config: Training) -> int:
@@ -136,7 +138,7 @@ def load_state(accelerator: Accelerator, config: Training) -> int:
     accelerator.wait_for_everyone()
     if not folder.exists():
         return 0
-    found = json.loads((folder / "run.json").read_text())
+    found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     check_settings(config.out, found["training"], config)
     accelerator.load_state(str(folder))
     return found["step"]

@@ -18,6 +18,7 @@ from ..decoders.diffusion import DiffusionDecoder, Refiner
 from ..decoders.render import read_maps
 from ..decoders.swin import window_loss
 from ..decoders.wan import Condition
+from ..errors import UserError
 from ..metrics import psnr
 from ..model.dynamics import Prefix
 from ..model.pixels import to_float, to_uint8
@@ -89,7 +90,7 @@ class DecoderStage:
         segments, rows, starts, chance = self._rows(step)
         span, mine = 2 * config.decoder.swin.frames, np.arange(rank, segments, processes)
         if segments % processes:
-            raise ValueError(f"windows of {segments} segments can't be shared by {processes} processes")
+            raise UserError(f"windows of {segments} segments can't be shared by {processes} processes")
 
         segment = segments_at(self.data, rows[mine], self.length)
         pictures = torch.from_numpy(segment.frames)

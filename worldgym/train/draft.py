@@ -21,13 +21,14 @@ from tqdm import tqdm
 from ..checkpoint import decoder_files, fingerprint, load_config, load_tensors
 from ..config import DraftConfig
 from ..data import Episodes, load_episodes
+from ..errors import UserError
 from ..listing import find_world
 from ..model.device import pick_device
 from ..model.pixels import to_float
 from ..model.processes import mean_of_processes
 from ..results import current_commit
 from ..world import WorldModel
-from .checkpoints import check_world, load_world, only_run, save_world
+from .checkpoints import check_world, load_world, save_world, training_into
 from .launch import launch, launched
 from .log import Log
 from .loop import named, run, train
@@ -41,17 +42,17 @@ def train_draft(config: DraftTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
     source, stage = load_config(find_world(config.world))
     if stage != "world":
-        raise ValueError(f"{config.world} holds a {stage} only; train its dynamics first")
+        raise UserError(f"{config.world} holds a {stage} only; train its dynamics first")
     if config.batch % config.processes:
-        raise ValueError(f"a batch of {config.batch} stretches can't be shared by {config.processes} processes")
+        raise UserError(f"a batch of {config.batch} stretches can't be shared by {config.processes} processes")
     if not config.ahead or any(source.dynamics.window % length for length in config.ahead):
-        raise ValueError(f"--ahead is {config.ahead}; the window of {config.world} has {source.dynamics.window} steps")
+        raise UserError(f"--ahead is {config.ahead}; the window of {config.world} has {source.dynamics.window} steps")
     resuming = check_world(config, "world")
     if resuming and (found := load_config(config.out)[0]) != replace(source, draft=config.draft):
-        raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
+        raise UserError(f"{config.out} holds another world, {found}; choose another --out")
     data = load_episodes(config.dataset)
     if data.instructions != source.instructions:
-        raise ValueError(
+        raise UserError(
             f"{config.dataset} judges by {len(data.instructions)} instructions and {config.world} by "
             f"{len(source.instructions)}, not the same ones; name the recording that the world was trained on"
         )
@@ -59,7 +60,7 @@ def train_draft(config: DraftTraining) -> Path:
         return config.out  # there is nothing to read the recording for
     world = WorldModel.load(config.world, str(pick_device(config.device)))
     if not launched():  # one process reads faster than several of which all but one wait
-        with only_run(config.out):
+        with training_into(config.out):
             read_maps(world, data, _maps_path(config, world, data))
     launch(_train, config)
     _maps_path(config, world, data).unlink(missing_ok=True)
@@ -197,7 +198,7 @@ def read_maps(world: WorldModel, data: Episodes, path: Path) -> TrueMaps:
         rows += first
         episodes += [episode] * len(first)
     if not rows:
-        raise ValueError(f"no episode is as long as the {frames} frames of a window; record longer ones")
+        raise UserError(f"no episode is as long as the {frames} frames of a window; record longer ones")
     if not path.exists():
         temporary = path.with_name(path.name + ".tmp")
         grid, width = world.config.tokenizer.grid, world.config.tokenizer.width

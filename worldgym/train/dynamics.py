@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..checkpoint import load_config, load_tensors, load_weights
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_rows, sample_segments, segments_at
+from ..errors import UserError
 from ..evaluate.video import gif, side_by_side, stacked
 from ..metrics import psnr
 from ..model.dynamics import Batch, Chances, Dynamics
@@ -40,12 +41,12 @@ ENDS = 0.25
 def train_dynamics(config: DynamicsTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
     if config.batch % config.processes:
-        raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
+        raise UserError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
     # Mistakes show here, in one process, before several begin.
     world = _new_world(config)
     if check_world(config, "world"):
         if (found := load_config(config.out)[0]) != world.config:
-            raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
+            raise UserError(f"{config.out} holds another world, {found}; choose another --out")
     elif config.begin_from is not None:
         print(begin_from(config.begin_from, world.dynamics, "dynamics."))
     load_episodes(config.dataset)

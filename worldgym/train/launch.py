@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ..errors import UserError
 from ..model.device import pick_device
 
 
@@ -84,8 +85,8 @@ def _told(process: str, failure: ProcessFailure) -> Exception:
     if isinstance(failure.message, str):
         return RuntimeError(f"{process} ended: {failure.message}")
     kind, _, text = failure.message["message"].partition(": ")
-    if kind == "ValueError":
-        return ValueError(text)
+    if kind == "UserError":
+        return UserError(text)
     return RuntimeError(f"{process} ended: {kind}: {text}\n{failure.message['extraInfo']['py_callstack']}")
 
 

@@ -22,6 +22,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from ..errors import UserError
 from ..model.device import pick_device
 from .checkpoints import only_run
 from .interrupt import between_steps
@@ -78,8 +79,8 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True, bucket_cap_mb=1000)
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
     if whole and accelerator.distributed_type == DistributedType.FSDP:
-        raise ValueError("this stage's model is never in shards; launch it with docs/accelerate/ddp.yaml")
-    with only_run(config.out, accelerator):
+        raise UserError("this stage's model is never in shards; launch it with docs/accelerate/ddp.yaml")
+    with only_run(accelerator, config.out):
         yield accelerator
 
 
@@ -89,11 +90,11 @@ def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module
     A Ctrl-C that any process is sent has all of them save after the step that they are in, and end.
 
     Raises:
-        ValueError: a loss or a gradient is not finite. The last checkpoint stays as it is.
+        UserError: a loss or a gradient is not finite. The last checkpoint stays as it is.
     """
     rank, shares = accelerator.process_index, accelerator.num_processes * stage.parts
     if config.batch % shares:
-        raise ValueError(f"a batch of {config.batch} can't be shared by {shares} processes or parts")
+        raise UserError(f"a batch of {config.batch} can't be shared by {shares} processes or parts")
     model, optimizer = accelerator.prepare(stage.model, stage.optimizer)
     first = stage.load(accelerator)
     accelerator.print(_described(stage, config, accelerator, first))
@@ -114,7 +115,7 @@ def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module
             stop, told = _agree(accelerator, interrupted(), losses)
             told["gradient_norm"] = float(norm)
             if not math.isfinite(told["loss"] + told["gradient_norm"]):
-                raise ValueError(
+                raise UserError(
                     f"step {step + 1} is not finite: {', '.join(f'{name} {value:g}' for name, value in told.items())}. "
                     f"Its batch is of {stage.source(step)}: look at them, or choose a lower --learning-rate. The last "
                     "checkpoint is as it was"

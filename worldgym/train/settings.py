@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ..config import ConversationConfig, DecoderConfig, DraftConfig, DynamicsConfig, SwinConfig, TokenizerConfig
+from ..errors import UserError
 
 MAY_DIFFER = frozenset({"out", "processes", "device", "evaluate_every", "accumulate", "gradient_checkpointing"})
 """What a resumed run may be asked for otherwise than the run that it continues: none of it moves a weight by more than
@@ -169,7 +170,7 @@ class DecoderTraining:
 
     def __post_init__(self):
         if self.batch % self.windows:
-            raise ValueError(f"a batch of {self.batch} windows is no multiple of {self.windows} windows a segment")
+            raise UserError(f"a batch of {self.batch} windows is no multiple of {self.windows} windows a segment")
 
 
 @dataclass(frozen=True)
