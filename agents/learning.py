@@ -25,10 +25,10 @@ from tqdm import tqdm
 from worldgym.dreams import DreamOptions, Dreams, load_shared
 from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.evaluate.video import enlarged, side_by_side, write_video
-from worldgym.interrupt import between_steps
 from worldgym.listing import find_world
 from worldgym.metrics import bootstrap
 from worldgym.sb3 import DreamVecEnv
+from worldgym.train.interrupt import between_steps
 from worldgym.world import WorldModel
 
 from .latent_observer import SeenVecEnv, see_alone

@@ -80,6 +80,10 @@ class Episodes:
             )
         return episodes
 
+    def episodes_of(self, rows: np.ndarray) -> np.ndarray:
+        """The episodes that these rows are of."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -108,7 +112,14 @@ class Segment:
 def sample_segments(
     data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator, ends: float = 0.0
 ) -> Segment:
-    """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets.
+    """`batch` stretches of `steps` steps, which begin where `sample_rows` says."""
+    return segments_at(data, sample_rows(data, episodes, batch, steps, rng, ends), steps)
+
+
+def sample_rows(
+    data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator, ends: float = 0.0
+) -> np.ndarray:
+    """Rows at which `batch` stretches of `steps` steps begin, uniform over the given episodes and their offsets.
 
     Args:
         ends: of the stretches of episodes that end under every instruction, the share in which they do: an end is one
@@ -130,7 +141,7 @@ def sample_segments(
         last = np.array([last_row(data, episode) for episode in chosen.tolist()])
         around = np.clip(last - rng.integers(1, steps + 1, batch), data.starts[chosen], data.starts[chosen] + room - 1)
         first = np.where(data.terminations[last].all(1) & (rng.random(batch) < ends), around, first)
-    return segments_at(data, first, steps)
+    return first
 
 
 def last_row(data: Episodes, episode: int) -> int:

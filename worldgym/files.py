@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, one writer at a time, and never on a disk that is too small for them."""
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,32 @@ def whole_folder(target: Path, within: Path | None = None) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary)
         raise
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` in one rename once all is in it; if anything goes wrong, nothing
+    of it is left and `folder` is as it was."""
+    temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put back what was in a folder whose writer was killed between the two renames of `replacing`."""
+    old = folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
 
 
 @contextmanager
