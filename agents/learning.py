@@ -22,16 +22,16 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from worldgym.checkpoint import find_world
 from worldgym.dreams import DreamOptions, Dreams, load_shared
+from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
+from worldgym.evaluate.video import enlarged, side_by_side, write_video
 from worldgym.interrupt import between_steps
+from worldgym.listing import find_world
 from worldgym.metrics import bootstrap
-from worldgym.rollout import Act, Episode, play, worth
 from worldgym.sb3 import DreamVecEnv
-from worldgym.video import enlarged, side_by_side, write_video
 from worldgym.world import WorldModel
 
-from .eyes import SeenVecEnv, see_alone
+from .latent_observer import SeenVecEnv, see_alone
 from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
 from .mbpo import Imagination, MixedReplay, check_one_frame_tells
 from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
@@ -139,7 +139,7 @@ def judge(model: PPO | SAC, world: WorldModel, instruction: str, episodes: int, 
     return played
 
 
-def policy_of(model: PPO | SAC, world: WorldModel, sees: str) -> Act:
+def policy_of(model: PPO | SAC, world: WorldModel, sees: str) -> Policy:
     """What the agent does, for one episode."""
     if sees == "latent":
         return see_alone(model, world)
@@ -161,7 +161,7 @@ def figures(judged: list[Episode]) -> dict[str, Any]:
     """Success and return with 95% intervals."""
     return {
         "episodes": len(judged),
-        **worth(judged),
+        **episode_statistics(judged),
         "return_interval": bootstrap(np.mean, np.array([episode.total for episode in judged])),
         "by_episode": [
             {"success": episode.success, "return": episode.total, "steps": len(episode.rewards)} for episode in judged

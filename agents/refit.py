@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from worldgym.checkpoint import find_world, save_checkpoint
+from worldgym.checkpoint import save_checkpoint
 from worldgym.data import Episodes
+from worldgym.listing import find_world
 from worldgym.train.dynamics import Batches
 from worldgym.world import WorldModel
 
@@ -90,7 +91,7 @@ class Refit(BaseCallback):
         for step in range(self.steps):
             with torch.autocast(self.world.device.type, torch.bfloat16):
                 drawn = batches.draw(self.seed, self.num_timesteps + step, 0)
-                loss = dynamics.loss(drawn, self.world.tokenizer, slips=0.1)
+                loss = dynamics.loss(drawn, self.world.tokenizer, token_noise=0.1)
                 total = loss.tokens + 2.0 * loss.guess  # and no judge
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()

@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from worldgym.evaluate import Locate
+from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.metrics import bootstrap, correlation, rank_correlation
-from worldgym.rollout import Act, Episode, play, worth
 
-MakePolicy = Callable[[str, int], Act]
+MakePolicy = Callable[[str, int], Policy]
 """(instruction, seed) -> a policy for one episode."""
 
 
@@ -134,7 +134,7 @@ def _listed(played: list[Episode]) -> dict[str, Any]:
     """What episodes are worth, together and one by one."""
     returns = [episode.total for episode in played]
     return {
-        **worth(played),
+        **episode_statistics(played),
         "return_interval": bootstrap(np.mean, np.array(returns)),
         "returns": returns,
         "successes": [bool(episode.success) for episode in played],

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
-from worldgym.pan_report import WAYS
-from worldgym.report import page, picture, png, table
-from worldgym.video import enlarged, gif, side_by_side, stacked
+from worldgym.evaluate.pan_report import WAYS
+from worldgym.evaluate.report import page, picture, png, table
+from worldgym.evaluate.video import enlarged, gif, side_by_side, stacked
 
 from .transfer import Ranking
 

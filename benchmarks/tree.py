@@ -19,11 +19,11 @@ import numpy as np
 import tyro
 
 from worldgym.envs_real.tabletop import TabletopEnv
-from worldgym.envs_real.tabletop_reasoning import SENTENCES, TASKS, mean_seconds, talks
+from worldgym.envs_real.tabletop.reasoning import SENTENCES, TASKS, mean_seconds, talks
+from worldgym.evaluate.video import side_by_side, write_video
 from worldgym.metrics import wilson
 from worldgym.planners.reasoning import elementary, ways
 from worldgym.results import current_commit, write_results
-from worldgym.video import side_by_side, write_video
 from worldgym.world import WorldModel
 
 

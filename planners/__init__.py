@@ -1,4 +1,4 @@
-"""Planners: they see `returns = evaluate(action_sequences)` and nothing else of the world."""
+"""Planners: those over vectors see `returns = evaluate(action_sequences)`, those over sentences a tree of futures."""
 
 from .cem import CEM
 from .icem import ICEM
@@ -6,7 +6,7 @@ from .mpc import MPC, DreamReturns, TwinReturns
 from .mppi import MPPI
 from .search import Plan, Search
 from .shooting import RandomShooting
-from .tree import BeamSearch, BestFirstSearch, DreamFutures, Judge, Node, Phrases, Proposer, Speaker, TwinFutures
+from .tree import BeamSearch, BestFirstSearch, DreamFutures, Judge, Node, Phrases, Proposer, TextMPC, TwinFutures
 
 __all__ = [
     "CEM",
@@ -24,7 +24,7 @@ __all__ = [
     "Proposer",
     "RandomShooting",
     "Search",
-    "Speaker",
+    "TextMPC",
     "TwinFutures",
     "TwinReturns",
 ]

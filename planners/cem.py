@@ -38,7 +38,7 @@ class CEM(Search):
         for _ in self.rounds():
             noise = self.random.standard_normal((self.samples - len(kept), *mean.shape))
             sequences = self.within(np.concatenate([kept, mean + spread * noise]))
-            returns = self.judge(sequences)
+            returns = self.score(sequences)
             order = best_first(returns, self.elites)
             elite = sequences[order]
             mean, spread = elite.mean(0), elite.std(0) + 0.02 * (self.high - self.low)

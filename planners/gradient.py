@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldgym.model.outcome_heads import returns_until_end
 from worldgym.world import WorldModel, WorldState
 
 from .mpc import DreamReturns
@@ -43,30 +44,22 @@ def differentiable_returns(
         ValueError: the horizon is longer than what is left of the world's window: going on from a new context is not
             differentiated.
     """
-    dynamics, tokenizer, heads = world.dynamics, world.tokenizer, world.dynamics.outcome_heads
+    dynamics = world.dynamics
     room = world.config.dynamics.window - int(dreams.steps.max())
     if actions.shape[1] > room:
         raise ValueError(f"the horizon is {actions.shape[1]}; gradients reach {room} steps in this world")
     latent, fused = dreams.latent, dreams.fused
     motion = world.motion(dreams)
-    total, alive = torch.zeros(len(dreams), device=world.device), torch.ones(len(dreams), device=world.device)
+    outcomes = []
     with torch.autocast(world.device.type, world.dtype, enabled=world.dtype != torch.float32):
-        embedded = dynamics.from_vector(actions).float()
-        for when in range(actions.shape[1]):
-            action = embedded[:, when]
-            aligned = dynamics.predict(dreams.cache, dreams.steps + when, fused, action, motion)
-            guess = latent + dynamics.scale_head.guess(aligned).float()
-            with torch.no_grad():
-                _, drawn, _ = dynamics.scale_head.draw(
-                    aligned, action, latent, tokenizer.quantizer, None, 0.0, measure=False
-                )
-            latent = guess + (drawn.float() - guess).detach()
-            fused, before = tokenizer.fuse(latent, dreams.context).float(), fused
-            motion = None if motion is None else fused - before
-            judged = heads(heads.features(fused, motion), dreams.instruction)
-            total = total + alive * judged.reward.mean(0).float()
-            alive = alive * (judged.terminated.mean(0) < 0).float()
-    return total
+        for when, action in enumerate(dynamics.from_vector(actions).float().unbind(1)):
+            hidden = dynamics.hidden_state(dreams.cache, dreams.steps + when, fused, action, motion)
+            latent, fused, motion, _ = dynamics.next_frame(
+                world.tokenizer, hidden, fused, latent, dreams.context, action, motion,
+                measure=False, straight_through=True,
+            )  # fmt: skip
+            outcomes.append(dynamics.outcome_heads.score(fused, motion, dreams.instruction))
+    return returns_until_end(outcomes)
 
 
 class Gradient(Search):
@@ -108,7 +101,7 @@ class Gradient(Search):
         drawn = self.random.uniform(self.low, self.high, (self.samples, self.knots, len(self.low)))
         drawn[0] = centre
         here = self.within(drawn)
-        returns = self.judge(here)
+        returns = self.score(here)
         here = here[best_first(returns, self.climbers)]
         best, best_return = here[0], returns.max()
         direction = np.zeros_like(here)
@@ -124,5 +117,5 @@ class Gradient(Search):
             direction = MOMENTUM * direction + (1 - MOMENTUM) * up / np.maximum(size, 1e-12)
             here = self.within(here + self.step * (1 - number / self.iterations) * half * direction)
         last = np.concatenate([best[None], here])  # where the last step led may have diverged altogether
-        returns = self.judge(last)
+        returns = self.score(last)
         return self.made(last[returns.argmax()], returns.max(), here.std(0))

@@ -50,7 +50,7 @@ class ICEM(Search):
             noise = coloured_noise(self.random, (max(count - len(kept), 0), *mean.shape), self.colour)
             # In every round the mean itself is tried as well: it is often better than all samples.
             sequences = self.within(np.concatenate([kept, mean[None], mean + spread * noise]))[:count]
-            returns = self.judge(sequences)
+            returns = self.score(sequences)
             order = best_first(returns, self.elites)
             elite = sequences[order]
             mean = MOMENTUM * mean + (1 - MOMENTUM) * elite.mean(0)

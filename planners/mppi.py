@@ -44,7 +44,7 @@ class MPPI(Search):
             drawn = mean + scale * self.random.standard_normal((self.samples, *mean.shape))
             drawn[0] = mean
             sequences = self.within(drawn)
-            returns = self.judge(sequences)
+            returns = self.score(sequences)
             if returns.max() > best_return:
                 best, best_return = sequences[returns.argmax()], returns.max()
             finite = np.isfinite(returns)
@@ -55,5 +55,5 @@ class MPPI(Search):
             spread = np.sqrt(np.einsum("n,nka->ka", weights, (sequences - mean) ** 2))
         # The average has not been tried yet; where it is worse than the best sample, that is the plan.
         last = self.within(np.stack([mean, best]))
-        returns = self.judge(last)
+        returns = self.score(last)
         return self.made(last[returns.argmax()], returns.max(), spread)

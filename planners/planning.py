@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from worldgym.rollout import Act, Episode, play, worth
+from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.world import WorldModel
 
 from .cem import CEM
@@ -20,7 +20,7 @@ from .mpc import MPC, DreamReturns, TwinReturns
 from .mppi import MPPI
 from .search import Search
 from .shooting import RandomShooting
-from .tree import BeamSearch, BestFirstSearch, DreamFutures, Phrases, Speaker, TwinFutures
+from .tree import BeamSearch, BestFirstSearch, DreamFutures, Phrases, TextMPC, TwinFutures
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def plan_and_act(config: Planning, world: WorldModel) -> tuple[dict[str, Any], l
         "on": on,
         "instructions": wanted,
         "episodes": config.episodes,
-        **worth(played),
+        **episode_statistics(played),
         "seconds_per_decision": float(np.mean(seconds)) if config.planner != "random" else None,
         "budget": {name: getattr(config, name) for name in budget},
         "by_episode": [
@@ -136,7 +136,7 @@ def _twin(config: Planning, world: WorldModel) -> gym.Env:
 class Timed:
     """A policy, and the seconds of each of its decisions that took planning."""
 
-    def __init__(self, policy: Act):
+    def __init__(self, policy: Policy):
         self.policy = policy
         self.seconds: list[float] = []
 
@@ -148,14 +148,14 @@ class Timed:
         return action
 
 
-def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: str, seed: int) -> Act:
+def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: str, seed: int) -> Policy:
     """A policy for one episode on `env`, the world's twin.
 
     Raises:
         ValueError: no sentence of the world matches `config.say`.
     """
     if config.speaks:
-        return make_speaker(config, world, env, instruction)
+        return make_text_mpc(config, world, env, instruction)
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     if config.planner == "random":
@@ -180,12 +180,12 @@ def make_policy(config: Planning, world: WorldModel, env: gym.Env, instruction: 
     return MPC(returns, planner, config.replan_every, world.config.dynamics.observed)
 
 
-def make_speaker(config: Planning, world: WorldModel, env: gym.Env, instruction: str) -> Speaker:
+def make_text_mpc(config: Planning, world: WorldModel, env: gym.Env, instruction: str) -> TextMPC:
     """The policy of a tree search, whose actions are sentences."""
     said = [p for p in world.config.phrases if any(fnmatchcase(p, pattern) for pattern in config.say)]
     if not said:
         raise ValueError(f"no sentence of {world.config.name!r} matches {config.say}")
     futures = DreamFutures(world, instruction) if config.on == "dream" else TwinFutures(env)
     if config.planner == "beam":
-        return Speaker(BeamSearch(futures, Phrases(said), depth=config.depth, breadth=config.breadth))
-    return Speaker(BestFirstSearch(futures, Phrases(said), depth=config.depth, expansions=config.breadth))
+        return TextMPC(BeamSearch(futures, Phrases(said), depth=config.depth, breadth=config.breadth))
+    return TextMPC(BestFirstSearch(futures, Phrases(said), depth=config.depth, expansions=config.breadth))

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 
-from worldgym.rollout import Act
+from worldgym.evaluate.rollout import Policy
 from worldgym.world import WorldModel
 
-from .tree import BeamSearch, DreamFutures, Futures, Node, Phrases, Proposer, Speaker, TwinFutures
+from .tree import BeamSearch, DreamFutures, Futures, Node, Phrases, Proposer, TextMPC, TwinFutures
 
-Way = Callable[[str, np.random.Generator], Act]
+MakePolicy = Callable[[str, np.random.Generator], Policy]
 """An instruction and the episode's chances -> who says the next sentence."""
 
 
@@ -42,7 +42,9 @@ def elementary(world: WorldModel) -> Phrases:
     return Phrases([p for p in world.config.phrases if p not in world.config.instructions], relevant=True)
 
 
-def ways(world: WorldModel, twin: gym.Env, propose: Proposer, depth: int = 2, breadth: int = 4) -> dict[str, Way]:
+def ways(
+    world: WorldModel, twin: gym.Env, propose: Proposer, depth: int = 2, breadth: int = 4
+) -> dict[str, MakePolicy]:
     """The choosers by name.
 
     Args:
@@ -51,8 +53,8 @@ def ways(world: WorldModel, twin: gym.Env, propose: Proposer, depth: int = 2, br
         breadth: futures extended at each level.
     """
 
-    def search(futures: Futures) -> Speaker:
-        return Speaker(BeamSearch(futures, propose, depth=depth, breadth=breadth))
+    def search(futures: Futures) -> TextMPC:
+        return TextMPC(BeamSearch(futures, propose, depth=depth, breadth=breadth))
 
     return {
         "dream": lambda instruction, random: search(DreamFutures(world, instruction)),

@@ -95,7 +95,7 @@ class Search:
         """Sequences [n, knots, a] clipped into the bounds, float32."""
         return sequences.clip(self.low, self.high).astype(np.float32)
 
-    def judge(self, sequences: np.ndarray) -> np.ndarray:
+    def score(self, sequences: np.ndarray) -> np.ndarray:
         """Returns [n] of knots [n, knots, a]; what is not finite is -inf.
 
         Raises:

@@ -15,7 +15,7 @@ class RandomShooting(Search):
             if number == 0:
                 drawn[0] = best
             sequences = self.within(drawn)
-            returns = self.judge(sequences)
+            returns = self.score(sequences)
             if returns.max() > best_return:
                 best, best_return = sequences[returns.argmax()], returns.max()
         uniform = np.broadcast_to((self.high - self.low) / np.sqrt(12), best.shape)

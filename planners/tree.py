@@ -2,7 +2,7 @@
 
     futures = DreamFutures(world, "gather the blocks")
     search = BeamSearch(futures, Phrases(world.config.phrases), by_reward)
-    control = Speaker(search)
+    control = TextMPC(search)
     sentence = control(observation)          # the next sentence; look again after it was carried out
 
 Who proposes and who judges are plain callables, so a chat model can be either. Given `ask(text, pictures) -> str`:
@@ -353,7 +353,7 @@ class BestFirstSearch(TreeSearch):
         return self._made(best)
 
 
-class Speaker:
+class TextMPC:
     """Model-predictive control in sentences: searches, says the first sentence of its plan, looks again.
 
     Where a picture comes back, what was said there before is not said again: it led nowhere, or back here, whatever

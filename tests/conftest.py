@@ -14,7 +14,7 @@ import torch
 from worldgym.checkpoint import save_checkpoint
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.data import Episodes
-from worldgym.text import PhraseTokenizer
+from worldgym.model.text import PhraseTokenizer
 from worldgym.world import WorldModel
 
 PHRASES = ("push the red block left", "move up", "stay still", "reach the centre")
@@ -143,7 +143,7 @@ def write_checkpoint(tmp_path):
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """Id of a recording of 20 short episodes, of which 18 train, one validates and one tests."""
-    from worldgym.envs_real.tabletop_record import RecordConfig, record  # brings MuJoCo
+    from worldgym.envs_real.tabletop.record import RecordConfig, record  # brings MuJoCo
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("datasets")))

@@ -14,14 +14,14 @@ from stable_baselines3.common.env_util import make_vec_env
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldgym import cli
-from worldgym.agents.eyes import Eyes, SeenVecEnv, see_alone
 from worldgym.agents.features import Places
+from worldgym.agents.latent_observer import LatentObserver, SeenVecEnv, see_alone
 from worldgym.agents.learning import Learning, Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
 from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.dreams import DreamOptions, Dreams
-from worldgym.rollout import play
+from worldgym.evaluate.rollout import play
 from worldgym.spaces import action_space
 from worldgym.world import WorldModel
 
@@ -42,13 +42,13 @@ def latents(checkpoint):
 def test_eyes_see_the_first_frame_as_a_dream_does(latents, frames):
     world, dreams = latents
     dreams.reset(seeds=[0, 1, 2], frames=frames[:, :1])
-    assert np.allclose(Eyes(world, 3).begin(frames[:, 0]), dreams.observe().numpy(), atol=1e-5)
+    assert np.allclose(LatentObserver(world, 3).begin(frames[:, 0]), dreams.observe().numpy(), atol=1e-5)
 
 
 def test_eyes_change_their_context_when_a_window_is_full(make_world, frames):
     """Window 2: frames 1 and 2 are seen relative to frame 0, frame 3 relative to frame 2."""
     world = make_world(window=2)
-    eyes = Eyes(world, 3)
+    eyes = LatentObserver(world, 3)
     eyes.begin(frames[:, 0])
     seen = [eyes.see(frames[:, when]) for when in (1, 2, 3)]
     first, second = world.start(frames[:, :1]), world.start(frames[:, 2:3])
@@ -62,7 +62,7 @@ def test_in_a_world_that_is_told_speed_eyes_see_two_frames(make_world, frames, t
     """The newest map and the one before; relative to the context that a dream would have, also after a full window."""
     world = make_world(window=4, **told)
     dynamics = world.config.dynamics
-    eyes, film = Eyes(world, 3), np.concatenate([frames, frames[:, ::-1] // 2], 1)
+    eyes, film = LatentObserver(world, 3), np.concatenate([frames, frames[:, ::-1] // 2], 1)
     assert np.array_equal(*np.split(eyes.begin(film[:, 0]), 2, 1))  # at rest, for all that is known
     seen = [eyes.see(film[:, when]) for when in range(1, 6)]
     contexts = {when: 0 for when in range(1, 5)} | {5: 5 - dynamics.memory}
@@ -85,11 +85,11 @@ def test_mbpo_does_not_begin_branches_where_one_frame_does_not_tell(make_world, 
 
 def test_one_episode_begins_anew_among_others(make_world, frames):
     world = make_world()
-    eyes, alone = Eyes(world, 3), Eyes(world, 3)
+    eyes, alone = LatentObserver(world, 3), LatentObserver(world, 3)
     alone.begin(frames[:, 0])
     eyes.begin(frames[:, 0])
     begun = eyes.begin(frames[:, 1], np.array([False, True, False]))
-    assert np.allclose(begun, Eyes(world, 1).begin(frames[1:2, 1]), atol=1e-5)
+    assert np.allclose(begun, LatentObserver(world, 1).begin(frames[1:2, 1]), atol=1e-5)
     found, expected = eyes.see(frames[:, 2]), alone.see(frames[:, 2])
     assert np.allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
     assert not np.allclose(found[1], expected[1], atol=1e-3)
@@ -107,7 +107,7 @@ def test_twins_show_latents_and_the_last_one_of_an_episode(make_world):
         if step == 0:
             assert np.array_equal(infos[1]["frame"], first[1])
     assert dones.all() and infos[0]["TimeLimit.truncated"]
-    new = Eyes(world, 2).begin(envs.eyes.frames)
+    new = LatentObserver(world, 2).begin(envs.eyes.frames)
     assert np.allclose(observation, new, atol=1e-5)
     assert not np.allclose(infos[0]["terminal_observation"], observation[0], atol=1e-3)
     assert not np.array_equal(envs.eyes.frames, first)
@@ -122,7 +122,7 @@ def test_a_policy_on_latents_acts_on_frames_of_one_episode(make_world, frames):
             given.append(observation)
             return np.full((len(observation), 2), 0.5, np.float32), None
 
-    act, eyes = see_alone(Policy(), world), Eyes(world, 1)
+    act, eyes = see_alone(Policy(), world), LatentObserver(world, 1)
     assert act(frames[0, 0]).tolist() == [0.5, 0.5]
     act(frames[0, 1])
     assert np.allclose(given[0], eyes.begin(frames[:1, 0])) and np.allclose(given[1], eyes.see(frames[:1, 1]))

@@ -11,16 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from worldgym.checkpoint import (
-    find_world,
-    load_config,
-    load_tensors,
-    load_weights,
-    resume,
-    save_checkpoint,
-    training_state,
-)
+from worldgym.checkpoint import load_config, load_tensors, load_weights, resume, save_checkpoint, training_state
 from worldgym.env import DreamEnv
+from worldgym.listing import find_world
 from worldgym.world import WorldModel
 
 

@@ -12,8 +12,8 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldgym import checks
 from worldgym.checks import ConformanceError, check_dream_env, check_vector_env
+from worldgym.checks import dream as checks
 from worldgym.config import TokenizerConfig
 from worldgym.env import DreamEnv
 from worldgym.world import WorldModel

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym import compiled as compiled_module
 from worldgym.dreams import DreamOptions, Dreams
+from worldgym.model import compiled as compiled_module
 from worldgym.world import WorldModel, WorldState
 
 from .conftest import tiny_world
@@ -35,26 +35,52 @@ def taken(monkeypatch) -> list[int]:
     return sizes
 
 
+TIE = 1e-3
+"""Logits that are nearer to each other than this may change places by rounding, which differs between processors."""
+
+
+def decided(world: WorldModel, state: WorldState, action: np.ndarray) -> np.ndarray:
+    """bool [b]: dreams in whose next step every token is likelier than any other by more than a tie."""
+    margins, score = [], world.dynamics.scale_head._score
+
+    def watched(*arguments):
+        logits = score(*arguments)
+        best, second = logits.topk(2, -1).values.unbind(-1)
+        margins.append((best - second).amin(1))
+        return logits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.dynamics.scale_head, "_score", watched)
+        world.step(WorldState.restore(state.snapshot()), action)
+    return (torch.stack(margins).amin(0) > TIE).numpy()
+
+
 def same_step(plain: WorldModel, fast: WorldModel, one: WorldState, other: WorldState, action: np.ndarray):
+    """Both worlds' next states, and how many of the dreams could be compared: those without a tie."""
+    clear = decided(plain, one, action)
     one, expected = plain.step(one, action)
     other, found = fast.step(other, action)
     for name in ("reward", "success", "terminated", "uncertainty"):
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(other.fused, one.fused, atol=1e-3, rtol=1e-3)
-    assert (fast.render(other).int() - plain.render(one).int()).abs().max() <= 1
-    return one, other
+        torch.testing.assert_close(getattr(found, name)[clear], getattr(expected, name)[clear], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(other.fused[clear], one.fused[clear], atol=1e-3, rtol=1e-3)
+    apart = (fast.render(other).int() - plain.render(one).int()).abs().flatten(1).amax(1)
+    assert (apart[clear] <= 1).all()
+    if not clear.all():  # the two may have taken different turns
+        other = WorldState.restore(one.snapshot())
+    return one, other, int(clear.sum())
 
 
 def test_compiled_dreams_are_the_same_dreams(pair, frames, actions, monkeypatch):
     """Over two new windows, in a fork, and after a snapshot."""
     plain, fast, count = pair
-    sizes = taken(monkeypatch)
+    sizes, compared = taken(monkeypatch), 0
     one, other = (world.start(frames[:count, :1]) for world in (plain, fast))
     for when in range(9):
-        one, other = same_step(plain, fast, one, other, actions[:count, when])
-    assert sizes == [count] * 9
+        one, other, clear = same_step(plain, fast, one, other, actions[:count, when])
+        compared += clear
+    assert sizes == [count] * 9 and compared >= 5 * count, compared
     one, other = (state.fork(1) for state in (one, other))
-    one, other = same_step(plain, fast, one, other, -actions[:count, 0])
+    one, other, _ = same_step(plain, fast, one, other, -actions[:count, 0])
     other = WorldState.restore(other.snapshot())
     same_step(plain, fast, one, other, actions[:count, 1])
 
@@ -93,14 +119,20 @@ def test_what_cannot_be_compiled_says_so(make_world):
 
 
 def test_an_environment_compiles_for_all_its_dreams_and_for_no_other(checkpoint):
+    action = np.array([[0.5, -0.5]] * 2, np.float32)
+
     def played(compiled: bool) -> np.ndarray:
         dreams = Dreams(2, DreamOptions(str(checkpoint), device="cpu", compiled=compiled))
         dreams.reset(seeds=[0, 1])
+        assert dreams.state is not None
+        state = WorldState.restore(dreams.state.snapshot())
         for _ in range(6):
-            dreams.step([np.array([0.5, -0.5], np.float32)] * 2)
+            dreams.step(list(action))
+            state, _ = dreams.world.step(state, action)
         assert (2 in dreams.world.compiled) == compiled
-        return dreams.render().numpy().astype(int)
+        shown = dreams.render().numpy()
+        assert np.array_equal(shown, dreams.world.render(state).numpy())
+        return shown
 
-    before, fast, after = played(False), played(True), played(False)
-    assert np.abs(fast - before).max() <= 1
+    before, _, after = played(False), played(True), played(False)
     assert np.array_equal(before, after)

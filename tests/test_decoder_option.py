@@ -12,14 +12,15 @@ from worldgym import cli
 from worldgym.checkpoint import export_world
 from worldgym.config import TokenizerConfig
 from worldgym.datasets import dream_episodes, write_minari
-from worldgym.dreams import DreamOptions, Dreams, load_decoder
+from worldgym.decoders import DECODERS, DecoderKind, load_decoder
+from worldgym.decoders.diffusion import DecoderConfig, DiffusionDecoder
+from worldgym.decoders.flow import Schedule
+from worldgym.decoders.render import rerender
+from worldgym.decoders.swin import SwinConfig
+from worldgym.dreams import DreamOptions, Dreams
 from worldgym.env import DreamEnv
 from worldgym.metrics import sharpness
-from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder
-from worldgym.pan.diffusion import Schedule
-from worldgym.pan.swin import SwinConfig
-from worldgym.render import rerender
-from worldgym.tokenizer import Tokenizer
+from worldgym.model.tokenizer import Tokenizer
 from worldgym.vector import DreamVectorEnv
 from worldgym.world import WorldModel
 
@@ -168,7 +169,7 @@ def test_rewards_of_frames_see_the_fast_decoders(shown):
 
 def test_what_it_cannot_show_with_is_refused(checkpoint, tmp_path):
     for decoder in ("diffusion", str(tmp_path)):
-        with pytest.raises(ValueError, match=r"no diffusion decoder in .*train_decoder"):
+        with pytest.raises(ValueError, match=r"no diffusion decoder in .*worldgym train decoder"):
             Dreams(1, DreamOptions(str(checkpoint), decoder=decoder, device="cpu"))
 
 
@@ -224,3 +225,45 @@ def test_the_bundled_decoder_is_sharper_than_the_fast_one():
 def test_a_decoder_is_loaded_once(shown):
     world = WorldModel.load(str(shown))
     assert load_decoder(str(shown), "diffusion", world) is load_decoder(str(shown), "diffusion", world)
+
+
+NEGATIVE = """
+class NegativeFrames:
+    fingerprint = "negative"
+
+    def __init__(self, world, dreams):
+        self.world, self.shown = world, [0] * dreams
+
+    def begin(self, rows, frames):
+        for row in rows:
+            self.shown[row] = 0
+
+    def put(self, rows, fused, seeds, counters):
+        for row in rows:
+            self.shown[row] += 1
+
+    def look(self, state):
+        return 255 - self.world.render(state)
+
+    def select(self, rows):
+        return self
+
+    def replace(self, rows, other): ...
+
+    def snapshot(self):
+        return {}
+
+    def restore(self, tensors): ...
+"""
+
+
+def test_a_decoder_is_a_file_and_a_row(tmp_path, monkeypatch, checkpoint):
+    (tmp_path / "negative.py").write_text(NEGATIVE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(DECODERS, "negative", DecoderKind("colours turned round", "negative:NegativeFrames"))
+    fast, turned = (DreamEnv(str(checkpoint), device="cpu", decoder=name) for name in ("fast", "negative"))
+    fast.reset(seed=0), turned.reset(seed=0)
+    for action in wander(3):
+        assert np.array_equal(turned.step(action)[0], 255 - fast.step(action)[0])
+    with pytest.raises(ValueError, match="decoder"):
+        fast.restore(turned.snapshot())

@@ -16,7 +16,8 @@ from worldgym.checks import check_dream_env, check_vector_env
 from worldgym.config import DraftConfig
 from worldgym.data import load_episodes
 from worldgym.train import draft as draft_module
-from worldgym.train.draft import DraftTraining, draft_loss, drafting, read_maps, train_draft
+from worldgym.train.draft import draft_loss, drafting, read_maps, train_draft
+from worldgym.train.settings import DraftTraining
 from worldgym.world import WorldModel, WorldState
 
 from .conftest import tiny_world, write_world
@@ -45,7 +46,7 @@ def test_thorough_evaluation_does_not_heed_the_draft(drafted, frames, tries):
     plain.load_state_dict({name: part for name, part in drafted.state_dict().items() if not name.startswith("draft.")})
     plain.eval().requires_grad_(False)
     expected = plain.evaluate(plain.start(frames[:, :1]), tries)
-    assert torch.equal(drafted.evaluate(drafted.start(frames[:, :1]), tries, thorough=True), expected)
+    assert torch.equal(drafted.evaluate(drafted.start(frames[:, :1]), tries, drafted=False), expected)
     assert not torch.allclose(drafted.evaluate(drafted.start(frames[:, :1]), tries), expected)
 
 

@@ -13,12 +13,12 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
+from worldgym.checkpoint import fingerprint
 from worldgym.data import load_episodes
-from worldgym.dreams import fingerprint
 from worldgym.env import DreamEnv, restore
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.spaces import ACTION_MODES
-from worldgym.starts import Starts, bundled_starts, recorded_starts
+from worldgym.starts import InitialStates, bundled_starts, recorded_starts
 from worldgym.train.dynamics import pick_starts
 from worldgym.world import WorldModel
 
@@ -394,11 +394,11 @@ def test_it_does_not_start_where_a_recording_ended(dataset, make_world):
     frames = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1).repeat(3, 3)
     actions, rows, tasks = np.zeros((6, 2), np.float32), np.arange(6), ("reach", "push")
     over = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [1, 1], [0, 1]], bool)
-    starts = Starts(frames, actions, rows, over, tasks)
+    starts = InitialStates(frames, actions, rows, over, tasks)
     drawn = {task: {int(starts.draw(task, random).frames[0, 0, 0, 0]) for _ in range(60)} for task in (*tasks, None)}
     assert drawn == {"reach": {0, 2, 5}, "push": {0, 1}, None: {0, 1, 2, 5}}
     with pytest.raises(ValueError, match="everything is already done in all 2"):
-        Starts(frames, actions, rows[3:5], over[3:5], tasks).draw(None, random)
+        InitialStates(frames, actions, rows[3:5], over[3:5], tasks).draw(None, random)
 
 
 def test_where_motion_is_told_it_starts_from_as_many_frames_as_tell_it(make_world, write_checkpoint, recording):
@@ -415,7 +415,7 @@ def test_where_motion_is_told_it_starts_from_as_many_frames_as_tell_it(make_worl
     env = gym.make("worldgym/Dream-v0", world=str(folder), instruction=None)
     env.reset(seed=0)
     state = env.unwrapped.dreams.state
-    assert (state.fused - state.past[:, -1]).any() and state.deeds[0, -2:].any(-1).all()
+    assert (state.fused - state.past[:, -1]).any() and state.past_actions[0, -2:].any(-1).all()
 
 
 def test_a_recordings_episodes_begin_where_enough_was_seen(dataset, make_world):

@@ -24,8 +24,8 @@ from worldgym.evaluate import (
     last_segments,
     unseen,
 )
+from worldgym.evaluate.perceptual import Lpips, VideoFeatures
 from worldgym.metrics import ssim
-from worldgym.perceptual import Lpips, VideoFeatures
 
 
 class Distance(torch.nn.Module):

@@ -420,8 +420,9 @@ def test_what_is_of_the_tabletop_is_refused(shelf):
 
 
 def test_it_is_trained_on_and_dreamed(recorded, tmp_path):
-    from worldgym.train.dynamics import DynamicsTraining, train_dynamics
-    from worldgym.train.tokenizer import TokenizerTraining, train_tokenizer
+    from worldgym.train.dynamics import train_dynamics
+    from worldgym.train.settings import DynamicsTraining, TokenizerTraining
+    from worldgym.train.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(
         TokenizerTraining(

@@ -12,8 +12,8 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from worldgym import cli, hub
-from worldgym.checkpoint import find_world, save_checkpoint
-from worldgym.listing import list_worlds
+from worldgym.checkpoint import save_checkpoint
+from worldgym.listing import find_world, list_worlds
 from worldgym.world import WorldModel
 
 

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worldgym.checkpoint import find_world, load_config
+from worldgym.checkpoint import load_config
 from worldgym.data import load_episodes
 from worldgym.datasets import DreamedEpisode, dream_episodes
 from worldgym.errors import UserError
 from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot, write_lerobot
+from worldgym.listing import find_world
 
 GOAL = "push the red block to the centre"
 

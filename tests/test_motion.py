@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worldgym.config import DynamicsConfig
-from worldgym.dynamics import Beginning
+from worldgym.model.dynamics import Prefix
 from worldgym.motion import CoTracker, lucas_kanade, motion_prompt, rainbow
 from worldgym.planners.gradient import differentiable_returns
 from worldgym.world import WorldModel, WorldState
@@ -122,7 +122,7 @@ def test_a_single_frame_tells_of_no_motion(prompted, moving, actions):
 def test_frames_after_the_prompt_are_steps(prompted, moving, actions):
     state = prompted.start(moving[:, :5], actions[:2, :4])
     assert state.steps.tolist() == [2, 2]
-    assert state.past.shape[1] == state.deeds.shape[1] == prompted.config.dynamics.observed - 1
+    assert state.past.shape[1] == state.past_actions.shape[1] == prompted.config.dynamics.observed - 1
     again = prompted.start(moving[:, :3], actions[:2, :2])
     torch.testing.assert_close(again.context, state.context)
 
@@ -175,9 +175,7 @@ def test_an_untrained_prompt_says_nothing(make_world, moving):
     dynamics = make_world(prompt=2).dynamics
     torch.nn.init.zeros_(dynamics.from_prompt.weight)
     context, prompt = torch.randn(2, 1, 16, 8, 8)
-    torch.testing.assert_close(
-        dynamics.prefix_tokens(Beginning(context, prompt)), dynamics.prefix_tokens(Beginning(context))
-    )
+    torch.testing.assert_close(dynamics.prefix_tokens(Prefix(context, prompt)), dynamics.prefix_tokens(Prefix(context)))
 
 
 @pytest.mark.parametrize("prompt", [-1, 1])

@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from worldgym.pan.decoder import DecoderConfig, DiffusionDecoder, normals
-from worldgym.pan.diffusion import Schedule
-from worldgym.pan.screen import Screen
-from worldgym.pan.swin import SwinConfig
-from worldgym.pan.train_decoder import dream
-from worldgym.pixels import to_float, to_uint8
+from worldgym.decoders.diffusion import DecoderConfig, DiffusionDecoder, normals
+from worldgym.decoders.diffusion_frames import DiffusionFrames
+from worldgym.decoders.flow import Schedule
+from worldgym.decoders.swin import SwinConfig
+from worldgym.model.pixels import to_float, to_uint8
+from worldgym.train.decoder import dream
 
 CONFIG = DecoderConfig(
     layers=1, heads=2, head_width=12, mlp_width=32,
@@ -35,6 +35,12 @@ def trained(decoder) -> DiffusionDecoder:
     """As if it had learned something: its last layer is not zero."""
     torch.nn.init.normal_(decoder.refiner.wan.wan.proj_out.weight, std=0.2)
     return decoder
+
+
+@pytest.fixture
+def state(tiny, frames):
+    """Where three dreams stand; this decoder remembers all that it shows."""
+    return tiny.start(frames[:, :1])
 
 
 @pytest.fixture
@@ -73,37 +79,37 @@ def test_frame_by_frame_is_the_whole_episode(tiny, trained, dreamed):
     assert torch.equal(torch.cat(shown, 1), trained.rerender(tiny.tokenizer, first, fused, seeds))
 
 
-def test_a_screen_shows_dreams_that_began_at_different_times(tiny, trained, dreamed):
+def test_a_stream_shows_dreams_that_began_at_different_times(tiny, trained, dreamed, state):
     first, fused = dreamed
-    seeds, screen = torch.arange(3), Screen(trained, tiny.tokenizer, 3)
+    seeds, stream = torch.arange(3), DiffusionFrames(trained, tiny, 3)
     whole = trained.rerender(tiny.tokenizer, first, fused, seeds)
-    screen.begin([0, 1, 2], first)
-    assert torch.equal(screen.look(), first)
+    stream.begin([0, 1, 2], first)
+    assert torch.equal(stream.look(state), first)
     for when in range(3):
-        screen.put([0, 1, 2], fused[:, when], seeds, torch.full_like(seeds, when))
+        stream.put([0, 1, 2], fused[:, when], seeds, torch.full_like(seeds, when))
         if when != 1:  # what nobody looked at is shown later, in order
-            assert (screen.look().int() - whole[:, when].int()).abs().max() <= 1
-    screen.begin([1], first[1:2])
-    screen.put([0, 1], fused[[0, 1], [3, 0]], seeds[:2], torch.tensor([3, 0]))
+            assert (stream.look(state).int() - whole[:, when].int()).abs().max() <= 1
+    stream.begin([1], first[1:2])
+    stream.put([0, 1], fused[[0, 1], [3, 0]], seeds[:2], torch.tensor([3, 0]))
     expected = torch.stack([whole[0, 3], whole[1, 0], whole[2, 2]])
-    assert (screen.look().int() - expected.int()).abs().max() <= 1
+    assert (stream.look(state).int() - expected.int()).abs().max() <= 1
 
 
-def test_a_screens_branches_and_snapshots_go_on_as_it_would_have(tiny, trained, dreamed):
+def test_a_streams_branches_and_snapshots_continue_as_it_would_have(tiny, trained, dreamed, state):
     first, fused = dreamed
-    seeds, screen = torch.arange(3), Screen(trained, tiny.tokenizer, 3)
-    screen.begin([0, 1, 2], first)
+    seeds, stream = torch.arange(3), DiffusionFrames(trained, tiny, 3)
+    stream.begin([0, 1, 2], first)
     for when in range(2):
-        screen.put([0, 1, 2], fused[:, when], seeds, torch.full_like(seeds, when))
-    branch, restored = screen.select([2, 0]), Screen(trained, tiny.tokenizer, 3)
-    restored.restore(screen.snapshot())
-    assert torch.equal(restored.look(), screen.look())
+        stream.put([0, 1, 2], fused[:, when], seeds, torch.full_like(seeds, when))
+    branch, restored = stream.select([2, 0]), DiffusionFrames(trained, tiny, 3)
+    restored.restore(stream.snapshot())
+    assert torch.equal(restored.look(state), stream.look(state))
     later = (fused[:, 2], seeds, torch.full_like(seeds, 2))
-    screen.put([0, 1, 2], *later)
+    stream.put([0, 1, 2], *later)
     restored.put([0, 1, 2], *later)
     branch.put([0, 1], *(part[[2, 0]] for part in later))
-    assert torch.equal(restored.look(), screen.look())
-    assert (branch.look().int() - screen.look()[[2, 0]].int()).abs().max() <= 1
+    assert torch.equal(restored.look(state), stream.look(state))
+    assert (branch.look(state).int() - stream.look(state)[[2, 0]].int()).abs().max() <= 1
 
 
 def test_save_and_load(tmp_path, tiny, trained, dreamed):

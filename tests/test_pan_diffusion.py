@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from worldgym.pan.diffusion import Schedule, advance, guide, mix, velocity
+from worldgym.decoders.flow import Schedule, advance, guide, mix, velocity
 
 MEAN, SPREAD = 0.7, 0.3
 

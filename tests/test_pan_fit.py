@@ -14,10 +14,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import nn
 
-from worldgym.pan.diffusion import Schedule
+from worldgym.decoders.flow import Schedule
+from worldgym.decoders.swin import SwinConfig, window_loss
+from worldgym.decoders.wan import Condition, ConditionedWan
 from worldgym.pan.fit import Fit, fit, make_accelerator
-from worldgym.pan.swin import SwinConfig, window_loss
-from worldgym.pan.wan import Condition, ConditionedWan
 
 CONFIG = Fit(steps=4, batch=4, learning_rate=1e-2, clip=1.0, precision="no", checkpoint_every=2, cpu=True)
 

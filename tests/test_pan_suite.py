@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from worldgym.cli import Evaluate, evaluate
-from worldgym.envs_real.tabletop_rounds import judges, sentence_rounds
-from worldgym.pan_suite import Rounds, Row, dream_rounds, evaluate_rows, nearest, play, smoothness
+from worldgym.envs_real.tabletop.rounds import judges, sentence_rounds
+from worldgym.evaluate.pan_suite import Rounds, Row, dream_rounds, evaluate_rows, nearest, play, smoothness
 
 FIGURES = ("agent", "environment", "smoothness", "consistency", "step_wise")
 
@@ -152,7 +152,7 @@ def test_without_motion_there_is_no_smoothness():
 
 
 def test_the_command_writes_figures_and_a_page(make_world, write_checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("worldgym.envs_real.tabletop_rounds.ROUNDS", 1)
+    monkeypatch.setattr("worldgym.envs_real.tabletop.rounds.ROUNDS", 1)
     world = make_world()
     world.config = replace(world.config, twin="worldgym/TabletopMuJoCo-v0", frames_per_action=16)
     report, file = tmp_path / "report", tmp_path / "suite.json"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from worldgym.pan.diffusion import Schedule, advance, guide, mix
-from worldgym.pan.swin import Asked, CausalSwin, SwinConfig, window_levels, window_loss
-from worldgym.pan.wan import Condition, ConditionedWan
+from worldgym.decoders.flow import Schedule, advance, guide, mix
+from worldgym.decoders.swin import Asked, CausalSwin, SwinConfig, window_levels, window_loss
+from worldgym.decoders.wan import Condition, ConditionedWan
 
 STATE = 12
 CONFIG = SwinConfig(frames=2, schedule=Schedule(6, 5.0), guidance=3.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from worldgym.pan.wan import Condition, ConditionedWan
+from worldgym.decoders.wan import Condition, ConditionedWan
 
 STATE = 12
 

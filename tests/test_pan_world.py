@@ -11,12 +11,12 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from worldgym.decoders.flow import Schedule
+from worldgym.decoders.swin import SwinConfig
 from worldgym.pan.backbone import ConversationConfig
 from worldgym.pan.clips import find_clips, read_frames
-from worldgym.pan.diffusion import Schedule
 from worldgym.pan.fit import Fit
 from worldgym.pan.latents import WanLatents
-from worldgym.pan.swin import SwinConfig
 from worldgym.pan.train import Adaptation, Joint, train_adaptation, train_joint
 from worldgym.pan.world import PanWorld
 

@@ -26,7 +26,7 @@ from worldgym.data import load_episodes
 from worldgym.play import STILL, Session, arrow_keys
 from worldgym.play import session as session_module
 from worldgym.play.page import Room, serve
-from worldgym.starts import Starts
+from worldgym.starts import InitialStates
 
 RIGHT = [1.0, 0.0]
 
@@ -76,7 +76,7 @@ def alone(endless):
     """A session without a twin."""
     world = endless
     frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    starts = Starts(
+    starts = InitialStates(
         frames, np.zeros((3, 2), np.float32), np.arange(3), np.zeros((3, 2), bool), world.config.instructions
     )
     return Session(world, starts)
@@ -323,6 +323,13 @@ def test_a_window_shows_what_it_is_used_for(both, tmp_path):
         user.find("Pause").click()
         await user.should_see("Go on", retries=100)
         assert both.paused
+        left = both.active
+        user.find("act here").click()
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if both.active != left:
+                break
+        assert both.active != left
 
     visit(both, tmp_path, play)
 
@@ -473,7 +480,7 @@ def test_the_command_plays_the_reacher_beside_its_twin(monkeypatch, tmp_path):
     act(session, 2)
     assert np.abs(session.now.dream.astype(int) - session.now.twin).mean() < 8
     session.wake()
-    assert session.now.state.deeds[0, -2:].any(-1).all()  # told of what moved it
+    assert session.now.state.past_actions[0, -2:].any(-1).all()  # told of what moved it
     session.twin.close()
 
 

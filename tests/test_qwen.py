@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
-from worldgym.backbone import Backbone, KVCache
 from worldgym.config import DynamicsConfig
+from worldgym.model.backbone import Backbone
+from worldgym.model.cache import KVCache
 
 
 @pytest.fixture(params=[(1, 32), (2, 64)], ids=["one key head", "two"])

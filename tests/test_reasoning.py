@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import worldgym  # noqa: F401  registers the ids
-from worldgym.envs_real.tabletop_reasoning import TASKS, evaluate_planning, instructions, talk, talks
+from worldgym.envs_real.tabletop.reasoning import TASKS, evaluate_planning, instructions, talk, talks
 from worldgym.planners.reasoning import Guess, elementary, ways
 
 

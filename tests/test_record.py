@@ -14,9 +14,9 @@ from worldgym.data import Episodes, load_episodes, sample_segments, segments_at
 from worldgym.envs_real import recording
 from worldgym.envs_real.recording import RecordConfig
 from worldgym.envs_real.tabletop import TabletopEnv
-from worldgym.envs_real.tabletop_record import play_episode, record
-from worldgym.envs_real.tabletop_skills import phrases, skill_action
-from worldgym.envs_real.tabletop_tasks import evaluate_task, tasks
+from worldgym.envs_real.tabletop.record import play_episode, record
+from worldgym.envs_real.tabletop.skills import phrases, skill_action
+from worldgym.envs_real.tabletop.tasks import evaluate_task, tasks
 
 
 class Killed(BaseException):

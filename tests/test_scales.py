@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from worldgym.chance import uniforms
 from worldgym.config import DynamicsConfig, TokenizerConfig
-from worldgym.scales import ScaleHead, inverse_cdf
+from worldgym.model.rng import uniforms
+from worldgym.model.scale_head import ScaleHead, inverse_cdf
 
 # -- chances -------------------------------------------------------------------------------------------------
 

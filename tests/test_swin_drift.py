@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym.pan.diffusion import mix, velocity
-from worldgym.pan.swin import window_loss
+from worldgym.decoders.flow import mix, velocity
+from worldgym.decoders.swin import window_loss
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import worldgym  # noqa: F401  registers the ids
 from worldgym.envs_real.tabletop import FACTORS, TabletopEnv, Variation, locate, sample_variation
-from worldgym.envs_real.tabletop_skills import phrases, skill_action
-from worldgym.envs_real.tabletop_tasks import DIRECTIONS, evaluate_task, find_task, tasks
+from worldgym.envs_real.tabletop.skills import phrases, skill_action
+from worldgym.envs_real.tabletop.tasks import DIRECTIONS, evaluate_task, find_task, tasks
 
 ID = "worldgym/TabletopMuJoCo-v0"
 COLORS = ("red", "blue")

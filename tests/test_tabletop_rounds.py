@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from worldgym.envs_real.tabletop_cases import sentence_cases
-from worldgym.envs_real.tabletop_rounds import intact, replay, sentence_rounds
-from worldgym.envs_real.tabletop_skills import phrases, skill_action
-from worldgym.envs_real.tabletop_tasks import BLOCK_HALF
+from worldgym.envs_real.tabletop.cases import sentence_cases
+from worldgym.envs_real.tabletop.rounds import intact, replay, sentence_rounds
+from worldgym.envs_real.tabletop.skills import phrases, skill_action
+from worldgym.envs_real.tabletop.tasks import BLOCK_HALF
 
 COLORS = ("red", "blue")
 

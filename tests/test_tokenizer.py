@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from worldgym.config import TokenizerConfig
-from worldgym.tokenizer import MultiScaleQuantizer, Tokenizer, resize_area
+from worldgym.model.tokenizer import MultiScaleQuantizer, Tokenizer, resize_area
 
 SIZES = {"resolution": 64, "channels": (8, 16, 16), "latent_channels": 4, "codes": 32, "heads": 2}
 
@@ -107,10 +107,10 @@ def test_every_scale_brings_it_closer():
 
 
 def test_slips_are_made_up_for_by_the_finer_scales(quantizer):
-    """With slips, ids still name the code nearest to what is left, wrong turns included."""
+    """With token_noise, ids still name the code nearest to what is left, wrong turns included."""
     torch.manual_seed(1)
     latent = latents()
-    straight, slipped = quantizer.quantize(latent), quantizer.quantize(latent, slips=0.4)
+    straight, slipped = quantizer.quantize(latent), quantizer.quantize(latent, token_noise=0.4)
     assert torch.equal(straight.ids[:, :1], slipped.ids[:, :1])  # nothing went wrong before the first
     assert not torch.equal(straight.ids, slipped.ids)
     assert torch.equal(straight.taken, straight.ids) and not torch.equal(slipped.taken, slipped.ids)

@@ -24,13 +24,14 @@ from worldgym.checkpoint import load_config
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, sample_segments
 from worldgym.env import DreamEnv
+from worldgym.model.pixels import to_uint8
+from worldgym.model.text import PhraseTokenizer
 from worldgym.motion import motion_prompt
-from worldgym.pixels import to_uint8
-from worldgym.text import PhraseTokenizer
 from worldgym.train import dynamics as dynamics_module
 from worldgym.train import tokenizer as tokenizer_module
-from worldgym.train.dynamics import DynamicsTraining, train_dynamics
-from worldgym.train.tokenizer import TokenizerTraining, schedule, train_tokenizer
+from worldgym.train.dynamics import train_dynamics
+from worldgym.train.settings import DynamicsTraining, TokenizerTraining
+from worldgym.train.tokenizer import schedule, train_tokenizer
 from worldgym.world import WorldModel
 
 TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)

@@ -12,7 +12,7 @@ from worldgym import cli
 from worldgym.agents.transfer import Cell, Start, divergence, draw_starts, rank_policies, zero_shot
 from worldgym.agents.transfer_report import policy_row, write_report
 from worldgym.envs_real.tabletop import FACTORS, Variation, locate
-from worldgym.envs_real.tabletop_transfer import SCRIPTED, SeenSkill, other_goal, varied_tables
+from worldgym.envs_real.tabletop.transfer import SCRIPTED, SeenSkill, other_goal, varied_tables
 
 TWIN = "worldgym/TabletopMuJoCo-v0"
 CENTRE = "reach the centre"
@@ -185,7 +185,7 @@ def test_the_report_needs_nothing_beside_it(twin, tmp_path):
 def test_transfer_writes_figures_and_a_report(monkeypatch, make_world, write_checkpoint, tmp_path):
     world = make_world()
     world.config = replace(world.config, twin=TWIN)
-    monkeypatch.setattr("worldgym.envs_real.tabletop_transfer.SCRIPTED", {"script": {}, "still": {"speed": 0.0}})
+    monkeypatch.setattr("worldgym.envs_real.tabletop.transfer.SCRIPTED", {"script": {}, "still": {"speed": 0.0}})
     file, report = tmp_path / "transfer.json", tmp_path / "report"
     arguments = [
         "transfer", write_checkpoint(world), "--episodes", 1, "--table-episodes", 1, "--factors", "mass",

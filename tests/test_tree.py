@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import worldgym  # noqa: F401  registers the ids
-from worldgym.planners import BeamSearch, BestFirstSearch, DreamFutures, Node, Phrases, Speaker, TwinFutures
-from worldgym.planners.planning import Planning, make_speaker
+from worldgym.planners import BeamSearch, BestFirstSearch, DreamFutures, Node, Phrases, TextMPC, TwinFutures
+from worldgym.planners.planning import Planning, make_text_mpc
 from worldgym.planners.tree import by_reward
 
 INSTRUCTION = "reach the centre"
@@ -37,7 +37,7 @@ class Grid:
 
 
 def walk(grid, search, limit=12):
-    control, place, said = Speaker(search), (0, 0), []
+    control, place, said = TextMPC(search), (0, 0), []
     while place != grid.goal and len(said) < limit:
         said.append(control(np.asarray(place)))
         place = grid.after(place, said[-1])
@@ -128,15 +128,15 @@ def test_what_cannot_be_searched_says_so(kind):
 def test_what_led_nowhere_is_not_said_again():
     """The simulation does not know of a wall that is there in reality; without a memory it would run into it again."""
     grid, real = Grid(goal=(2, 0)), Grid(goal=(2, 0), walls=[(1, 0)])
-    control, place, said = Speaker(BeamSearch(grid, PHRASES)), (0, 0), []
+    control, place, said = TextMPC(BeamSearch(grid, PHRASES)), (0, 0), []
     while place != (2, 0) and len(said) < 12:
         said.append(control(np.asarray(place)))
         place = real.after(place, said[-1])
     assert said[0] == "right" and said[1] != "right"
     assert place == (2, 0)
-    only = Speaker(BeamSearch(grid, lambda instruction, node: ["left"]))
+    only = TextMPC(BeamSearch(grid, lambda instruction, node: ["left"]))
     assert [only(np.zeros(2)) for _ in range(2)] == ["left", "left"]  # there is nothing else to say
-    again = Speaker(BeamSearch(grid, PHRASES))
+    again = TextMPC(BeamSearch(grid, PHRASES))
     first = again(np.zeros(2))
     again.reset()
     assert again(np.zeros(2)) == first
@@ -314,7 +314,7 @@ def test_on_true_physics_it_brings_a_block_into_a_corner(twin, kind):
     """With sentences that only name directions."""
     frame, _ = twin.reset(seed=1, options={"instruction": "push the red block to the top left corner"})
     phrases = [f"push the red block {direction}" for direction in STEPS]
-    control, said, terminated = Speaker(kind(TwinFutures(twin), Phrases(phrases), depth=2)), [], False
+    control, said, terminated = TextMPC(kind(TwinFutures(twin), Phrases(phrases), depth=2)), [], False
     while not terminated and len(said) < 6:
         said.append(control(frame))
         frame, _, terminated, _, info = twin.step(said[-1])
@@ -323,12 +323,12 @@ def test_on_true_physics_it_brings_a_block_into_a_corner(twin, kind):
 
 def test_the_command_line_says_only_what_it_may(make_world, twin):
     config = Planning("tiny", "best-first", "mujoco", say=("move *", "push *"), breadth=3)
-    search = make_speaker(config, make_world(), twin, INSTRUCTION).search
+    search = make_text_mpc(config, make_world(), twin, INSTRUCTION).search
     assert search.propose.phrases == ("push the red block left", "move up") and search.expansions == 3
-    dreaming = make_speaker(replace(config, planner="beam", on="dream"), make_world(), twin, INSTRUCTION).search
+    dreaming = make_text_mpc(replace(config, planner="beam", on="dream"), make_world(), twin, INSTRUCTION).search
     assert isinstance(dreaming, BeamSearch) and isinstance(dreaming.futures, DreamFutures)
     with pytest.raises(ValueError, match="no sentence of 'tiny' matches"):
-        make_speaker(replace(config, say=("sing *",)), make_world(), twin, INSTRUCTION)
+        make_text_mpc(replace(config, say=("sing *",)), make_world(), twin, INSTRUCTION)
 
 
 def test_a_twin_that_takes_vectors_is_refused():

@@ -4,7 +4,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from worldgym.video import enlarged, gif, side_by_side, stacked, write_video
+from worldgym.evaluate.video import enlarged, gif, side_by_side, stacked, write_video
 
 
 def noise(steps: int) -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym.dynamics import Beginning
+from worldgym.model.dynamics import Prefix
+from worldgym.model.pixels import to_float
 from worldgym.motion import motion_prompt
-from worldgym.pixels import to_float
 from worldgym.world import WorldState
 
 
@@ -29,14 +29,14 @@ def test_cached_steps_equal_one_uncached_pass(world, frames, actions):
     moved = world.dynamics.motion(fused, begin)
     stepped = world.start(frames[:, : lead + 1], actions[:, :lead])
     for when in range(2):
-        aligned = world.dynamics.predict(
+        hidden = world.dynamics.hidden_state(
             stepped.cache,
             stepped.steps + when,
             fused[:, when],
             _embed(world, actions[:, lead + when]),
             None if moved is None else moved[:, when],
         )
-        assert torch.isfinite(aligned).all()
+        assert torch.isfinite(hidden).all()
     used = world.dynamics.layout.capacity(2)
     for name in ("keys", "values"):
         one, many = (getattr(s.cache, name)[:, :, :, :used] for s in (prefilled, stepped))
@@ -59,11 +59,10 @@ def test_training_sees_what_dreaming_sees(world, frames, actions):
     hidden = dynamics.backbone(tokens, layout.training_mask(steps, when.device), positions)
     state = hidden[:, layout.cells :].unflatten(1, (steps, layout.step))[:, -1, layout.output]
     newest = None if moved is None else moved[:, -1]
-    whole = dynamics.scale_head.align(state, fused[:, -1], action[:, -1], newest)
 
     cached = world.start(frames[:, : lead + steps], actions[:, : lead + steps - 1])
-    stepped = dynamics.predict(cached.cache, cached.steps, cached.fused, action[:, -1], newest)
-    torch.testing.assert_close(whole, stepped, atol=1e-5, rtol=1e-4)
+    stepped = dynamics.hidden_state(cached.cache, cached.steps, cached.fused, action[:, -1], newest)
+    torch.testing.assert_close(state, stepped, atol=1e-5, rtol=1e-4)
 
 
 def test_the_future_cannot_change_the_past(world):
@@ -219,10 +218,10 @@ def _beginning(world, frames):
     maps = torch.stack([_fused(world, images[:, lead], images[:, t]) for t in range(frames.shape[1])], 1)
     context = world.tokenizer.encode_context(_float(images[:, lead]))
     if not lead:
-        return Beginning(context), maps
+        return Prefix(context), maps
     drawn = np.stack([motion_prompt(each) for each in frames[:, : lead + 1]])
     prompt = world.tokenizer.encode_context(_float(torch.as_tensor(drawn)))
-    return Beginning(context, prompt, maps[:, lead - 1]), maps[:, lead:]
+    return Prefix(context, prompt, maps[:, lead - 1]), maps[:, lead:]
 
 
 def _float(images):
@@ -267,7 +266,7 @@ def test_the_newest_frames_tell_the_speed(make_world, frames, actions):
     for memory, told in ((1, False), (2, True)):
         dynamics = make_world(memory=memory).dynamics
         fused = torch.randn(3, 2, 16, 8, 8)
-        assert (dynamics.motion(fused, Beginning(fused[:, 0])) is not None) == told
+        assert (dynamics.motion(fused, Prefix(fused[:, 0])) is not None) == told
     world = make_world(memory=2)
     at_rest, alone = world.start(still, actions[:, :1]), world.start(still[:, :1])
     assert not (at_rest.fused - at_rest.past[:, -1]).any() and not (alone.fused - alone.past[:, -1]).any()
@@ -281,9 +280,9 @@ def test_what_is_judged_is_the_newest_frame_and_how_it_moved(world, frames, acti
     state = world.start(frames, actions[:, :3])
     for when in range(3, 7):
         state, outcome = world.step(state, actions[:, when])
-        judged = heads(heads.features(state.fused, world.motion(state)), state.instruction)
-        assert torch.allclose(judged.reward.mean(0), outcome.reward, atol=1e-6)
-        still = heads(heads.features(state.fused, None), state.instruction)
+        votes = heads.score(state.fused, world.motion(state), state.instruction)
+        assert torch.allclose(votes.reward.mean(0), outcome.reward, atol=1e-6)
+        still = heads.score(state.fused, None, state.instruction)
         assert torch.allclose(still.reward.mean(0), outcome.reward, atol=1e-6) == (memory == 1)
 
 

@@ -3,16 +3,18 @@
 Written to a temporary name and renamed, loaded strictly, never a pickle.
 """
 
+import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict
-from importlib.resources import files
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_bytes
@@ -154,8 +156,11 @@ def adopt(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     return sorted(own.keys() - fitting.keys())
 
 
-DECODER_FILES = ("decoder.json", "config.json", "diffusion_pytorch_model.safetensors")
-"""Of a diffusion decoder, in the folder `decoder` of its world."""
+def decoder_files(folder: Path) -> list[Path]:
+    """The files of a decoder, which are JSON and safetensors, in its folder; a FileNotFoundError if it holds none."""
+    if not (folder / "decoder.json").exists():
+        raise FileNotFoundError(f"{folder} holds no decoder: it has no decoder.json")
+    return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
 
 
 def export_world(source: Path, target: Path, decoder: Path | None = None) -> None:
@@ -174,40 +179,15 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
     if decoder is None and (source / "decoder").exists():
         decoder = source / "decoder"
     if decoder is not None:
-        if missing := [name for name in DECODER_FILES if not (decoder / name).exists()]:
-            raise FileNotFoundError(f"{decoder} holds no diffusion decoder: it has no {', '.join(missing)}")
-        weights = _halved(load_tensors(decoder / DECODER_FILES[-1]))
-        extras |= {f"decoder/{name}": (decoder / name).read_bytes() for name in DECODER_FILES[:-1]}
-        extras[f"decoder/{DECODER_FILES[-1]}"] = save_bytes(weights, {"format": "pt"})
+        for path in decoder_files(decoder):
+            whole = path.suffix == ".json"
+            content = path.read_bytes() if whole else save_bytes(_halved(load_tensors(path)), {"format": "pt"})
+            extras[f"decoder/{path.name}"] = content
     save_checkpoint(target, config, _halved(load_world(source, config)), stage, extras)
 
 
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.half() if tensor.dtype == torch.float32 else tensor for name, tensor in weights.items()}
-
-
-def find_world(name: str) -> Path:
-    """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
-    bundled = _bundled()
-    if (bundled / name / "config.json").exists():
-        return bundled / name
-    if Path(name).is_dir():
-        return Path(name)
-    from .hub import is_hub_name, pull  # which imports this module
-
-    if is_hub_name(name) and not Path(name).parent.is_dir():  # else it is a path with a mistake in it
-        return pull(name)
-    known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
-    raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
-
-
-def world_name(folder: Path) -> str:
-    """The shortest name by which `find_world` finds a folder."""
-    return folder.name if folder.parent == _bundled() else str(folder)
-
-
-def _bundled() -> Path:
-    return Path(str(files("worldgym"))) / "worlds"
 
 
 def training_state(optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
@@ -233,3 +213,30 @@ def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     """Go on with what a run left in `folder`, weights and optimiser; returns the step."""
     load_weights(model, load_tensors(folder / "model.safetensors"), folder)
     return restore_training(optimizer, load_tensors(folder / "training.safetensors"))
+
+
+def count_parameters(weights: Path) -> int:
+    """Numbers in a safetensors file, from its header alone."""
+    try:
+        with safe_open(weights, "pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is truncated or not a safetensors file: {error}") from None
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Tells models apart by their weights: a digest of a few numbers of each tensor, the same on every device.
+
+    A step of training changes every tensor, so a few are as good as all and take milliseconds at any size.
+    """
+    return _fingerprint(model, sum(tensor._version for tensor in model.state_dict().values()))
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(model: nn.Module, changes: int) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.flatten()
+        few = flat[:: max(1, len(flat) // 32)].double().cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + few.tobytes())
+    return digest.hexdigest()[:16]

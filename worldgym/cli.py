@@ -12,14 +12,16 @@ import tyro
 from . import __version__
 from .agents.settings import Learning, Transfer
 from .data import load_episodes
-from .envs_real import gym_record, hopper_record, reacher_record, tabletop_record
+from .envs_real import gym_record, hopper_record, reacher_record
 from .envs_real.recording import HOPPER, REACHER, TABLETOP, RecordConfig
+from .envs_real.tabletop import record as tabletop_record
 from .interrupt import in_one_line
 from .planners.planning import Planning, make_policy, plan_and_act
 from .results import check_results
-from .train.draft import DraftTraining, train_draft
-from .train.dynamics import DynamicsTraining, train_dynamics
-from .train.tokenizer import TokenizerTraining, train_tokenizer
+from .train.draft import train_draft
+from .train.dynamics import train_dynamics
+from .train.settings import DraftTraining, DynamicsTraining, TokenizerTraining
+from .train.tokenizer import train_tokenizer
 
 World = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
 TabletopUnlessSaid = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[WORLD]")]
@@ -315,7 +317,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         unseen,
         write_comparison,
     )
-    from .report import as_text, write_report
+    from .evaluate.report import as_text, write_report
     from .results import current_commit, write_results
     from .world import WorldModel
 
@@ -330,7 +332,7 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
                 "recording that it was trained on with --dataset, and its test split is dreamed"
             )
         from .envs_real.tabletop import locate
-        from .envs_real.tabletop_cases import BLOCK_WIDTH, ENOUGH, held_out_episodes, sentence_cases
+        from .envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, held_out_episodes, sentence_cases
 
         real, positions = held_out_episodes(config.episodes, config.steps + seen - 1, config.seed)
         about = f"{len(real.frames)} held-out episodes of MuJoCo, dreamed open loop from {frames_seen} each."
@@ -371,10 +373,10 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
 
 def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
     from .envs_real.tabletop import TabletopEnv
-    from .envs_real.tabletop_reasoning import evaluate_planning
-    from .envs_real.tabletop_rounds import judges, sentence_rounds
-    from .pan_report import as_text, write_report
-    from .pan_suite import evaluate_rows, play
+    from .envs_real.tabletop.reasoning import evaluate_planning
+    from .envs_real.tabletop.rounds import judges, sentence_rounds
+    from .evaluate.pan_report import as_text, write_report
+    from .evaluate.pan_suite import evaluate_rows, play
     from .planners.reasoning import elementary, ways
     from .results import current_commit, write_results
     from .world import WorldModel
@@ -400,8 +402,8 @@ def _evaluate_pan(config: Evaluate) -> dict[str, Any]:
 
 
 def plan(config: Planning) -> dict[str, Any]:
+    from .evaluate.video import check_video, enlarged, side_by_side, write_video
     from .results import current_commit, write_results
-    from .video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 
     commit = current_commit()
@@ -444,9 +446,9 @@ def transfer(config: Transfer) -> dict[str, Any]:
     from .agents.transfer import Cell, draw_starts, rank_policies, zero_shot
     from .agents.transfer_report import combination_rows, grid_row, write_report
     from .envs_real.tabletop import TabletopEnv, locate
-    from .envs_real.tabletop_cases import BLOCK_WIDTH, HELD_OUT
-    from .envs_real.tabletop_reasoning import COMBINED, evaluate_planning
-    from .envs_real.tabletop_transfer import varied_tables
+    from .envs_real.tabletop.cases import BLOCK_WIDTH, HELD_OUT
+    from .envs_real.tabletop.reasoning import COMBINED, evaluate_planning
+    from .envs_real.tabletop.transfer import varied_tables
     from .planners.reasoning import elementary, ways
     from .results import current_commit, write_results
     from .world import WorldModel
@@ -566,10 +568,10 @@ def bench(config: Bench) -> dict[str, Any]:
 
 
 def render(config: Render) -> None:
-    from .dreams import load_decoder
+    from .decoders import load_decoder
+    from .decoders.render import rerender
     from .evaluate import check_recording
-    from .render import rerender
-    from .video import check_video, enlarged, side_by_side, write_video
+    from .evaluate.video import check_video, enlarged, side_by_side, write_video
     from .world import WorldModel
 
     check_video(config.out)
@@ -586,7 +588,8 @@ def render(config: Render) -> None:
 
 
 def export(config: Export) -> None:
-    from .checkpoint import export_world, find_world
+    from .checkpoint import export_world
+    from .listing import find_world
 
     export_world(find_world(config.source), config.target, config.decoder)
     size = (config.target / "model.safetensors").stat().st_size
@@ -597,7 +600,7 @@ def play(config: PlayCommand) -> None:
     from .envs_real.hopper import HopperEnv
     from .envs_real.reacher import ReacherEnv
     from .envs_real.tabletop import TabletopEnv
-    from .envs_real.tabletop_skills import phrases, skill_action
+    from .envs_real.tabletop.skills import phrases, skill_action
     from .play.page import run
     from .play.session import Controller, Session, Twin
     from .starts import bundled_starts
@@ -655,7 +658,7 @@ def _agent(folder: Path, name: str, world) -> tuple[str, Any]:
 
 def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     """Policies of every quality by name: scripted ones that see, planners, and agents on their way."""
-    from .envs_real.tabletop_transfer import SCRIPTED, SeenSkill, other_goal
+    from .envs_real.tabletop.transfer import SCRIPTED, SeenSkill, other_goal
 
     def scripted(arguments: dict[str, Any]):
         return lambda instruction, seed: SeenSkill(instruction, seed=seed, **arguments)

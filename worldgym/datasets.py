@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from minari.data_collector import EpisodeBuffer
 
-from .checkpoint import find_world, load_config
+from .checkpoint import load_config
 from .config import WorldConfig
 from .episodes import EpisodeFormat
 from .errors import UserError
+from .listing import find_world
 from .storage import write_dataset
 from .world import WorldModel, WorldState
 

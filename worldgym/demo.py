@@ -8,13 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .envs_real.tabletop import FRAMES_PER_TEXT, TabletopEnv
-from .envs_real.tabletop_cases import carry_out, held_out_episodes
+from .envs_real.tabletop.cases import carry_out, held_out_episodes
 from .evaluate import dream, unseen, write_comparison
+from .evaluate.report import page, picture, png, table
+from .evaluate.rollout import Episode
+from .evaluate.video import enlarged, side_by_side, stacked, write_video
 from .metrics import psnr
 from .planners.planning import Planning, plan_and_act
-from .report import page, picture, png, table
-from .rollout import Episode
-from .video import enlarged, side_by_side, stacked, write_video
 from .world import WorldModel
 
 SENTENCES = (

@@ -1,18 +1,24 @@
-"""The dream as a `gymnasium.Env`: a batch of one of dreams.py."""
+"""The dream behind Gymnasium's two interfaces: `DreamEnv` is a batch of one, `DreamVectorEnv` a batch of any size.
 
+They stand in one file because each makes the other: a dream forks into a batch, and a batch answers `call` and
+`get_attr` by its single dreams.
+"""
+
+import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import gymnasium as gym
 import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from .dreams import DreamOptions, Dreams
-from .spaces import read_action
+from .dreams import DreamOptions, Dreams, Step
+from .dreams.core import FIRST_INFO
+from .spaces import check_vector_action, read_action
 from .world import WorldModel
-
-if TYPE_CHECKING:
-    from .vector import DreamVectorEnv
 
 RESET_OPTIONS = ("frames", "actions", "instruction")
 
@@ -123,14 +129,195 @@ class DreamEnv(gym.Env):
 
         They share the weights, the past, and the chances: the same actions lead to the same future.
         """
-        from .vector import DreamVectorEnv
-
         if copies is None:
             return DreamEnv.of(self.dreams.fork(1), self.render_mode)
         return DreamVectorEnv.of(self.dreams.fork(copies), render_mode=self.render_mode)
 
     def _observation(self) -> np.ndarray | dict[str, np.ndarray]:
         return row(to_numpy(self.dreams.observe()), 0)
+
+
+class DreamVectorEnv(VectorEnv):
+    """`gym.make_vec("worldgym/Tabletop-v0", num_envs=64)`.
+
+    Observations, actions and infos are those of `DreamEnv`, batched as Gymnasium batches them. What is returned is
+    the caller's: nothing here reads or writes it again. `reset` takes the options of `DreamEnv`, for all dreams or
+    with a first axis of `num_envs`, and `"reset_mask"`, bool [num_envs], to reset some of them.
+
+    Args:
+        world: a bundled name or a checkpoint folder.
+        max_episode_steps: actions after which an episode is truncated; `gym.make_vec` hands on the id's own.
+        autoreset_mode: NEXT_STEP: the step after an end ignores the action and returns a new beginning. SAME_STEP:
+            the end itself returns it, and "final_obs" and "final_info" have what was reached. DISABLED: reset with
+            "reset_mask"; until then the batch does not step.
+        output: "numpy", or "torch" for tensors on the model's device (infos are numpy either way).
+        options: see `DreamOptions`.
+    """
+
+    def __init__(
+        self,
+        world: str,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        output: Literal["numpy", "torch"] = "numpy",
+        render_mode: Literal["rgb_array"] | None = None,
+        **options: Any,
+    ):
+        self._take(
+            Dreams(num_envs, DreamOptions(world, **options), max_episode_steps), autoreset_mode, output, render_mode
+        )
+
+    @classmethod
+    def of(
+        cls,
+        dreams: Dreams,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        output: str = "numpy",
+        render_mode: str | None = None,
+    ) -> "DreamVectorEnv":
+        """The environment of dreams that are already under way."""
+        env = cls.__new__(cls)
+        env._take(dreams, autoreset_mode, output, render_mode)
+        return env
+
+    def _take(self, dreams: Dreams, autoreset_mode: AutoresetMode | str, output: str, render_mode: str | None) -> None:
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            known = ", ".join(f"{mode.value!r}" for mode in AutoresetMode)
+            raise ValueError(f"autoreset_mode {autoreset_mode!r} must be an AutoresetMode or one of {known}") from None
+        if output not in ("numpy", "torch"):
+            raise ValueError(f"output {output!r} must be 'numpy' or 'torch'")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
+        self.dreams, self.output, self.render_mode = dreams, output, render_mode
+        self.num_envs = len(dreams)
+        self.metadata = {**DreamEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_action_space, self.single_observation_space = dreams.action_space, dreams.observation_space
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    # -- Gymnasium ----------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None):
+        """Begin episodes in all dreams, or in those of `options["reset_mask"]`; a `seed` is counted up over them."""
+        options = dict(options or {})
+        which = self._mask(options.pop("reset_mask")) if "reset_mask" in options else np.ones(self.num_envs, bool)
+        if unknown := set(options) - set(RESET_OPTIONS):
+            known = ", ".join((*RESET_OPTIONS, "reset_mask"))
+            raise ValueError(f"unknown reset options {sorted(unknown)}; known are {known}")
+        if isinstance(seed, (int, np.integer)):
+            seed = [int(seed) + index for index in range(self.num_envs)]
+        instruction = options.get("instruction")
+        self.dreams.reset(
+            which,
+            seed,
+            frames=self._each(options, "frames", 5),
+            actions=self._each(options, "actions", 3),
+            instructions=[instruction] * self.num_envs if isinstance(instruction, str) else instruction,
+        )
+        first = {key: np.full(self.num_envs, value) for key, value in self.dreams.first_info.items()}
+        return self._out(self.dreams.observe()), _infos(first, np.zeros_like(which), which)
+
+    def step(self, actions):
+        read, over = self._read(actions), self.dreams.over.copy()
+        if self.autoreset_mode == AutoresetMode.DISABLED and over.any():
+            raise gym.error.ResetNeeded(
+                f"dreams {np.flatnonzero(over).tolist()} have ended; reset them first: "
+                'reset(options={"reset_mask": terminations | truncations})'
+            )
+        step = self.dreams.step(read, ~over)
+        begin = over if self.autoreset_mode == AutoresetMode.NEXT_STEP else self.dreams.over.copy()
+        if self.autoreset_mode == AutoresetMode.DISABLED:
+            begin[:] = False
+        infos = _infos(step.info, ~begin, begin)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and begin.any():
+            reached = self._out(self.dreams.observe())
+            infos["final_obs"] = np.full(self.num_envs, None, object)
+            for index in np.flatnonzero(begin).tolist():
+                infos["final_obs"][index] = row(reached, index)
+            infos["final_info"] = _infos(step.info, begin, np.zeros_like(begin))
+            infos["_final_obs"], infos["_final_info"] = begin.copy(), begin.copy()
+        if begin.any():
+            self.dreams.reset(begin)
+        return self._result(step, infos)
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """A picture of each dream, uint8 [h, w, 3]."""
+        return tuple(picture.copy() for picture in self.dreams.render().cpu().numpy())
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """A method of `DreamEnv`, for each dream as if it were alone; or an attribute, as Gymnasium has it."""
+        if not args and not kwargs and not inspect.isroutine(getattr(DreamEnv, name, None)):
+            return self.get_attr(name)
+        return tuple(call_each(self.dreams, range(self.num_envs), self.render_mode, name, args, kwargs))
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of `DreamEnv` for each dream."""
+        return tuple(get_each(self.dreams, range(self.num_envs), self.render_mode, name))
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set the "instruction" of each dream: one for all, or a list of `num_envs`."""
+        if not isinstance(values, (list, tuple)):
+            values = [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(f"got {len(values)} values for {self.num_envs} environments")
+        set_each(self.dreams, range(self.num_envs), name, values)
+
+    # -- going several ways ---------------------------------------------------------------------------------------
+
+    def snapshot(self) -> bytes:
+        """Everything that evolves, clocks and ends included: what follows a `restore` is what would have followed."""
+        return self.dreams.snapshot()
+
+    def restore(self, blob: bytes) -> None:
+        """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
+        self.dreams.restore(blob)
+
+    def fork(self, copies: int = 1) -> "DreamVectorEnv":
+        """An independent batch that goes on from here, with `copies` of each dream next to each other.
+
+        They share the weights, the past, and the chances: the same actions lead to the same future.
+        """
+        return DreamVectorEnv.of(self.dreams.fork(copies), self.autoreset_mode, self.output, self.render_mode)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _read(self, actions: Any) -> list[np.ndarray | str]:
+        if isinstance(self.action_space, gym.spaces.Box):
+            return list(check_vector_action(_on_host(actions), self.action_space))
+        actions = _on_host(actions)
+        if isinstance(actions, str) or not hasattr(actions, "__len__") or len(actions) != self.num_envs:
+            raise ValueError(f"got {actions!r:.80} as the actions of {self.num_envs} dreams; expected one for each")
+        single, phrases = self.single_action_space, self.dreams.phrases
+        return [read_action(action, single, phrases) for action in actions]
+
+    def _mask(self, mask: Any) -> np.ndarray:
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"reset_mask is {type(mask).__name__} {mask!r:.80}; it must be a bool array")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"reset_mask is {mask}; it must have shape ({self.num_envs},) and at least one True")
+        return mask.copy()
+
+    def _each(self, options: dict[str, Any], name: str, ndim: int) -> np.ndarray | None:
+        """An option for each dream; one without the axis of dreams is for all."""
+        if name not in options:
+            return None
+        array = np.asarray(options[name])
+        return array if array.ndim == ndim else np.broadcast_to(array, (self.num_envs, *array.shape))
+
+    def _out(self, observation: Any) -> Any:
+        return observation if self.output == "torch" else to_numpy(observation)
+
+    def _result(self, step: Step, infos: dict[str, Any]):
+        outcome: Any = (step.reward, step.terminated, step.truncated)
+        if self.output == "torch":
+            device = self.dreams.world.device
+            outcome = tuple(
+                torch.from_numpy(part).to(device) for part in (step.reward.astype(np.float32), *outcome[1:])
+            )
+        return self._out(self.dreams.observe()), *outcome, infos
 
 
 def restore(env: gym.Env, blob: bytes) -> None:
@@ -191,3 +378,20 @@ def set_each(dreams: Dreams, rows: Sequence[int], name: str, values: Sequence[An
     for index, value in zip(rows, values, strict=True):
         instructions[index] = value
     dreams.instruct(instructions)
+
+
+def _infos(info: dict[str, np.ndarray], told: np.ndarray, begun: np.ndarray) -> dict[str, Any]:
+    """Infos with their masks as Gymnasium has them: of the dreams that took a step, and of those that began anew."""
+    infos: dict[str, Any] = {}
+    for key, values in info.items():
+        known = told | begun if key in FIRST_INFO else told
+        if values.dtype == object:
+            known = known & np.array([value is not None for value in values])
+        if known.any():
+            infos[key] = np.where(told, values, np.full_like(values, None if values.dtype == object else 0))
+            infos[f"_{key}"] = known.copy()
+    return infos
+
+
+def _on_host(actions: Any) -> Any:
+    return actions.detach().cpu().numpy() if isinstance(actions, torch.Tensor) else actions

@@ -16,8 +16,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from .checkpoint import load_config
+from .env import DreamVectorEnv
 from .hub import pull
-from .vector import DreamVectorEnv
 
 NEW_ROLLOUT = "lerobot_new_rollout"
 """Among the options of a reset, LeRobot's mark of a new rollout, which every reset of a dream is."""

@@ -19,10 +19,9 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from .checkpoint import DECODER_FILES, load_config
-from .listing import count_parameters
+from .checkpoint import count_parameters, load_config
 
-FILES = ("config.json", "model.safetensors", "bpe.json", "starts.npz", *(f"decoder/{name}" for name in DECODER_FILES))
+FILES = ("config.json", "model.safetensors", "bpe.json", "starts.npz", "decoder/*.json", "decoder/*.safetensors")
 """What dreaming needs, and a diffusion decoder if there is one; the state for resuming a training stays at home."""
 ENV_PY = '''"""Dreams as environments for LeRobot: make_env("{repo}", n_envs=8, trust_remote_code=True)."""
 
@@ -98,10 +97,10 @@ def push(
     card = model_card(folder, repo, licence, results, data)
     api = api or HfApi()
     with tempfile.TemporaryDirectory() as temporary:
-        for name in FILES:
-            if (folder / name).exists():
-                (Path(temporary) / name).parent.mkdir(exist_ok=True)
-                shutil.copy(folder / name, Path(temporary) / name)
+        for path in (path for pattern in FILES for path in folder.glob(pattern)):
+            copy = Path(temporary) / path.relative_to(folder)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(path, copy)
         (Path(temporary) / "README.md").write_text(card, encoding="utf-8")
         (Path(temporary) / "env.py").write_text(ENV_PY.format(repo=repo), encoding="utf-8")
         url = api.create_repo(repo, private=private, exist_ok=True)

@@ -23,13 +23,14 @@ import numpy as np
 from minari.data_collector import EpisodeBuffer
 from PIL import Image
 
-from .checkpoint import find_world, load_config
+from .checkpoint import load_config
 from .data import load_episodes
 from .datasets import DreamedEpisode, episode_buffer, format_of
 from .env import DreamEnv
 from .episodes import EpisodeFormat, as_floats, as_frames, check_resolution
 from .errors import UserError
 from .files import check_room, whole_folder
+from .listing import find_world
 from .storage import new_dataset_folder, write_dataset
 
 try:

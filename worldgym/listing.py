@@ -1,14 +1,35 @@
-"""Which worlds there are: the bundled ones, and those that training left under a folder of runs. Loads no weights."""
+"""Where worlds are found: bundled, in a folder, or on the hub; and which of them there are. Loads no weights."""
 
-import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
+from .checkpoint import count_parameters, load_config
 
-from .checkpoint import load_config
+
+def find_world(name: str) -> Path:
+    """The folder behind a world's name: a bundled world, a path, or user/name on the hub."""
+    bundled = _bundled()
+    if (bundled / name / "config.json").exists():
+        return bundled / name
+    if Path(name).is_dir():
+        return Path(name)
+    from .hub import is_hub_name, pull  # brings the hub's client, which most never need
+
+    if is_hub_name(name) and not Path(name).parent.is_dir():  # else it is a path with a mistake in it
+        return pull(name)
+    known = sorted(folder.parent.name for folder in bundled.glob("*/config.json"))
+    raise ValueError(f"unknown world {name!r}: neither a folder nor bundled (bundled: {', '.join(known) or 'none'})")
+
+
+def world_name(folder: Path) -> str:
+    """The shortest name by which `find_world` finds a folder."""
+    return folder.name if folder.parent == _bundled() else str(folder)
+
+
+def _bundled() -> Path:
+    return Path(str(files("worldgym"))) / "worlds"
 
 
 class Listed(NamedTuple):
@@ -30,22 +51,13 @@ class Listed(NamedTuple):
 
 def list_worlds(runs: Path) -> list[Listed]:
     """The bundled worlds, then every checkpoint below `runs`, by path."""
-    bundled = sorted(path.parent for path in (Path(str(files("worldgym"))) / "worlds").glob("*/config.json"))
+    bundled = sorted(path.parent for path in _bundled().glob("*/config.json"))
     local = sorted(
         path.parent
         for path in runs.rglob("config.json")
         if (path.parent / "model.safetensors").exists() and path.parent.suffix not in (".tmp", ".old")
     )
     return [_look(folder.name, folder) for folder in bundled] + [_look(str(folder), folder) for folder in local]
-
-
-def count_parameters(weights: Path) -> int:
-    """Numbers in a safetensors file, from its header alone."""
-    try:
-        with safe_open(weights, "pt") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is truncated or not a safetensors file: {error}") from None
 
 
 def format_worlds(listed: Sequence[Listed]) -> str:

@@ -23,7 +23,7 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(account(seed, metrics, commit), encoding="utf-8")
+    temporary.write_text(provenance(seed, metrics, commit), encoding="utf-8")
     temporary.rename(path)
 
 
@@ -38,7 +38,7 @@ def check_results(path: Path) -> None:
         raise OSError(f"cannot write figures to {path}: {error.strerror}") from None
 
 
-def account(seed: int, metrics: dict[str, Any], commit: str) -> str:
+def provenance(seed: int, metrics: dict[str, Any], commit: str) -> str:
     """`metrics` and what made them: command, commit, seed and machine, as JSON."""
     called = Path(sys.argv[0])  # by its name, or as python -m worldgym.cli
     ours = called.name == "worldgym" or called.parts[-2:] == ("worldgym", "cli.py")

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .checkpoint import find_world
 from .config import WorldConfig
 from .episodes import as_array, as_floats, as_truths
 from .errors import UserError
+from .listing import find_world
 
 
 class Start(NamedTuple):
@@ -22,7 +22,7 @@ class Start(NamedTuple):
     """float32 [t - 1, a]."""
 
 
-class Starts:
+class InitialStates:
     """Frames to begin from, and what was seen before them.
 
     Args:
@@ -60,14 +60,14 @@ class Starts:
         return Start(self.frames[first : newest + 1], self.actions[first:newest])
 
 
-def bundled_starts(world: str, config: WorldConfig) -> Starts | None:
+def bundled_starts(world: str, config: WorldConfig) -> InitialStates | None:
     """The held-out beginnings in a world's checkpoint; None if there are none."""
     path = find_world(world) / "starts.npz"
     return _load(path.resolve(), path.stat().st_mtime_ns, config) if path.exists() else None
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, modified: int, config: WorldConfig) -> Starts:
+def _load(path: Path, modified: int, config: WorldConfig) -> InitialStates:
     side, columns = config.tokenizer.resolution, len(config.instructions)
     try:
         with path.open("rb") as stream, np.load(stream) as file:
@@ -87,10 +87,10 @@ def _load(path: Path, modified: int, config: WorldConfig) -> Starts:
         raise UserError(f"{path} is damaged: {error}") from None
     newest = np.arange(1, begins + 1) * count - 1
     frames, actions = (part.reshape(begins * count, *part.shape[2:]) for part in (frames, actions))
-    return Starts(frames, actions, newest, over, config.instructions, count)
+    return InitialStates(frames, actions, newest, over, config.instructions, count)
 
 
-def recorded_starts(dataset_id: str, config: WorldConfig) -> Starts:
+def recorded_starts(dataset_id: str, config: WorldConfig) -> InitialStates:
     """Every frame of a Minari dataset that `worldgym record` wrote but those where an episode has ended, and the first
     ones of an episode, which have too few before them for the world to begin from.
 
@@ -109,4 +109,4 @@ def recorded_starts(dataset_id: str, config: WorldConfig) -> Starts:
     newest = np.arange(len(data.frames))
     newest = newest[newest - np.repeat(data.starts[:-1], np.diff(data.starts)) >= count - 1]
     over = data.successes[newest] | data.terminations[newest]
-    return Starts(data.frames, data.actions, newest, over, data.instructions, count)
+    return InitialStates(data.frames, data.actions, newest, over, data.instructions, count)

@@ -11,149 +11,41 @@ Modules hold weights only; everything that evolves is in `WorldState`. Time: `fr
 terminated_t, frame_{t+1}`.
 """
 
-import json
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from .backbone import KVCache
-from .chance import uniforms
-from .checkpoint import find_world, load_config, load_weights, load_world
-from .compiled import CompiledStep
+from . import inputs
+from .checkpoint import load_config, load_weights, load_world
 from .config import WorldConfig
-from .device import pick_device
-from .draft import Draft
-from .dynamics import Beginning, Dynamics
+from .inputs import action_vectors, dream_seeds, observed_actions, observed_frames
+from .listing import find_world
+from .model.cache import KVCache
+from .model.compiled import CompiledStep
+from .model.device import pick_device
+from .model.draft import Draft
+from .model.dynamics import Dynamics, Prefix
+from .model.outcome_heads import OutcomeVotes, returns_until_end
+from .model.pixels import to_float, to_uint8
+from .model.rng import uniforms
+from .model.text import PhraseTokenizer
+from .model.tokenizer import Tokenizer
 from .motion import Tracker, lucas_kanade, motion_prompt
-from .outcomes import Judgement
-from .pixels import to_float, to_uint8
-from .text import PhraseTokenizer
-from .tokenizer import Tokenizer
+from .state import Outcome, WorldState
 
-SNAPSHOT_VERSION = 4
 BLOCK = {"cpu": 32}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
 and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a step brought, for each dream."""
-
-    reward: Float[Tensor, " b"]
-    success: Float[Tensor, " b"]
-    """Probability."""
-    terminated: Float[Tensor, " b"]
-    """Probability."""
-    uncertainty: Float[Tensor, " b"]
-    """Mean entropy of the drawn tokens, nats; not a number after a drafted step, which draws none."""
-
-
-@dataclass(frozen=True)
-class WorldState:
-    """Where `b` dreams stand. A value, but for one economy: `step` and `put` write into the cache of the state they
-    are given, which is then spent; `fork` it before if you want to go two ways."""
-
-    context: Float[Tensor, "b f g g"]
-    """Dense map of the observed frame that tokens are relative to."""
-    latent: Float[Tensor, "b z g g"]
-    """What the tokens of the newest frame add up to, and the share that is kept of what they leave out."""
-    fused: Float[Tensor, "b f g g"]
-    """What the newest frame shows; rewards and pixels are read off it."""
-    past: Float[Tensor, "b m f g g"]
-    """What the m frames before it show, oldest first: one less than the world has `observed`."""
-    deeds: Float[Tensor, "b m d"]
-    """What was done at each of those."""
-    cache: KVCache
-    steps: Int[Tensor, " b"]
-    """Steps in the cache, for each dream."""
-    seeds: Int[Tensor, " b"]
-    counters: Int[Tensor, " b"]
-    """Steps dreamed so far; with the seed, all the randomness of a dream."""
-    instruction: Float[Tensor, "b d"]
-    """What rewards are judged by."""
-    temperature: float = 0.0
-    """Of the token distributions; 0 takes the likeliest token."""
-    age: int = 0
-    """Steps taken from the cache's birth; a spent state is older than its cache."""
-    drafted: bool = False
-    """Whether a drafted step led here, which leaves no tokens to go on from; further steps are drafted, too."""
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def fork(self, copies: int, seeds: Int[Tensor, " n"] | None = None) -> "WorldState":
-        """`copies` independent continuations of each dream, next to each other: [b * copies].
-
-        They share their past, which is not copied, and, unless `seeds` (long [b * copies]) are given, their chances
-        too: the same actions lead to the same future.
-        """
-        self._check_fresh()
-        tensors: dict[str, Any] = {name: getattr(self, name).repeat_interleave(copies, 0) for name in _TENSORS}
-        forked = replace(self, cache=self.cache.fork(copies), age=0, **tensors)
-        return forked if seeds is None else replace(forked, seeds=seeds.to(self.seeds))
-
-    def select(self, dreams: Int[Tensor, " n"]) -> "WorldState":
-        """A copy with these dreams, in this order."""
-        self._check_fresh()
-        tensors: dict[str, Any] = {name: getattr(self, name)[dreams] for name in _TENSORS}
-        return replace(self, cache=self.cache.select(dreams), age=0, **tensors)
-
-    def put(self, dreams: Int[Tensor, " n"], other: "WorldState") -> "WorldState":
-        """With these dreams replaced by those of `other`; this state is then spent."""
-        self._check_fresh()
-        other._check_fresh()
-        tensors: dict[str, Any] = {
-            name: getattr(self, name).index_copy(0, dreams, getattr(other, name)) for name in _TENSORS
-        }
-        self.cache.age += 1
-        cache = self.cache.put(dreams, other.cache)
-        return replace(self, cache=cache, age=cache.age, drafted=self.drafted or other.drafted, **tensors)
-
-    def snapshot(self) -> bytes:
-        """Everything, as bytes that survive the process: what follows a `restore` is what would have followed."""
-        self._check_fresh()
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        tensors["keys"], tensors["values"], tensors["filled"] = self.cache.whole()
-        meta = {"version": SNAPSHOT_VERSION, "temperature": self.temperature, "drafted": self.drafted}
-        return save_bytes(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            {"worldgym_snapshot": json.dumps(meta)},
-        )
-
-    @classmethod
-    def restore(cls, blob: bytes, device: str | torch.device = "cpu") -> "WorldState":
-        """The state behind a `snapshot()`."""
-        try:
-            size = int.from_bytes(blob[:8], "little")
-            meta = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["worldgym_snapshot"])
-            version, temperature, drafted = meta["version"], meta["temperature"], meta.get("drafted")
-            tensors = load_bytes(blob)
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
-        if version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
-        here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
-        cache = KVCache(here.pop("keys"), here.pop("values"), here.pop("filled").cpu())
-        return cls(cache=cache, temperature=temperature, drafted=drafted, **here)
-
-    def _check_fresh(self) -> None:
-        if self.age != self.cache.age:
-            raise ValueError(
-                "this state was already stepped from and its cache has moved on; fork() it before stepping"
-            )
-
-
-_TENSORS = ("context", "latent", "fused", "past", "deeds", "steps", "seeds", "counters", "instruction")
+_NO_DRAFT = "the world {!r} has no draft; `worldgym train draft` makes one"
 
 
 class WorldModel(nn.Module):
@@ -286,30 +178,17 @@ class WorldModel(nn.Module):
         """
         if not 0.0 <= temperature < float("inf"):
             raise ValueError(f"temperature is {temperature}; it must be 0 or more")
-        frames = _tensor(frames).to(self.device)
-        self._check_frames(frames)
+        frames = observed_frames(frames, self.config, self.device)
         batch, count = frames.shape[:2]
-        if actions is None:
-            actions = torch.zeros(batch, 0, self.config.action_size)
-        actions = _tensor(actions).to(self.device, torch.float32)
-        if actions.shape != (batch, count - 1, self.config.action_size):
-            raise ValueError(
-                f"actions have shape {tuple(actions.shape)}; {count} frames in {batch} dreams of this world take "
-                f"{(batch, count - 1, self.config.action_size)}"
-            )
-        if not torch.isfinite(actions).all():
-            raise ValueError("actions are not finite")
+        actions = observed_actions(actions, batch, count, self.config, self.device)
         keep = min(count, self.config.dynamics.lead + self.config.dynamics.window // 2 + 1)
         frames, actions = frames[:, count - keep :], actions[:, count - keep :]
         images = to_float(frames.flatten(0, 1)).unflatten(0, (batch, keep))
-        seeds = torch.arange(batch) if seeds is None else torch.as_tensor(seeds)
-        if seeds.shape != (batch,):
-            raise ValueError(f"seeds have shape {tuple(seeds.shape)}; {batch} dreams take ({batch},)")
         wanted = self.config.instructions[0] if instruction is None else instruction
         return self._begin(
             images,
             self._embed(actions),
-            seeds.to(self.device, torch.long),
+            dream_seeds(seeds, batch, self.device),
             torch.zeros(batch, dtype=torch.long, device=self.device),
             self.read_instructions([wanted] * batch if isinstance(wanted, str) else list(wanted)),
             temperature,
@@ -332,15 +211,15 @@ class WorldModel(nn.Module):
         """
         vectors = self._vectors(action, state)
         if drafted:
-            after, judged = self._draft_step(state, vectors)
-            entropy: Tensor | None = torch.full_like(judged.reward[0], float("nan"))
+            after, votes = self._draft_step(state, vectors)
+            entropy: Tensor | None = torch.full_like(votes.reward[0], float("nan"))
         else:
-            after, judged, entropy = self._step(state, self._embed(vectors), measure=True)
+            after, votes, entropy = self._step(state, self._embed(vectors), measure=True)
         assert entropy is not None
         return after, Outcome(
-            reward=judged.reward.mean(0),
-            success=judged.success.mean(0).sigmoid(),
-            terminated=judged.terminated.mean(0).sigmoid(),
+            reward=votes.reward.mean(0),
+            success=votes.success.mean(0).sigmoid(),
+            terminated=votes.terminated.mean(0).sigmoid(),
             uncertainty=entropy,
         )
 
@@ -359,24 +238,29 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def evaluate(
-        self, state: WorldState, action_sequences: Tensor | np.ndarray, thorough: bool = False
+        self,
+        state: WorldState,
+        action_sequences: Tensor | np.ndarray,
+        drafted: bool | None = None,
+        thorough: bool | None = None,
     ) -> Float[Tensor, "b n"]:
         """Return of each of n action sequences tried from each dream; never decodes, leaves `state` as it is.
 
         Args:
             action_sequences: [b, n, horizon, a].
-            thorough: dream token by token, as `step` does, also in a world that has a draft to look ahead by (see
-                draft.py), which takes a fifth of the time.
+            drafted: go from map to map by the world's draft (see model/draft.py), in a fifth of the time, or token by
+                token as `step` does. By default by the draft, in a world that has one.
+            thorough: the old name of `drafted=False`.
 
         A sequence stops earning once the dream says that its episode has ended.
         """
-        sequences = _tensor(action_sequences).to(self.device, torch.float32)
-        wanted = (len(state), self.config.action_size)
-        if sequences.ndim != 4 or (sequences.shape[0], sequences.shape[3]) != wanted or not sequences.shape[2]:
-            raise ValueError(
-                f"action sequences have shape {tuple(sequences.shape)}; {len(state)} dreams of this world take "
-                f"({len(state)}, n, horizon, {self.config.action_size})"
-            )
+        if thorough is not None:
+            warnings.warn("thorough is now drafted: pass drafted=False for thorough=True", DeprecationWarning, 2)
+            drafted = False if thorough else drafted
+        draft = self.draft is not None if drafted is None else drafted
+        if draft and self.draft is None:
+            raise ValueError(_NO_DRAFT.format(self.config.name))
+        sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
         batch, count = sequences.shape[:2]
         if state.cache.trunk is not None:  # else each fork below would write out the past that it shares
             state = state.select(torch.arange(batch, device=self.device))
@@ -384,9 +268,8 @@ class WorldModel(nn.Module):
         for dreams, tries in self._tiles(batch, count):
             part = state if len(dreams) == batch else state.select(dreams)
             tried = sequences[dreams, tries]
-            drafted = self.draft is not None and not thorough
-            judged = self._drafted(part, tried) if drafted else self._dreamed(part, tried)
-            returns[dreams, tries] = _earned(judged).view(tried.shape[:2])
+            outcomes = self._drafted(part, tried) if draft else self._dreamed(part, tried)
+            returns[dreams, tries] = returns_until_end(outcomes).view(tried.shape[:2])
         return returns
 
     # -- words and vectors ------------------------------------------------------------------------------------------
@@ -398,14 +281,7 @@ class WorldModel(nn.Module):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
             return self.act(state, self.read(list(action)))
-        action = _tensor(action).to(self.device, torch.float32)
-        if action.shape != (batch, self.config.action_size):
-            raise ValueError(
-                f"action has shape {tuple(action.shape)}; this world takes ({batch}, {self.config.action_size})"
-            )
-        if not torch.isfinite(action).all():
-            raise ValueError("action is not finite")
-        return action
+        return action_vectors(action, batch, self.config, self.device)
 
     @torch.no_grad()
     def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
@@ -452,13 +328,7 @@ class WorldModel(nn.Module):
 
     def check_instructions(self, instructions: list[str]) -> None:
         """A ValueError if the world was not trained on one of them."""
-        for instruction in instructions:
-            if instruction not in self.config.instructions:
-                known = self.config.instructions
-                raise ValueError(
-                    f"unknown instruction {instruction!r}; the world {self.config.name!r} judges {len(known)}, "
-                    f"for instance: {'; '.join(known[:: max(1, len(known) // 5)])}"
-                )
+        inputs.check_instructions(instructions, self.config)
 
     def _embed(self, vectors: Float[Tensor, "*b a"]) -> Float[Tensor, "*b d"]:
         with self._precision():
@@ -487,17 +357,17 @@ class WorldModel(nn.Module):
             fused = self.tokenizer.fuse(latent, contexts).float().unflatten(0, (batch, count))
             slots = self.dynamics.layout.slots(config.window)
             cache = KVCache.empty(config, batch, slots, context.new_empty(0, dtype=self.dtype))
-            begin = Beginning(context, self._prompt(images[:, : lead + 1]), fused[:, lead - 1] if lead else None)
+            begin = Prefix(context, self._prompt(images[:, : lead + 1]), fused[:, lead - 1] if lead else None)
             self.dynamics.prefill(cache, begin, fused[:, lead:-1], embedded[:, lead:])
             # Before the first frame nothing moved, for all that is known.
             past = torch.cat([fused[:, :1].expand(-1, config.observed, -1, -1, -1), fused], 1)[:, count:-1]
-            deeds = torch.cat([embedded.new_zeros(batch, config.observed, config.width), embedded], 1)[:, count:]
+            past_actions = torch.cat([embedded.new_zeros(batch, config.observed, config.width), embedded], 1)[:, count:]
         newest = latent.unflatten(0, (batch, count))[:, -1]
         steps = torch.full_like(counters, count - 1 - lead)
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         return WorldState(
             context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), past.contiguous(),
-            deeds.contiguous(), cache, steps, seeds, counters, instruction, temperature,
+            past_actions.contiguous(), cache, steps, seeds, counters, instruction, temperature,
         )  # fmt: skip
 
     def _prompt(self, images: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b f g g"] | None:
@@ -505,15 +375,12 @@ class WorldModel(nn.Module):
         if images.shape[1] == 1:
             return None
         frames = to_uint8(images.flatten(0, 1)).unflatten(0, images.shape[:2]).cpu().numpy()
-        # A trajectory's colours count back from now: before the first frame nothing moved, for all that is known.
-        missing = self.config.dynamics.prompt - frames.shape[1]
-        frames = np.concatenate([frames[:, :1].repeat(missing, 1), frames], 1)
-        drawn = np.stack([motion_prompt(each, self.tracker) for each in frames])
+        drawn = np.stack([motion_prompt(each, self.tracker, self.config.dynamics.prompt) for each in frames])
         return self.tokenizer.encode_context(to_float(torch.from_numpy(drawn).to(images.device))).float()
 
     def _step(
         self, state: WorldState, action: Float[Tensor, "b d"], measure: bool
-    ) -> tuple[WorldState, Judgement, Float[Tensor, " b"] | None]:
+    ) -> tuple[WorldState, OutcomeVotes, Float[Tensor, " b"] | None]:
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         if state.drafted:
@@ -532,77 +399,80 @@ class WorldModel(nn.Module):
                 state.instruction,
                 motion,
             )
-            latent, fused, judged, entropy = _Frame(*made)
+            latent, fused, votes, entropy = _Scored(*made)
         else:
             with self._precision():
-                hidden = self.dynamics.think(state.cache, state.steps, state.fused, action, motion)
+                hidden = self.dynamics.hidden_state(state.cache, state.steps, state.fused, action, motion)
             parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]
-            latent, fused, judged, entropy = parts[0] if len(parts) == 1 else _joined(parts)
+            latent, fused, votes, entropy = parts[0] if len(parts) == 1 else _joined(parts)
         state.cache.age += 1
         after = replace(
             state,
             latent=latent,
             fused=fused,
             past=_shifted(state.past, state.fused),
-            deeds=_shifted(state.deeds, action),
+            past_actions=_shifted(state.past_actions, action),
             steps=state.steps + 1,
             counters=state.counters + 1,
             age=state.cache.age,
         )
-        return after, judged, entropy
+        return after, votes, entropy
 
     def _frame(
         self, state: WorldState, hidden: Tensor, action: Tensor, motion: Tensor | None, rows: slice, measure: bool
-    ) -> "_Frame":
-        """The next frame of some of the dreams, from what the backbone predicts, and what is thought of it."""
-        dynamics, action = self.dynamics, action[rows]
+    ) -> "_Scored":
+        """The next frame of some of the dreams, from what the backbone predicts, and its outcomes."""
         numbers = None
         if state.temperature > 0:
             numbers = uniforms(state.seeds[rows], state.counters[rows], self.config.tokenizer.tokens)
         with self._precision():
-            moved = None if motion is None else motion[rows]
-            aligned = dynamics.scale_head.align(hidden[rows], state.fused[rows], action, moved)
-            _, latent, entropy = dynamics.scale_head.draw(
-                aligned, action, state.latent[rows], self.tokenizer.quantizer, numbers, state.temperature, measure
+            latent, fused, moved, entropy = self.dynamics.next_frame(
+                self.tokenizer,
+                hidden[rows],
+                state.fused[rows],
+                state.latent[rows],
+                state.context[rows],
+                action[rows],
+                None if motion is None else motion[rows],
+                numbers,
+                state.temperature,
+                measure,
             )
-            latent = latent.float().contiguous()
-            fused = self.tokenizer.fuse(latent, state.context[rows]).float().contiguous()
-        after = None if motion is None else fused - state.fused[rows]
-        judged = dynamics.outcome_heads(dynamics.outcome_heads.features(fused, after), state.instruction[rows])
-        return _Frame(latent, fused, judged, entropy)
+        votes = self.dynamics.outcome_heads.score(fused, moved, state.instruction[rows])
+        return _Scored(latent, fused, votes, entropy)
 
-    def _dreamed(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[Judgement]:
-        """What is thought of each step of n futures of each dream, dreamed as `step` does."""
+    def _dreamed(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
+        """Outcomes of each step of n futures of each dream, dreamed as `step` does."""
         dreams, actions = state.fork(sequences.shape[1]), self._embed(sequences.flatten(0, 1))
         for action in actions.unbind(1):
-            dreams, judged, _ = self._step(dreams, action, measure=False)
-            yield judged
+            dreams, votes, _ = self._step(dreams, action, measure=False)
+            yield votes
 
-    def _drafted(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[Judgement]:
+    def _drafted(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
         """The same by the draft."""
         copies, motion = sequences.shape[1], self.motion(state)
         fused, instruction = (part.repeat_interleave(copies, 0) for part in (state.fused, state.instruction))
         motion = None if motion is None else motion.repeat_interleave(copies, 0)
         for action in sequences.flatten(0, 1).unbind(1):
-            fused, motion, judged = self._draft(fused, action, motion, instruction)
-            yield judged
+            fused, motion, votes = self._draft(fused, action, motion, instruction)
+            yield votes
 
     def _draft(
         self, fused: Tensor, action: Float[Tensor, "b a"], motion: Tensor | None, instruction: Tensor
-    ) -> tuple[Tensor, Tensor | None, Judgement]:
-        """(the next fused map, how it differs from this one, what is thought of it)."""
+    ) -> tuple[Tensor, Tensor | None, OutcomeVotes]:
+        """(the next fused map, how it differs from this one, its outcomes)."""
         assert self.draft is not None
         with self._precision():
             after = self.draft(fused, action, motion).float()
-        moved, heads = None if motion is None else after - fused, self.dynamics.outcome_heads
-        return after, moved, heads(heads.features(after, moved), instruction)
+        moved = None if motion is None else after - fused
+        return after, moved, self.dynamics.outcome_heads.score(after, moved, instruction)
 
-    def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, Judgement]:
+    def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, OutcomeVotes]:
         """One step of all dreams by the draft; what a full window would go on from stays as it was, of no more use."""
         if self.draft is None:
-            raise ValueError(f"the world {self.config.name!r} has no draft; `worldgym train draft` makes one")
+            raise ValueError(_NO_DRAFT.format(self.config.name))
         state._check_fresh()
-        fused, _, judged = self._draft(state.fused, action, self.motion(state), state.instruction)
+        fused, _, votes = self._draft(state.fused, action, self.motion(state), state.instruction)
         after = replace(
             state,
             fused=fused,
@@ -610,7 +480,7 @@ class WorldModel(nn.Module):
             counters=state.counters + 1,
             drafted=True,
         )
-        return after, judged
+        return after, votes
 
     def _anchor(self, state: WorldState) -> WorldState:
         """Dreams whose window is full go on with their newest imagined frames, the oldest as the context."""
@@ -629,7 +499,7 @@ class WorldModel(nn.Module):
             images = self.tokenizer.decode(maps.flatten(0, 1)).float().unflatten(0, maps.shape[:2]).clamp(-1.0, 1.0)
         return rows, self._begin(
             images,
-            state.deeds[rows],
+            state.past_actions[rows],
             state.seeds[rows],
             state.counters[rows],
             state.instruction[rows],
@@ -662,52 +532,26 @@ class WorldModel(nn.Module):
                 "it was taken in a world of another size"
             )
 
-    def _check_frames(self, frames: Tensor) -> None:
-        size = self.config.tokenizer.resolution
-        if frames.ndim != 5 or frames.shape[2:] != (size, size, 3) or frames.shape[1] < 1:
-            raise ValueError(
-                f"frames have shape {tuple(frames.shape)}; this world takes (batch, time, {size}, {size}, 3)"
-            )
-        if frames.dtype != torch.uint8:
-            raise TypeError(f"frames have dtype {frames.dtype}; this world takes uint8")
 
-
-class _Frame(NamedTuple):
-    """What a step makes of each dream."""
+class _Scored(NamedTuple):
+    """The next frame of each dream, and its outcomes."""
 
     latent: Tensor
     fused: Tensor
-    judged: Judgement
+    votes: OutcomeVotes
     entropy: Tensor | None
 
 
-def _earned(judgements: Iterator[Judgement]) -> Float[Tensor, " n"]:
-    """Sum of rewards, of each future until it says that its episode has ended."""
-    total: Tensor | float = 0.0
-    alive: Tensor | float = 1.0
-    for judged in judgements:
-        total = total + alive * judged.reward.mean(0)
-        alive = alive * (judged.terminated.mean(0) < 0).float()
-    assert isinstance(total, Tensor)
-    return total
-
-
-def _joined(parts: list[_Frame]) -> _Frame:
-    latents, maps, judged, entropies = zip(*parts, strict=True)
-    entropy = None if entropies[0] is None else torch.cat(entropies)
-    return _Frame(
+def _joined(parts: list[_Scored]) -> _Scored:
+    latents, maps, votes, entropies = zip(*parts, strict=True)
+    return _Scored(
         torch.cat(latents),
         torch.cat(maps),
-        Judgement(*(torch.cat(votes, 1) for votes in zip(*judged, strict=True))),
-        entropy,
+        OutcomeVotes(*(torch.cat(columns, 1) for columns in zip(*votes, strict=True))),
+        None if entropies[0] is None else torch.cat(entropies),
     )
 
 
 def _shifted(past: Tensor, newest: Tensor) -> Tensor:
     """The past after one step more: [b, m, ...], of which the oldest is forgotten."""
     return torch.cat([past[:, 1:], newest[:, None]], 1) if past.shape[1] else past
-
-
-def _tensor(array: Tensor | np.ndarray | Sequence) -> Tensor:
-    """As a tensor; of a read-only array, such as a slice of a memory-mapped file, a copy."""
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements="W"))

@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from ..pixels import to_float, to_uint8
+from ..model.pixels import to_float, to_uint8
 
 
 class WanLatents(nn.Module):

@@ -13,13 +13,13 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from ..decoders.swin import SwinConfig, window_loss
+from ..decoders.wan import Condition, ConditionedWan
 from ..interrupt import in_one_line
 from .backbone import ConversationConfig, PanBackbone
 from .clips import find_clips, read_frames
 from .fit import Fit, fit, make_accelerator
 from .latents import WanLatents
-from .swin import SwinConfig, window_loss
-from .wan import Condition, ConditionedWan
 
 PADDING = 30
 """Latent frames that are encoded before a window and dropped, at most: a window's first frame is then one of a video

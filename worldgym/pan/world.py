@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from ..decoders.swin import Asked, CausalSwin, Stream, SwinConfig
+from ..decoders.wan import Condition, ConditionedWan
 from .backbone import ConversationConfig, PanBackbone
 from .latents import WanLatents
-from .swin import Asked, CausalSwin, Stream, SwinConfig
-from .wan import Condition, ConditionedWan
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ..checkpoint import world_name
-from ..starts import Starts
-from ..video import check_video, write_video
+from ..evaluate.video import check_video, write_video
+from ..listing import world_name
+from ..starts import InitialStates
 from ..world import WorldModel, WorldState
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Moment:
     twin: np.ndarray | None
     action: str = ""
     """What led here, in words."""
-    deed: np.ndarray | None = None
+    twin_action: np.ndarray | None = None
     """What led the twin here, float32 [a]; None at the start."""
-    dreamed_deed: np.ndarray | None = None
+    dreamed_action: np.ndarray | None = None
     """What led the dream here: another vector where both carried out a sentence, each from what it shows."""
     reward: float = 0.0
     twin_reward: float | None = None
@@ -108,7 +108,7 @@ class Session:
     def __init__(
         self,
         world: WorldModel,
-        starts: Starts | None,
+        starts: InitialStates | None,
         twin: Twin | None = None,
         controller: Controller | None = None,
         seed: int = 0,
@@ -208,7 +208,7 @@ class Session:
             self._picture(state),
             None,
             said,
-            dreamed_deed=vector,
+            dreamed_action=vector,
             reward=float(outcome.reward[0]),
             success=bool(outcome.success[0] > 0.5),
             ended=bool(outcome.terminated[0] > 0.5),
@@ -221,10 +221,10 @@ class Session:
             if isinstance(action, str):
                 assert self.controller is not None
                 action = self.controller(action)
-            deed = np.asarray(action, np.float32)
-            frame, reward, ended, _, info = self.twin.step(deed)
+            taken = np.asarray(action, np.float32)
+            frame, reward, ended, _, info = self.twin.step(taken)
             moment = replace(
-                moment, twin=frame, deed=deed, twin_reward=float(reward), twin_success=bool(info["success"]),
+                moment, twin=frame, twin_action=taken, twin_reward=float(reward), twin_success=bool(info["success"]),
                 twin_ended=ended, blob=self.twin.snapshot(),
             )  # fmt: skip
         future.moments = [*future.moments[: future.at + 1], moment]
@@ -263,8 +263,8 @@ class Session:
         future = self.futures[self.active]
         seen = future.moments[: future.at + 1][-self.world.config.dynamics.observed :]
         frames = [moment.twin for moment in seen if moment.twin is not None]
-        deeds = [moment.deed for moment in seen[1:] if moment.deed is not None]
-        state = self._start(np.stack(frames), np.stack(deeds) if deeds else None)
+        actions = [moment.twin_action for moment in seen[1:] if moment.twin_action is not None]
+        state = self._start(np.stack(frames), np.stack(actions) if actions else None)
         future.moments = [*future.moments[: future.at], replace(future.now, dream=self._picture(state), state=state)]
 
     # -- what a player sees -----------------------------------------------------------------------------------------
@@ -290,10 +290,10 @@ class Session:
         longest = max(self.futures[name].at for name in names)
         return np.stack([self._compose(names, when, view) for when in range(longest + 1)])
 
-    def save(self, path: Path, view: View, frames_per_second: int = 5) -> None:
+    def save(self, path: Path, view: View) -> None:
         """Write `video` as .gif or .mp4."""
         check_video(path)
-        write_video(path, self.video(view), frames_per_second)
+        write_video(path, self.video(view), frames_per_second=5)
 
     def episodes(self) -> "list[DreamedEpisode]":
         """The futures up to the moments looked at, for `datasets.write_minari` or `lerobot.write_lerobot`."""
@@ -313,8 +313,8 @@ class Session:
         self._held = self._tapped = None
         self._sentence, self._left = "", 0
 
-    def _start(self, frames: np.ndarray, deeds: np.ndarray | None = None) -> WorldState:
-        done = None if deeds is None else deeds[None]
+    def _start(self, frames: np.ndarray, actions: np.ndarray | None = None) -> WorldState:
+        done = None if actions is None else actions[None]
         return self.world.start(frames[None], done, seeds=[self.seed], instruction=self.instruction)
 
     def _picture(self, state: WorldState) -> np.ndarray:
@@ -326,14 +326,14 @@ class Session:
         if future.kept_from:
             raise ValueError(f"this future began too long ago: up to {KEPT} moments can be recorded as data")
         moments = future.moments[: future.at + 1]
-        deeds = [moment.dreamed_deed for moment in moments if moment.dreamed_deed is not None]
-        if not deeds:
+        actions = [moment.dreamed_action for moment in moments if moment.dreamed_action is not None]
+        if not actions:
             raise ValueError("nothing has been done yet; act first, then record")
         judged = [judge(self.world, moment.state) for moment in moments if moment.state is not None]
         reward, success, terminated = (torch.cat(part).numpy() for part in zip(*judged, strict=True))
         return DreamedEpisode(
             frames=np.stack([moment.dream for moment in moments]),
-            actions=np.clip(np.stack(deeds), -1.0, 1.0),
+            actions=np.clip(np.stack(actions), -1.0, 1.0),
             rewards=reward,
             successes=success > 0,
             terminations=terminated > 0,

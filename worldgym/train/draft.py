@@ -5,7 +5,7 @@ is how far they are from the true frames' maps, and what the world's heads make 
 """
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..checkpoint import (
-    DECODER_FILES,
-    find_world,
+    decoder_files,
+    fingerprint,
     load_config,
     load_tensors,
     recover,
@@ -30,45 +30,18 @@ from ..checkpoint import (
 )
 from ..config import DraftConfig
 from ..data import Episodes, load_episodes
-from ..device import pick_device
-from ..dreams import fingerprint
 from ..interrupt import between_steps
-from ..pixels import to_float
-from ..results import account, current_commit
+from ..listing import find_world
+from ..model.device import pick_device
+from ..model.pixels import to_float
+from ..results import current_commit, provenance
 from ..world import WorldModel
+from .settings import DraftTraining
 from .together import average_gradients, in_any, run_together
 from .tokenizer import schedule
 
 JUDGED = 2
 """Instructions that each step is judged by, drawn anew for each."""
-
-
-@dataclass(frozen=True)
-class DraftTraining:
-    """Train the draft of a world, by which planners look ahead five times faster; all else stays as it is."""
-
-    dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
-    world: str = "runs/tabletop/world"
-    """The trained world: a folder, a bundled name or user/name."""
-    out: Path = Path("runs/tabletop/drafted")
-    """Folder of the same world with its draft; an existing one is resumed."""
-    steps: int = 3000
-    """Optimiser steps."""
-    batch: int = 16
-    """Stretches a step, of as many steps as the world's window."""
-    ahead: tuple[int, ...] = (2, 4, 16)
-    """Steps that it goes by itself: the first for a third of the training, and so on. Divisors of the window."""
-    learning_rate: float = 2e-3
-    """Peak; warm-up, then cosine to a twentieth."""
-    processes: int = 2
-    """Processes that share each batch on a CPU; a GPU takes one."""
-    seed: int = 0
-    evaluate_every: int = 300
-    """Steps between evaluations and checkpoints."""
-    device: str = "auto"
-    """"auto" takes a GPU where there is one."""
-    draft: DraftConfig = field(default_factory=DraftConfig)
 
 
 class DraftLoss(NamedTuple):
@@ -132,14 +105,14 @@ def _train(rank: int, config: DraftTraining) -> None:
     instructions = world.read_instructions(list(data.instructions))
     extras = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
     if (folder / "decoder").exists():
-        extras |= {f"decoder/{name}": (folder / "decoder" / name).read_bytes() for name in DECODER_FILES}
+        extras |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
     commit = current_commit()
     figures: dict[str, float] = {}  # of the newest evaluation
 
     def save(step: int) -> None:
         if rank == 0:
             told = {"step": step, "held_out": figures, "training": asdict(config)}
-            files = extras | {"run.json": account(config.seed, told, commit).encode()}
+            files = extras | {"run.json": provenance(config.seed, told, commit).encode()}
             state = training_state(optimizer, step)
             save_checkpoint(config.out, world.config, world.state_dict(), "world", files, state)
 

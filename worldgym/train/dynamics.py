@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,17 @@ from ..checkpoint import (
 )
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_segments
-from ..device import pick_device
-from ..dynamics import Batch, DynamicsLoss
+from ..evaluate.video import gif, side_by_side, stacked
 from ..interrupt import between_steps
 from ..metrics import psnr
+from ..model.device import pick_device
+from ..model.dynamics import Batch, DynamicsLoss
+from ..model.pixels import to_float
+from ..model.text import PhraseTokenizer
 from ..motion import motion_prompt
-from ..pixels import to_float
-from ..results import account, current_commit
-from ..text import PhraseTokenizer
-from ..video import gif, side_by_side, stacked
+from ..results import current_commit, provenance
 from ..world import WorldModel
+from .settings import DynamicsTraining
 from .together import average_gradients, in_any, run_together
 from .tokenizer import begin_from, schedule
 
@@ -39,51 +40,6 @@ JUDGED = 6
 """Instructions that each step is judged by, drawn anew for each."""
 ENDS = 0.25
 """Of the segments of episodes that end, the share that does so."""
-
-
-@dataclass(frozen=True)
-class DynamicsTraining:
-    """Train the dynamics of a world over its frozen tokenizer.
-
-    For example:
-        worldgym train dynamics --dataset mine/arm-v0 \
-            --tokenizer runs/arm/tokenizer \
-            --out runs/arm/world --memory 3
-    """
-
-    dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
-    tokenizer: Path = Path("runs/tabletop/tokenizer")
-    """Checkpoint folder of the trained tokenizer, or of a world whose tokenizer is to be kept."""
-    out: Path = Path("runs/tabletop/world")
-    """Checkpoint folder of the world; an existing one is resumed."""
-    begin_from: str | None = None
-    """World whose dynamics are trained on (a bundled name, a folder or user/name); from scratch by default."""
-    steps: int = 6000
-    """Optimiser steps."""
-    batch: int = 16
-    """Segments a step."""
-    learning_rate: float = 1e-3
-    """Peak; warm-up, then cosine to a twentieth."""
-    slips: float = 0.1
-    """Mean share of tokens replaced by wrong ones in the model's own past."""
-    prompt_dropout: float = 0.5
-    """Share of the segments that begin without their motion prompt (SAMPO), in a world that has one: as dreams do that
-    begin from a single frame."""
-    self_fed: float = 0.5
-    """Share of the segments that the model reads as it dreams them itself, in the last --self-fed-steps."""
-    self_fed_steps: float = 0.4
-    """Share of the training, at its end, that is so: before, its own dreams teach it little."""
-    processes: int = 2
-    """Processes that share each batch on a CPU; a GPU takes one."""
-    seed: int = 0
-    evaluate_every: int = 300
-    """Steps between evaluations, videos and checkpoints."""
-    starts: int = 100
-    """Held-out starting frames that travel with the checkpoint, for `reset` without frames."""
-    device: str = "auto"
-    """"auto" takes a GPU where there is one."""
-    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
 
 
 def train_dynamics(config: DynamicsTraining) -> Path:
@@ -125,9 +81,9 @@ def _train(rank: int, config: DynamicsTraining) -> None:
                 group["lr"] = config.learning_rate * schedule(step, config.steps)
             # Everything random follows from (seed, step, process), so a resumed run goes on as it would have.
             torch.manual_seed(hash((config.seed, step, rank)))
-            own = round(share * config.self_fed) if step >= config.steps * (1 - config.self_fed_steps) else 0
+            own = round(share * config.self_forcing) if step >= config.steps * (1 - config.self_forcing_steps) else 0
             with torch.autocast(device.type, torch.bfloat16):
-                loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.slips, own)
+                loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.token_noise, own)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
             average_gradients(model.parameters())
@@ -185,7 +141,7 @@ class Log:
     def extras(self, step: int) -> dict[str, bytes]:
         """What a checkpoint has beside weights; `run.json` says what made it, and how good it is."""
         told = {"step": step, "open_loop_psnr_gain": self.gain, "training": asdict(self.config)}
-        return self.files | {"run.json": account(self.config.seed, told, self.commit).encode()}
+        return self.files | {"run.json": provenance(self.config.seed, told, self.commit).encode()}
 
     def evaluate(self, step: int) -> None:
         gain = _evaluate(self.world, self.segment, self.writer, step)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,56 +11,17 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..checkpoint import (
-    adopt,
-    find_world,
-    load_config,
-    load_tensors,
-    recover,
-    resume,
-    save_checkpoint,
-    training_state,
-)
-from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
+from ..checkpoint import adopt, load_config, load_tensors, recover, resume, save_checkpoint, training_state
+from ..config import DynamicsConfig, WorldConfig
 from ..data import Episodes, load_episodes
-from ..device import pick_device
 from ..interrupt import between_steps
+from ..listing import find_world
 from ..metrics import psnr
-from ..pixels import to_float, to_uint8
-from ..results import account, current_commit
-from ..tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class TokenizerTraining:
-    """Train the SAMPO tokenizer of a world.
-
-    For example:
-        worldgym train tokenizer --dataset mine/arm-v0 \
-            --out runs/arm/tokenizer
-        worldgym train tokenizer --begin-from tabletop
-    """
-
-    dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
-    out: Path = Path("runs/tabletop/tokenizer")
-    """Checkpoint folder; an existing one is resumed."""
-    begin_from: str | None = None
-    """World whose tokenizer is trained on (a bundled name, a folder or user/name); from scratch by default."""
-    steps: int = 5000
-    """Optimiser steps."""
-    batch: int = 48
-    """Frames a step, each with its own context frame."""
-    max_gap: int = 16
-    """The context is up to this many steps before the frame."""
-    learning_rate: float = 1e-3
-    """Peak; warm-up, then cosine to a twentieth."""
-    seed: int = 0
-    evaluate_every: int = 250
-    """Steps between evaluations, pictures and checkpoints."""
-    device: str = "auto"
-    """"auto" takes a GPU where there is one."""
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+from ..model.device import pick_device
+from ..model.pixels import to_float, to_uint8
+from ..model.tokenizer import Tokenizer
+from ..results import current_commit, provenance
+from .settings import TokenizerTraining
 
 
 def train_tokenizer(config: TokenizerTraining) -> Path:
@@ -90,7 +51,7 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
 
     def save(step: int) -> None:
         told = {"step": step, "validation_psnr": decibels, "training": asdict(config)}
-        extras = {"run.json": account(config.seed, told, commit).encode()}
+        extras = {"run.json": provenance(config.seed, told, commit).encode()}
         state = training_state(optimizer, step)
         save_checkpoint(config.out, world, model.state_dict(), "tokenizer", extras, state)
 

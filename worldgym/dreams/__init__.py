@@ -1,0 +1,8 @@
+"""n dreams of one world, each with its own task, clock and random numbers: the core under every environment."""
+
+from .core import Dreams, Step
+from .loading import load_shared
+from .observations import latent_space, latents
+from .options import DreamOptions
+
+__all__ = ["DreamOptions", "Dreams", "Step", "latent_space", "latents", "load_shared"]

@@ -1,0 +1,429 @@
+"""The one core under every environment: n dreams of one world, each with its own task, chances and clock.
+
+`DreamEnv`, `DreamVectorEnv` and `sb3.DreamVecEnv` are thin shells over it, so that they cannot differ.
+
+    dreams = Dreams(64, DreamOptions("tabletop", instruction="push the red block to the centre"))
+    dreams.reset(seeds=range(64))
+    step = dreams.step(actions)            # 64 vectors or sentences
+    observation = dreams.observe()         # pixels are made here, and only here
+    blob = dreams.snapshot()
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import index
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from safetensors.torch import save as save_bytes
+from torch import Tensor
+
+from ..checkpoint import fingerprint, read_tensors
+from ..decoders import open_stream
+from ..spaces import action_space
+from ..starts import InitialStates, Start, bundled_starts, recorded_starts
+from ..state import WorldState
+from .loading import load_shared
+from .observations import latents, observation_space
+from .options import DreamOptions
+from .rewards import make_judge
+
+SNAPSHOT_VERSION = 4
+FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
+"""What a reset tells, at most."""
+
+
+class Step(NamedTuple):
+    """What an action brought, for each of n dreams; zeros for those that did not move."""
+
+    reward: np.ndarray
+    """float64 [n]."""
+    terminated: np.ndarray
+    """bool [n]."""
+    truncated: np.ndarray
+    """bool [n]."""
+    info: dict[str, np.ndarray]
+    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames; drafted dreams have none),
+    "num_frames", with sentences "action_ok", and where anything was truncated "truncation_reason", None elsewhere."""
+
+
+class Dreams:
+    """`count` dreams of one world.
+
+    Everything that evolves is in `state` (the world's) and in the lists and arrays beside it, one entry a dream.
+    """
+
+    def __init__(self, count: int, options: DreamOptions, max_episode_steps: int | None = None):
+        if count < 1:
+            raise ValueError(f"got {count} dreams; there must be at least one")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be positive, or None for no limit")
+        self.options, self.max_episode_steps = options, max_episode_steps
+        self.world = load_shared(options.world, options.device, count if options.compiled else 0)
+        config = self.world.config
+        if options.drafted and self.world.draft is None:
+            raise ValueError(
+                f"the world {config.name!r} has no draft; `worldgym train draft` makes one, or leave out drafted"
+            )
+        self.phrases = list(config.phrases)
+        if options.action_mode != "vector" and not self.phrases:
+            raise ValueError(
+                f"action_mode is {options.action_mode!r}, but the world {config.name!r} was trained on no sentences; "
+                "use action_mode='vector'"
+            )
+        self.action_space = action_space(options.action_mode, config.action_size, self.phrases)
+        self.observation_space = observation_space(options.obs_type, self.world)
+        self.temperature = options.temperature
+        self._judge = make_judge(options.reward, self.world)
+        self._frames = open_stream(self.world, options.world, options.decoder, count)
+        self._starts: InitialStates | None = None  # read at the first reset that needs one
+        instruction = options.instruction
+        if instruction is None and isinstance(options.reward, str):
+            if options.reward != "learned":
+                instruction = options.reward
+            elif not config.instructions:
+                raise ValueError(f"the world {config.name!r} was trained on no instruction; give it another reward")
+            else:
+                instruction = config.instructions[0]
+        if instruction is not None:
+            self.world.check_instructions([instruction])
+
+        self.state: WorldState | None = None
+        self.instructions: list[str | None] = [instruction] * count
+        self.randoms: list[np.random.Generator | None] = [None] * count
+        self.elapsed = np.zeros(count, np.int64)
+        """Actions taken in this episode."""
+        self.returns = np.zeros(count)
+        """Rewards of this episode so far."""
+        self.over = np.zeros(count, bool)
+        """Whether the episode has ended; such a dream waits for a reset."""
+        self._pictures: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    @property
+    def first_info(self) -> dict[str, Any]:
+        """What a reset tells of a dream; of the same names and types as `Step.info`."""
+        return {key: value for key, value in FIRST_INFO.items() if key != "uncertainty" or not self.options.drafted}
+
+    # -- the verbs ------------------------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        which: np.ndarray | None = None,
+        seeds: Sequence[int | None] | None = None,
+        frames: np.ndarray | None = None,
+        actions: np.ndarray | None = None,
+        instructions: Sequence[str] | None = None,
+    ) -> None:
+        """Begin new episodes. After an error, nothing has changed.
+
+        Args:
+            which: bool [n], the dreams to reset; all by default.
+            seeds: n, of which None goes on with the dream's own generator.
+            frames: uint8 [n, t, h, w, 3], what was really seen, oldest first; drawn from the starts by default.
+            actions: float32 [n, t - 1, a], what was done in between; may be left out for a single frame.
+            instructions: n, from here on.
+        """
+        rows = np.arange(len(self)) if which is None else np.flatnonzero(which)
+        wished: Sequence[str | None] = self.instructions if instructions is None else instructions
+        if self.state is None and len(rows) < len(self):
+            raise gym.error.ResetNeeded("reset all dreams once before resetting some of them")
+        if frames is None and actions is not None:
+            raise ValueError("reset options have actions but no frames; pass the frames they were taken at, too")
+        for name, given in (("frames", frames), ("actions", actions), ("instructions", instructions), ("seeds", seeds)):
+            if given is not None and len(given) != len(self):
+                raise ValueError(f"got {name} for {len(given)} dreams; there are {len(self)}")
+        asked = [wished[row] for row in rows.tolist()]
+        self.world.check_instructions([wanted for wanted in asked if wanted is not None])
+        randoms = [self._random(row, None if seeds is None else seeds[row]) for row in rows.tolist()]
+        done: np.ndarray | None
+        if frames is None:
+            drawn = [self._draw(i, random) for i, random in zip(asked, randoms, strict=True)]
+            begun, done = (np.stack(part) for part in zip(*drawn, strict=True))
+        else:
+            begun, done = np.asarray(frames)[rows], None if actions is None else np.asarray(actions)[rows]
+        fresh = self.world.start(
+            begun,
+            done,
+            [int(random.integers(2**63)) for random in randoms],
+            self._spelled(asked),
+            self.temperature,
+        )
+        self._put(rows, fresh)
+        self._frames.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
+        for row, wanted, random in zip(rows, asked, randoms, strict=True):
+            self.instructions[row], self.randoms[row] = wanted, random
+        self.elapsed[rows], self.returns[rows], self.over[rows] = 0, 0.0, False
+
+    def step(self, actions: Sequence[np.ndarray | str], which: np.ndarray | None = None) -> Step:
+        """Take an action in each dream: a vector for one frame, a sentence for as many as it covers.
+
+        A dream that ends stops there, while the others go on with their sentences.
+
+        Args:
+            actions: n, as `read_action` makes them.
+            which: bool [n], the dreams that move; all by default. The actions of the others are ignored.
+        """
+        before = self._running()
+        count = len(self)
+        moving = np.ones(count, bool) if which is None else which
+        spoken = np.array([isinstance(action, str) for action in actions]) & moving
+        vectors, read = self._embed(actions, spoken)
+        wanted = np.where(spoken, self.world.config.frames_per_action, 1)
+        reward, uncertainty, num_frames = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
+        success, terminated, unsure = (np.zeros(count, bool) for _ in range(3))
+
+        rows = np.flatnonzero(moving)
+        state = before if len(rows) == count else before.select(self._index(rows))
+        try:
+            while len(rows):
+                here = self._index(rows)
+                now = vectors[here]
+                if spoken[rows].any():
+                    said = torch.from_numpy(spoken[rows, None]).to(now.device)
+                    now = torch.where(said, self.world.act(state, read[here]), now)
+                state, outcome = self.world.step(state, now, self.options.drafted)
+                self._frames.put(rows.tolist(), state.fused, state.seeds, state.counters)
+                figures = torch.stack(
+                    [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
+                )
+                earned, succeeds, ends, nats = figures.cpu().numpy().astype(np.float64)
+                reward[rows] += earned
+                if self.options.uncertainty_penalty:
+                    reward[rows] -= self.options.uncertainty_penalty * nats
+                judged = np.array([self.instructions[row] is not None for row in rows])
+                success[rows], terminated[rows] = judged & (succeeds > 0.5), judged & (ends > 0.5)
+                uncertainty[rows] = np.maximum(uncertainty[rows], nats)
+                unsure[rows] = self._too_uncertain(nats) & (self.elapsed[rows] > 0)
+                num_frames[rows] += 1
+                going = (num_frames[rows] < wanted[rows]) & ~terminated[rows] & ~unsure[rows]
+                if not going.all():
+                    self._put(rows, state)
+                    state, rows = state.select(self._index(np.flatnonzero(going))), rows[going]
+        finally:  # a reward function may raise; the dreams are then where it saw them
+            self._put(rows, state)
+
+        self.elapsed += moving
+        self.returns += reward
+        late = moving & (self.elapsed >= self.max_episode_steps) if self.max_episode_steps else np.zeros(count, bool)
+        truncated = unsure | late
+        self.over = np.where(moving, terminated | truncated, self.over)
+        info = {"success": success, "uncertainty": uncertainty, "num_frames": num_frames}
+        if self.options.drafted:
+            del info["uncertainty"]
+        if self.options.action_mode != "vector":
+            info["action_ok"] = np.array([not isinstance(a, str) or a in self.world.config.phrases for a in actions])
+        if truncated.any():
+            reason = np.full(count, None, object)
+            reason[late], reason[unsure] = "time_limit", "max_uncertainty"
+            info["truncation_reason"] = reason
+        return Step(reward, terminated, truncated, info)
+
+    def observe(self) -> Tensor | dict[str, Tensor]:
+        """What the newest frames look like to an agent, as `obs_type` says; new tensors on the model's device."""
+        match self.options.obs_type:
+            case "pixels":
+                return self.render()
+            case "latent":
+                return self._latent()
+            case _:
+                return {"pixels": self.render(), "latent": self._latent()}
+
+    def render(self) -> Tensor:
+        """Pictures, uint8 [n, h, w, 3], decoded when they are first asked for; a copy."""
+        if self._pictures is None:
+            now = self._running()
+            self._pictures = self._frames.look(now)
+        return self._pictures.clone()
+
+    def instruct(self, instructions: Sequence[str | None]) -> None:
+        """Judge the dreams by other instructions, n of them, from here on."""
+        read = self.world.read_instructions(self._spelled(instructions))
+        if self.state is not None:
+            self.state = replace(self.state, instruction=read)
+        self.instructions = list(instructions)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Dreams":
+        """Independent continuations of these dreams, in this order; one may be there many times.
+
+        They share their weights and their past, and their chances too: the same actions lead to the same future.
+        """
+        rows = np.asarray(rows, np.int64)
+        return self._branch(rows, None if self.state is None else self.state.select(self._index(rows)))
+
+    def fork(self, copies: int) -> "Dreams":
+        """`copies` independent continuations of each dream, next to each other.
+
+        A single copy goes on exactly as its parent does. Several look at one past instead of copying it, which sums
+        in another order: equal to within rounding.
+        """
+        if copies < 1:
+            raise ValueError(f"got {copies} copies to fork into; there must be at least one")
+        rows = np.arange(len(self)).repeat(copies)
+        return self.select(rows) if copies == 1 or self.state is None else self._branch(rows, self.state.fork(copies))
+
+    def _branch(self, rows: np.ndarray, state: WorldState | None) -> "Dreams":
+        """What surrounds these dreams, around their new state."""
+        chosen = copy.copy(self)
+        chosen.state = state
+        chosen.instructions = [self.instructions[row] for row in rows]
+        chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
+        chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
+        chosen._judge = make_judge(self.options.reward, self.world)
+        chosen._frames = self._frames.select(rows.tolist())
+        chosen._pictures = None
+        return chosen
+
+    def put(self, rows: Sequence[int] | np.ndarray, other: "Dreams") -> None:
+        """Replace these dreams by those of `other`."""
+        rows = np.asarray(rows, np.int64)
+        if other.state is not None:
+            if self.state is None and len(rows) < len(self):
+                raise gym.error.ResetNeeded("reset all dreams once before replacing some of them")
+            self._put(rows, other.state)
+            self._frames.replace(rows.tolist(), other._frames)
+        for place, row in enumerate(rows):
+            self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
+        self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
+
+    def snapshot(self) -> bytes:
+        """Everything that evolves: what follows a `restore` is what would have followed here."""
+        meta = {
+            "version": SNAPSHOT_VERSION,
+            "world": self.world.config.name,
+            "weights": fingerprint(self.world),
+            "instructions": self.instructions,
+            "randoms": [random and random.bit_generator.state for random in self.randoms],
+            "elapsed": self.elapsed.tolist(),
+            "returns": self.returns.tolist(),
+            "over": self.over.tolist(),
+        }
+        body = self._running().snapshot()
+        remembered = self._frames.snapshot()
+        shown = save_bytes(remembered) if remembered else b""
+        meta |= {"size": len(body), "decoder": self._frames.fingerprint}
+        return json.dumps(meta).encode() + b"\n" + body + shown
+
+    def restore(self, blob: bytes) -> None:
+        """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
+        header, _, body = blob.partition(b"\n")
+        names = ("world", "weights", "decoder", "instructions", "randoms", "elapsed", "returns", "over", "size")
+        try:
+            meta = json.loads(header)
+            version = meta["version"]
+            if version == SNAPSHOT_VERSION:
+                world, weights, decoder, instructions, states, elapsed, returns, over, size = (meta[n] for n in names)
+                randoms = [_generator(state) for state in states]
+                size = index(size)
+                counts = {len(part) for part in (instructions, randoms, elapsed, returns, over)}
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
+        if version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
+        if world != self.world.config.name:
+            raise ValueError(
+                f"the snapshot is of the world {world!r}; this environment dreams {self.world.config.name!r}"
+            )
+        if weights != fingerprint(self.world):
+            raise ValueError(
+                f"the snapshot was taken in the world {world!r} with other weights ({weights}; here they are "
+                f"{fingerprint(self.world)}): it has been trained since, and would not continue as it would have"
+            )
+        if decoder != self._frames.fingerprint:
+            raise ValueError(
+                f"the snapshot's pictures are by {'another diffusion' if decoder else 'the fast'} decoder; this "
+                f"environment has decoder={self.options.decoder!r}"
+            )
+        self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
+        state = WorldState.restore(body[:size], self.world.device)
+        self.world.check_state(state)
+        if state.drafted and not self.options.drafted:
+            raise ValueError("the snapshot is of drafted dreams; restore it with drafted=True")
+        if counts != {len(self)} or len(state) != len(self):
+            raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
+        try:
+            shown = read_tensors(body[size:], self.world.device) if len(body) > size else {}
+        except ValueError as error:
+            raise ValueError(f"the snapshot ends in what is none of it: {error}") from None
+        self._frames.restore(shown)
+        self._put(np.arange(len(self)), state)
+        self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
+        self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _running(self) -> WorldState:
+        if self.state is None:
+            raise gym.error.ResetNeeded("call reset() before stepping, rendering or taking a snapshot")
+        return self.state
+
+    def _put(self, rows: np.ndarray, state: WorldState) -> None:
+        """These dreams are now as in `state`."""
+        if len(rows) == len(self):
+            self.state = state
+        elif len(rows):
+            self.state = self._running().put(self._index(rows), state)
+        self._pictures = None
+
+    def _index(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows).to(self.world.device)
+
+    def _spelled(self, instructions: Sequence[str | None]) -> list[str]:
+        """For the state, which has to hold some instruction; nobody asks what it says where there is none."""
+        return [self.world.config.instructions[0] if wanted is None else wanted for wanted in instructions]
+
+    def _random(self, row: int, seed: int | None) -> np.random.Generator:
+        """The generator that a reset of this dream will use, not yet its own."""
+        random = self.randoms[row]
+        if seed is None and random is not None:
+            return copy.deepcopy(random)
+        return seeding.np_random(None if seed is None else index(seed))[0]
+
+    def _draw(self, instruction: str | None, random: np.random.Generator) -> Start:
+        if self._starts is None:
+            if self.options.starts is not None:
+                self._starts = recorded_starts(self.options.starts, self.world.config)
+            else:
+                self._starts = bundled_starts(self.options.world, self.world.config)
+        if self._starts is None:
+            raise ValueError(
+                'this checkpoint has no starts.npz; pass real frames, reset(options={"frames": ...}), '
+                "or a dataset, starts=..."
+            )
+        return self._starts.draw(instruction, random)
+
+    def _embed(self, actions: Sequence[np.ndarray | str], spoken: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Vectors [n, a] and read sentences [n, d], with zeros where there is none; a sentence is read once."""
+        config, device = self.world.config, self.world.device
+        vectors = np.zeros((len(actions), config.action_size), np.float32)
+        for row, action in enumerate(actions):
+            if not isinstance(action, str):
+                vectors[row] = action
+        read = torch.zeros(len(actions), config.dynamics.width, device=device)
+        if spoken.any():
+            read[self._index(np.flatnonzero(spoken))] = self.world.read(
+                [action for action, said in zip(actions, spoken, strict=True) if said and isinstance(action, str)]
+            )
+        return torch.from_numpy(vectors).to(device), read
+
+    def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:
+        bound = self.options.max_uncertainty
+        return np.zeros(len(uncertainty), bool) if bound is None else uncertainty > bound
+
+    def _latent(self) -> Tensor:
+        return latents(self.world, self._running())
+
+
+def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
+    if state is None:
+        return None
+    random = np.random.Generator(np.random.PCG64())
+    random.bit_generator.state = state
+    return random

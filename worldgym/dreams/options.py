@@ -1,0 +1,73 @@
+"""What dreams are like: the one set of keyword arguments behind every environment."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..spaces import ActionMode
+from .rewards import FrameReward
+
+
+@dataclass(frozen=True)
+class DreamOptions:
+    """What dreams are like: the keyword arguments that `gym.make`, `gym.make_vec` and `DreamVecEnv` share."""
+
+    world: str
+    """A bundled name or a checkpoint folder."""
+    instruction: str | None = None
+    """What reward, success and the end of an episode are judged by. Without one, learned rewards are for the world's
+    first; under any other reward there is then no success, and a dream never terminates."""
+    action_mode: ActionMode = "vector"
+    """"vector": float32 [a] in [-1, 1], one frame. "text": any sentence; it covers `frames_per_action` frames of the
+    world, whose rewards are summed. "discrete": an index into the world's list of sentences, `phrases`. "both":
+    `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do."""
+    obs_type: Literal["pixels", "latent", "both"] = "pixels"
+    """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; in a world
+    with `memory` [2 * f * g * g], it and the one before, which together tell speed. Nothing is decoded. "both": a
+    dictionary of the two."""
+    reward: str | np.ndarray | FrameReward = "learned"
+    """"learned", for the instruction. A goal in words, one that the world can judge: learned, too, whatever the
+    instruction says of ends; it is the instruction where there is none. A goal image, uint8 [h, w, 3]: minus the
+    relative distance to it between fused maps, nothing is decoded. Or a function of imagined frames,
+    uint8 [b, h, w, 3] -> [b], called for every frame."""
+    uncertainty_penalty: float = 0.0
+    """Reward that each nat of uncertainty costs, at every frame."""
+    max_uncertainty: float | None = None
+    """Nats above which an episode is truncated, though never by its first action."""
+    starts: str | None = None
+    """Id of a Minari dataset from `worldgym record` to begin from; the world's bundled held-out frames otherwise."""
+    temperature: float = 0.0
+    """0 dreams the likeliest future, 1 the learned spread."""
+    decoder: str = "fast"
+    """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
+    the world's folder, many times slower; or the folder of one that `worldgym train decoder` wrote.
+    It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
+    are functions of frames see the fast decoder's."""
+    compiled: bool = False
+    """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
+    on a CPU (`WorldModel.compile_for`)."""
+    drafted: bool = False
+    """Go on by the world's draft (see draft.py) instead of drawing tokens: several times faster, and truer on the
+    Tabletop. There are no chances in it, and no uncertainty."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+
+    def __post_init__(self):
+        if self.obs_type not in ("pixels", "latent", "both"):
+            raise ValueError(f"obs_type {self.obs_type!r} must be 'pixels', 'latent' or 'both'")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more")
+        if not 0.0 <= self.uncertainty_penalty < float("inf"):
+            raise ValueError(f"uncertainty_penalty is {self.uncertainty_penalty}; it must be 0 or more")
+        if self.max_uncertainty is not None and not self.max_uncertainty > 0.0:
+            raise ValueError(f"max_uncertainty is {self.max_uncertainty}; it must be above 0, or None for no bound")
+        if self.drafted:
+            mine = {
+                "temperature": self.temperature, "uncertainty_penalty": self.uncertainty_penalty,
+                "max_uncertainty": self.max_uncertainty, "compiled": self.compiled,
+            }  # fmt: skip
+            if asked := [f"{name}={value}" for name, value in mine.items() if value not in (0.0, None, False)]:
+                raise ValueError(
+                    f"drafted dreams draw no tokens and are not compiled; leave out {' and '.join(asked)}, or drafted"
+                )

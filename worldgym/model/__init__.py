@@ -1,0 +1,1 @@
+"""The network: tensors in, tensors out. It knows no files, no environments and no agents."""

@@ -1,0 +1,115 @@
+"""Reward, success and the end of the episode, read off the fused map for a given instruction; in a world with
+`memory` also off how it differs from the one before, since many a reward is a speed.
+
+They judge what was *sampled*: the map of the very frame that would be rendered. Several members with different
+beginnings vote.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..config import DynamicsConfig, TokenizerConfig
+from .scale_head import zero_init
+
+
+class OutcomeVotes(NamedTuple):
+    reward: Tensor
+    """[e, b], one row for each member."""
+    success: Tensor
+    """[e, b], logits."""
+    terminated: Tensor
+    """[e, b], logits."""
+
+
+def returns_until_end(outcomes: Iterable[OutcomeVotes]) -> Float[Tensor, " b"]:
+    """Sum of the rewards of each future, step by step, until the heads say that its episode has ended."""
+    total: Tensor | float = 0.0
+    alive: Tensor | float = 1.0
+    for votes in outcomes:
+        total = total + alive * votes.reward.mean(0).float()
+        alive = alive * (votes.terminated.mean(0) < 0).float()
+    assert isinstance(total, Tensor)
+    return total
+
+
+class OutcomeHeads(nn.Module):
+    """An ensemble of small networks on the fused map, modulated by the instruction."""
+
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(tokenizer.width, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 1))
+        if config.memory > 1:  # without a bias: what does not move is what nothing is known to move
+            self.from_motion = zero_init(nn.Conv2d(tokenizer.width, 64, 1, bias=False))
+        self.question = nn.Sequential(nn.Linear(config.width, 64), nn.SiLU())
+        self.film = nn.Linear(64, 128)
+        self.squeeze = nn.Conv2d(64, 8, 1)
+        flat = 8 * tokenizer.grid**2
+        self.members = nn.ModuleList(Member(flat, 64) for _ in range(config.outcome_heads))
+
+    def features(
+        self, fused: Float[Tensor, "b f g g"], motion: Float[Tensor, "b f g g"] | None
+    ) -> Float[Tensor, "b 64 g g"]:
+        """What does not depend on the instruction.
+
+        Args:
+            motion: how the map differs from the one before; None in a world without `memory`.
+        """
+        enter, *rest = self.stem
+        x = enter(fused) if motion is None else enter(fused) + self.from_motion(motion)
+        for layer in rest:
+            x = layer(x)
+        return x
+
+    def forward(self, features: Float[Tensor, "b 64 g g"], instruction: Float[Tensor, "b d"]) -> OutcomeVotes:
+        question = self.question(instruction)
+        scale, shift = self.film(question)[..., None, None].chunk(2, 1)
+        x = self.squeeze(F.silu(features * (1 + scale) + shift))
+        x = F.silu(x).flatten(1)
+        votes = torch.stack([member(x, question) for member in self.members])
+        return OutcomeVotes(*votes.unbind(-1))
+
+    def score(
+        self,
+        fused: Float[Tensor, "b f g g"],
+        motion: Float[Tensor, "b f g g"] | None,
+        instruction: Float[Tensor, "b d"],
+    ) -> OutcomeVotes:
+        """What a frame is worth by an instruction, straight from its map."""
+        return self(self.features(fused, motion), instruction)
+
+    def loss(
+        self,
+        features: Float[Tensor, "b t 64 g g"],
+        instructions: Float[Tensor, "b t q d"],
+        rewards: Float[Tensor, "b t q"],
+        successes: Float[Tensor, "b t q"],
+        terminations: Float[Tensor, "b t q"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared error of the rewards, cross-entropies of success and end, each frame scored by q instructions."""
+        asked = rewards.shape[-1]
+        votes = self(features.flatten(0, 1).repeat_interleave(asked, 0), instructions.flatten(0, 2))
+        reward = F.mse_loss(votes.reward.float(), rewards.flatten().expand_as(votes.reward))
+        success, terminated = (
+            F.binary_cross_entropy_with_logits(logits.float(), true.flatten().expand_as(logits))
+            for logits, true in ((votes.success, successes), (votes.terminated, terminations))
+        )
+        return reward, success, terminated
+
+
+class Member(nn.Module):
+    """One voter."""
+
+    def __init__(self, flat: int, width: int):
+        super().__init__()
+        self.inner = nn.Linear(flat, 128)
+        self.film = nn.Linear(width, 2 * 128)
+        self.outer = nn.Sequential(nn.SiLU(), nn.Linear(128, 64), nn.SiLU(), nn.Linear(64, 3))
+
+    def forward(self, x: Tensor, question: Tensor) -> Tensor:
+        scale, shift = self.film(question).chunk(2, -1)
+        return self.outer(self.inner(x) * (1 + scale) + shift)

@@ -1,0 +1,129 @@
+"""Where dreams stand: a value that can be forked, selected from, and written down as bytes."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import Tensor
+
+from .model.cache import KVCache
+
+SNAPSHOT_VERSION = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step brought, for each dream."""
+
+    reward: Float[Tensor, " b"]
+    success: Float[Tensor, " b"]
+    """Probability."""
+    terminated: Float[Tensor, " b"]
+    """Probability."""
+    uncertainty: Float[Tensor, " b"]
+    """Mean entropy of the drawn tokens, nats; not a number after a drafted step, which draws none."""
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """Where `b` dreams stand. A value, but for one economy: `step` and `put` write into the cache of the state they
+    are given, which is then spent; `fork` it before if you want to go two ways."""
+
+    context: Float[Tensor, "b f g g"]
+    """Dense map of the observed frame that tokens are relative to."""
+    latent: Float[Tensor, "b z g g"]
+    """What the tokens of the newest frame add up to, and the share that is kept of what they leave out."""
+    fused: Float[Tensor, "b f g g"]
+    """What the newest frame shows; rewards and pixels are read off it."""
+    past: Float[Tensor, "b m f g g"]
+    """What the m frames before it show, oldest first: one less than the world has `observed`."""
+    past_actions: Float[Tensor, "b m d"]
+    """What was done at each of those."""
+    cache: KVCache
+    steps: Int[Tensor, " b"]
+    """Steps in the cache, for each dream."""
+    seeds: Int[Tensor, " b"]
+    counters: Int[Tensor, " b"]
+    """Steps dreamed so far; with the seed, all the randomness of a dream."""
+    instruction: Float[Tensor, "b d"]
+    """What rewards are judged by."""
+    temperature: float = 0.0
+    """Of the token distributions; 0 takes the likeliest token."""
+    age: int = 0
+    """Steps taken from the cache's birth; a spent state is older than its cache."""
+    drafted: bool = False
+    """Whether a drafted step led here, which leaves no tokens to go on from; further steps are drafted, too."""
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def fork(self, copies: int, seeds: Int[Tensor, " n"] | None = None) -> "WorldState":
+        """`copies` independent continuations of each dream, next to each other: [b * copies].
+
+        They share their past, which is not copied, and, unless `seeds` (long [b * copies]) are given, their chances
+        too: the same actions lead to the same future.
+        """
+        self._check_fresh()
+        tensors: dict[str, Any] = {name: getattr(self, name).repeat_interleave(copies, 0) for name in _TENSORS}
+        forked = replace(self, cache=self.cache.fork(copies), age=0, **tensors)
+        return forked if seeds is None else replace(forked, seeds=seeds.to(self.seeds))
+
+    def select(self, dreams: Int[Tensor, " n"]) -> "WorldState":
+        """A copy with these dreams, in this order."""
+        self._check_fresh()
+        tensors: dict[str, Any] = {name: getattr(self, name)[dreams] for name in _TENSORS}
+        return replace(self, cache=self.cache.select(dreams), age=0, **tensors)
+
+    def put(self, dreams: Int[Tensor, " n"], other: "WorldState") -> "WorldState":
+        """With these dreams replaced by those of `other`; this state is then spent."""
+        self._check_fresh()
+        other._check_fresh()
+        tensors: dict[str, Any] = {
+            name: getattr(self, name).index_copy(0, dreams, getattr(other, name)) for name in _TENSORS
+        }
+        self.cache.age += 1
+        cache = self.cache.put(dreams, other.cache)
+        return replace(self, cache=cache, age=cache.age, drafted=self.drafted or other.drafted, **tensors)
+
+    def snapshot(self) -> bytes:
+        """Everything, as bytes that survive the process: what follows a `restore` is what would have followed."""
+        self._check_fresh()
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        tensors["keys"], tensors["values"], tensors["filled"] = self.cache.whole()
+        meta = {"version": SNAPSHOT_VERSION, "temperature": self.temperature, "drafted": self.drafted}
+        return save_bytes(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            {"worldgym_snapshot": json.dumps(meta)},
+        )
+
+    @classmethod
+    def restore(cls, blob: bytes, device: str | torch.device = "cpu") -> "WorldState":
+        """The state behind a `snapshot()`."""
+        try:
+            size = int.from_bytes(blob[:8], "little")
+            meta = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["worldgym_snapshot"])
+            version, temperature, drafted = meta["version"], meta["temperature"], meta.get("drafted")
+            tensors = load_bytes(blob)
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
+        if version == 4:  # the same under an older name
+            tensors["past_actions"] = tensors.pop("deeds")
+        elif version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshot version is {version}; this release reads 4 and {SNAPSHOT_VERSION}")
+        here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
+        cache = KVCache(here.pop("keys"), here.pop("values"), here.pop("filled").cpu())
+        return cls(cache=cache, temperature=temperature, drafted=drafted, **here)
+
+    def _check_fresh(self) -> None:
+        if self.age != self.cache.age:
+            raise ValueError(
+                "this state was already stepped from and its cache has moved on; fork() it before stepping"
+            )
+
+
+_TENSORS = ("context", "latent", "fused", "past", "past_actions", "steps", "seeds", "counters", "instruction")
