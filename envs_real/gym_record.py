@@ -158,7 +158,7 @@ def record(config: RecordConfig) -> Path:
     # The dataset's environment is the twin: what the environment itself takes and shows is not what was recorded.
     itself = f"{make_twin.__module__}:{make_twin.__name__}"
     spec = EnvSpec(config.env, itself, kwargs={"env_id": config.env, "resolution": config.resolution})
-    layout = EpisodeFormat(config.resolution, twin.action_space.shape[0], (instruction,))
+    layout = EpisodeFormat(config.resolution, gym.spaces.flatdim(twin.action_space), (instruction,))
     _say_whether_it_tells_success(twin)
     twin.close()
     description = f"{instruction}, {config.resolution} pixels a side, actions scaled to [-1, 1]"
@@ -198,7 +198,7 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     }
 
 
-def _make(env_id: str, **options: str) -> gym.Env:
+def _make(env_id: str, **options: Any) -> gym.Env:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that it hides nothing installed; worker processes take it over
     try:

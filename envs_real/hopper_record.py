@@ -44,7 +44,7 @@ def record(config: RecordConfig) -> Path:
     return record_episodes(
         config,
         play_episode,
-        EpisodeFormat(config.resolution, HopperEnv().action_space.shape[0], (HopperEnv.INSTRUCTION,)),
+        EpisodeFormat(config.resolution, gym.spaces.flatdim(HopperEnv().action_space), (HopperEnv.INSTRUCTION,)),
         "scripted mix: a noisy linear gait, held random torques",
         f"Gymnasium's Hopper-v5 from the side, {config.resolution} pixels a side",
         gym.spec(HOPPER),

@@ -25,7 +25,7 @@ def record(config: RecordConfig) -> Path:
     return record_episodes(
         config,
         play_episode,
-        EpisodeFormat(config.resolution, ReacherEnv().action_space.shape[0], (ReacherEnv.INSTRUCTION,)),
+        EpisodeFormat(config.resolution, gym.spaces.flatdim(ReacherEnv().action_space), (ReacherEnv.INSTRUCTION,)),
         "scripted mix: noisy and held random torques, moves to random angles or the target",
         f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
         gym.spec(REACHER),

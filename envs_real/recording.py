@@ -203,8 +203,8 @@ def in_workers(task: Callable[[int], None], indices: Sequence[int], workers: int
             pipe.send(index := next(left))
             at[pipe] = process, index
         while at:
-            for pipe in wait(list(at)):
-                assert isinstance(pipe, Connection)
+            ready = wait(list(at))
+            for pipe in [one for one in at if one in ready]:
                 process, index = at.pop(pipe)
                 try:
                     failure = pipe.recv()

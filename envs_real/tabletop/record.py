@@ -22,7 +22,7 @@ def record(config: RecordConfig) -> Path:
     """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
     env = TabletopEnv(resolution=config.resolution)
     layout = EpisodeFormat(
-        config.resolution, env.action_space.shape[0], tuple(tasks(env.colors)), tuple(phrases(env.colors)),
+        config.resolution, gym.spaces.flatdim(env.action_space), tuple(tasks(env.colors)), tuple(phrases(env.colors)),
         FRAMES_PER_TEXT,
     )  # fmt: skip
     return record_episodes(
