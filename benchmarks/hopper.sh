@@ -12,7 +12,7 @@ data=worldgym/hopper-v1
 $worldgym evaluate hopper --dataset $data --episodes 128 --json $results/hopper_dream.json
 cp runs/evaluate/hopper/dream.gif docs/images/hopper.gif
 for on in dream mujoco; do
-    $worldgym plan hopper --on $on --horizon 12 --hold 2 --replan-every 2 --episodes 50 --json $results/hopper_plan_$on.json
+    $worldgym plan hopper --on $on --horizon 12 --action-repeat 2 --replan-every 2 --episodes 50 --json $results/hopper_plan_$on.json
 done
 $worldgym plan hopper --planner random --episodes 50 --json $results/hopper_plan_random.json
 learn() { # where, seed, steps, folder of the run, further options

@@ -12,7 +12,7 @@ data=worldgym/reacher-v0
 $worldgym evaluate reacher --dataset $data --episodes 128 --json $results/reacher_dream.json
 cp runs/evaluate/reacher/dream.gif docs/images/reacher.gif
 for on in dream mujoco; do
-    $worldgym plan reacher --on $on --horizon 8 --hold 2 --replan-every 2 --episodes 50 --json $results/reacher_plan_$on.json
+    $worldgym plan reacher --on $on --horizon 8 --action-repeat 2 --replan-every 2 --episodes 50 --json $results/reacher_plan_$on.json
 done
 learn() { # where, seed, further options
     local json="$results/reacher_learn_sac_$1_seed$2_30000.json"

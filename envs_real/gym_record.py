@@ -15,7 +15,8 @@ from PIL import Image
 
 from worldgym.config import DynamicsConfig
 
-from .recording import RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import RecordConfig
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
@@ -38,6 +39,8 @@ class Twin(gym.Wrapper):
         assert isinstance(env.action_space, gym.spaces.Box)
         self.low, self.high, self.type = env.action_space.low, env.action_space.high, env.action_space.dtype
         self.resolution = resolution
+        self.observed: Any = None
+        """What the environment itself showed last."""
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
 
@@ -46,12 +49,18 @@ class Twin(gym.Wrapper):
         return self._frame(observation), {**info, "success": _success(info)}
 
     def step(self, action: np.ndarray):
+        observation, reward, terminated, truncated, info = self.advance(action)
+        return self._frame(observation), reward, terminated, truncated, {**info, "success": _success(info)}
+
+    def advance(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """A step without a picture: what the environment itself says to an action, [a] in [-1, 1]."""
         # Rounding must not lead out of the bounds: some environments check.
         true = np.clip(self.low + (self.high - self.low) * (action + 1) / 2, self.low, self.high).astype(self.type)
         observation, reward, terminated, truncated, info = self.env.step(true)
-        return self._frame(observation), reward, terminated, truncated, {**info, "success": _success(info)}
+        return observation, float(reward), bool(terminated), bool(truncated), info
 
     def _frame(self, observation: Any) -> np.ndarray:
+        self.observed = observation
         picture = observation if _is_picture(self.env.observation_space) else self.env.render()
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
             found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__

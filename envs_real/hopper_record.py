@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from .hopper import HopperEnv
-from .recording import HOPPER, RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import HOPPER, RecordConfig
 
 BEHAVIOUR_STEPS = 12
 HOLDS = 1, 3

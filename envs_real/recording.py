@@ -9,10 +9,10 @@ import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import minari
 import numpy as np
@@ -20,37 +20,9 @@ from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 from tqdm import tqdm
 
+from .settings import RecordConfig
+
 CHUNK = 100
-TABLETOP = "worldgym/TabletopMuJoCo-v0"
-REACHER = "worldgym/ReacherMuJoCo-v0"
-HOPPER = "worldgym/HopperMuJoCo-v0"
-
-
-@dataclass(frozen=True)
-class RecordConfig:
-    """Record a real environment into a Minari dataset, with exact pixels: the Tabletop in MuJoCo, or your own.
-
-    For example:
-        worldgym record --episodes 100 --dataset mine/few-v0
-        worldgym record --env Reacher-v5 --dataset mine/arm-v0
-    """
-
-    dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the dataset to write."""
-    env: str = TABLETOP
-    """Gymnasium id ("package:id" imports the package first); any with bounded vector actions that shows pictures."""
-    episodes: int = 4000
-    """How many episodes."""
-    steps: int = 48
-    """Steps in each; fewer where the environment ends an episode (the Tabletop's go on after success)."""
-    seed: int = 0
-    """Episode i is drawn from (seed, i)."""
-    resolution: int = 64
-    """Pixels a side of the frames."""
-    variation: Literal["nominal", "train", "held_out"] = "nominal"
-    """Which Tabletops: the nominal one, or factors of variation drawn from a range in each episode."""
-    workers: int = 2
-    """Processes that simulate and render."""
 
 
 def record_episodes(

@@ -1,11 +1,13 @@
 """The command line: what a user types, and what a user's mistake looks like."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 
 from worldgym import cli
+from worldgym.cli.main import COMMANDS
 
 
 def run(monkeypatch, *arguments):
@@ -55,6 +57,27 @@ def test_help_says_what_a_command_wants(monkeypatch, capsys, command, wants):
     with pytest.raises(SystemExit):
         run(monkeypatch, command, "--help")
     assert capsys.readouterr().out.splitlines()[0].endswith(f" {wants}")
+
+
+HEAVY = "torch", "mujoco", "minari", "matplotlib", "stable_baselines3", "transformers"
+HELP = """
+import sys
+from worldgym.cli import main
+sys.argv = ["worldgym", *sys.argv[1:], "--help"]
+try:
+    main()
+finally:
+    print("imported:", *sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", ["", "train dynamics", *COMMANDS])
+def test_help_imports_nothing_heavy(command):
+    """Which would take seconds."""
+    asked = subprocess.run([sys.executable, "-c", HELP, *command.split()], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    imported = asked.stderr.partition("imported:")[2].split()
+    assert "tyro" in imported and not set(HEAVY) & set(imported)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
 from worldgym.envs_real import recording
 from worldgym.envs_real.gym_record import make_twin, play_episode, record
-from worldgym.envs_real.recording import RecordConfig
+from worldgym.envs_real.settings import RecordConfig
 
 STRANGER = '''
 import gymnasium as gym

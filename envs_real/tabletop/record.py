@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..recording import TABLETOP, RecordConfig, record_episodes
+from ..recording import record_episodes
+from ..settings import TABLETOP, RecordConfig
 from .env import FRAMES_PER_TEXT, TabletopEnv
 from .scene import Variation, sample_variation
 from .skills import phrases, skill_action
