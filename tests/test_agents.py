@@ -313,7 +313,7 @@ def test_learn_leaves_agent_figures_and_video(monkeypatch, twinned, tmp_path, ag
 def test_a_run_goes_on_where_it_stopped(twinned, tmp_path):
     settings = {"world": str(twinned), "agent": "mbpo", "where": "mujoco", "episodes": 1, "out": tmp_path / "out"}
     learn(Learning(steps=8, **settings), twin_of)
-    metrics = learn(Learning(steps=16, **settings))
+    metrics = learn(Learning(steps=16, **settings), twin_of)
     assert metrics["steps"] == metrics["real_steps"] == 16
     with pytest.raises(ValueError, match="--steps 8 is in its past"):
         learn(Learning(steps=8, **settings), twin_of)
