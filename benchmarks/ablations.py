@@ -27,34 +27,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
+from baselines import SymmetricTokenizer, ThroughBackbone, Timeless, TokenWorld
 from drift import show
-from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
+from section import Results, Section, made_by, markdown, over_seeds
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worldgym.bench import by_turns
+from worldgym.bench import by_turns, num_parameters
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.data import Episodes, Segment, load_episodes
 from worldgym.envs_real.tabletop import locate
 from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.evaluate import Dreamed, dream, evaluate_dreams, evaluate_objects
 from worldgym.metrics import bootstrap, psnr
-from worldgym.model.backbone import Backbone
-from worldgym.model.cache import KVCache
-from worldgym.model.dynamics import Batch, Dynamics
-from worldgym.model.layout import TokenLayout
-from worldgym.model.outcome_heads import OutcomeHeads
-from worldgym.model.pixels import to_float, to_uint8
-from worldgym.model.scale_head import entropy
+from worldgym.model.dynamics import Dynamics
+from worldgym.model.pixels import to_float
 from worldgym.model.text import PhraseTokenizer
-from worldgym.model.tokenizer import MultiScaleQuantizer, ResidualBlock, Tokenizer, resize_area
+from worldgym.model.tokenizer import Tokenizer
 from worldgym.results import current_commit, write_results
 from worldgym.train.dynamics import Batches
 from worldgym.train.tokenizer import sample_pairs, schedule
-from worldgym.world import Outcome, WorldModel
+from worldgym.world import WorldModel
 
 WINDOW = 8
 """Steps the backbones remember; every past scale of every frame has to be trained on."""
@@ -123,270 +118,6 @@ VARIANTS = (
 """In the order of the table; ours first, which the others are measured against."""
 
 
-class SymmetricTokenizer(Tokenizer):
-    """Attention is a map's to itself, and the context's map is made of its tokens as every frame's is. What the
-    encoder of contexts no longer holds, one more block each in encoder and decoder does."""
-
-    def __init__(self, config: TokenizerConfig):
-        super().__init__(config)
-        del self.context_encoder
-        self.future_encoder.append(ResidualBlock(config.width))
-        self.pixel_decoder.insert(0, ResidualBlock(config.width))
-
-    def encode_context(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d g g"]:
-        return self.fuse(self.quantizer.quantize(self.latent(images)).latent)
-
-    def latent(self, images: Tensor, context: Tensor | None = None) -> Float[Tensor, "b z g g"]:
-        x = self.future_encoder(images)
-        return self.to_latent(self.encoder_attention(x, x))
-
-    def fuse(self, latent: Tensor, context: Tensor | None = None) -> Float[Tensor, "b d g g"]:
-        x = self.fuse_blocks[0](self.from_latent(latent))
-        return self.fuse_blocks[1](self.decoder_attention(x, x))
-
-
-class Timeless(TokenLayout):
-    """Every step stands where the first one does; that of the context remains another."""
-
-    def step_positions(self, when: Tensor) -> Tensor:
-        return super().step_positions(torch.zeros_like(when))
-
-
-class Loss(NamedTuple):
-    total: Tensor
-    tokens: Tensor
-    reward: Tensor
-
-
-class ThroughBackbone(nn.Module):
-    """Dynamics whose backbone draws the tokens itself, in groups, each one pass: every token sees the groups up to its
-    own, of all frames so far, and the dense map of the context before them.
-
-    In raster order a group is a token. The first is the action's, the others carry the code drawn last, and each tells
-    the next code (iVideoGPT: the action in the slot before a frame). By scales a group is a scale, whose tokens carry
-    what the coarser ones add up to, resized by area, and each tells its own code (VAR, SAMPO); its first carries the
-    action.
-
-    One thing is kinder than in those papers: every token is also shown what the frame before has at the place that it
-    tells. By scales a past frame's finest codes would else be nobody's input. In raster order they are, but in so short
-    a training attention does not find them: without it, dreams did not even keep what stands still.
-    """
-
-    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, action_size: int, raster: bool):
-        super().__init__()
-        width, scales = config.width, tokenizer.scales
-        self.config, self.raster, self.grid, self.tokens = config, raster, tokenizer.grid, tokenizer.tokens
-        if raster and len(scales) > 1:
-            raise ValueError(f"raster order is that of one map; the tokenizer has scales {scales}")
-        self.sides = (*scales, 1) if raster else scales
-        """Of the square maps on which lies what a frame's tokens tell; the last in raster order tells nothing."""
-        self.step = sum(side * side for side in self.sides)
-        self.groups = [1] * self.step if raster else [side * side for side in scales]
-        self.cells = nn.Parameter(torch.randn(self.grid**2, width) * 0.02)
-        self.slots = nn.Parameter(torch.randn(self.step, width) * 0.02)
-        self.from_context = nn.Conv2d(tokenizer.width, width, 1)
-        self.from_vector = nn.Sequential(nn.Linear(action_size, 128), nn.SiLU(), nn.Linear(128, width))
-        if raster:
-            self.from_code = nn.Embedding(tokenizer.codes, width)
-            nn.init.normal_(self.from_code.weight, std=0.02)
-        else:
-            self.from_total = nn.Linear(tokenizer.latent_channels, width)
-        self.from_last = nn.Linear(tokenizer.latent_channels, width)
-        self.backbone = Backbone(config)
-        self.logits = nn.Linear(width, tokenizer.codes)
-        self.outcome_heads = OutcomeHeads(tokenizer, config)
-
-    def prefix(self, context: Float[Tensor, "b f g g"]) -> Float[Tensor, "b k d"]:
-        return self.from_context(context).flatten(2).transpose(1, 2) + self.cells
-
-    def positions(self, first: int, steps: int) -> Float[Tensor, "3 1 n"]:
-        """Time, row and column of each token of `steps` steps from number `first` on, in cells of the latent grid."""
-        places = torch.cat([self._places(side) for side in self.sides], 1).repeat(1, steps)
-        times = torch.arange(first + 1.0, first + steps + 1).repeat_interleave(self.step)
-        return torch.cat([times[None], places])[:, None]
-
-    def prefix_positions(self) -> Float[Tensor, "3 1 k"]:
-        places = self._places(self.grid)
-        return torch.cat([torch.zeros_like(places[:1]), places])[:, None]
-
-    def _places(self, side: int) -> Float[Tensor, "2 n"]:
-        centres = (torch.arange(side) + 0.5) * self.grid / side - 0.5
-        return torch.stack([centres.repeat_interleave(side), centres.repeat(side)])
-
-    def mask(self, steps: int) -> Tensor:
-        """bool [n, n], True where a row may look at a column, for the prefix and whole steps."""
-        group = torch.arange(len(self.groups)).repeat_interleave(torch.tensor(self.groups))
-        level = 1 + group + len(self.groups) * torch.arange(steps)[:, None]
-        level = torch.cat([torch.zeros(len(self.cells), dtype=torch.long), level.flatten()])
-        return level[None] <= level[:, None]
-
-    def scale(
-        self, index: int, total: Float[Tensor, "m z g g"], last: Float[Tensor, "m z g g"], action: Float[Tensor, "m d"]
-    ) -> Float[Tensor, "m n d"]:
-        """What scale number `index` is drawn from.
-
-        Args:
-            total: what the coarser scales add up to.
-            last: the whole latent of the frame before.
-        """
-        total = resize_area(total, self.sides[index]).flatten(2).transpose(1, 2)
-        x = self.from_total(total) + self.before(index, last) + self.slots.split(self.groups)[index]
-        return x + action[:, None] if index == 0 else x
-
-    def before(self, index: int, last: Float[Tensor, "m z g g"]) -> Float[Tensor, "m n d"]:
-        """What the frame before has at each place of map number `index`."""
-        return self.from_last(resize_area(last, self.sides[index]).flatten(2).transpose(1, 2))
-
-    def forward(
-        self,
-        context: Float[Tensor, "b f g g"],
-        actions: Float[Tensor, "b t a"],
-        last: Float[Tensor, "b t z g g"],
-        taken: Int[Tensor, "b t n"],
-        quantizer: MultiScaleQuantizer,
-    ) -> Float[Tensor, "b t n c"]:
-        """Logits of every token of t frames, given those before it.
-
-        Args:
-            last: latents of the frames before each.
-            taken: the frames' tokens.
-        """
-        steps, action = actions.shape[1], self.from_vector(actions).flatten(0, 1)
-        if self.raster:
-            x = torch.cat([action[:, None], self.from_code(taken.flatten(0, 1)).to(action.dtype)], 1)
-            x = x + self.slots + F.pad(self.before(0, last.flatten(0, 1)), (0, 0, 0, 1))
-        else:
-            last, total, scales = last.flatten(0, 1), torch.zeros_like(last.flatten(0, 1)), []
-            for index, ids in enumerate(taken.flatten(0, 1).split(self.groups, 1)):
-                scales.append(self.scale(index, total, last, action))
-                total = total + quantizer.contribution(ids, index)
-            x = torch.cat(scales, 1)
-        tokens = torch.cat([self.prefix(context), x.unflatten(0, (-1, steps)).flatten(1, 2)], 1)
-        positions = torch.cat([self.prefix_positions(), self.positions(0, steps)], -1)
-        hidden = self.backbone(tokens, self.mask(steps), positions)[:, len(self.cells) :]
-        return self.logits(hidden.unflatten(1, (steps, self.step))[:, :, : self.tokens])
-
-    def loss(self, batch: Batch, tokenizer: Tokenizer, token_noise: float) -> Loss:
-        """Cross-entropy of all tokens alike, teacher-forced, and what rewards, successes and ends are off by."""
-        size, steps = batch.actions.shape[:2]
-        with torch.no_grad():
-            context = tokenizer.encode_context(batch.context)
-            contexts = context.repeat_interleave(steps + 1, 0)
-            target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
-            quantized = tokenizer.quantizer.quantize(target, token_noise)
-            fused = tokenizer.fuse(quantized.totals[-1], contexts)
-            latent, ids, taken, fused = (
-                part.unflatten(0, (size, steps + 1))
-                for part in (quantized.totals[-1], quantized.ids, quantized.taken, fused)
-            )
-        logits = self(context, batch.actions, latent[:, :-1], taken[:, 1:], tokenizer.quantizer)
-        tokens = F.cross_entropy(logits.float().flatten(0, 2), ids[:, 1:].flatten())
-        features = self.outcome_heads.features(fused[:, 1:].flatten(0, 1), None).unflatten(0, (size, steps))
-        read = self.backbone.read(batch.phrase_ids, batch.phrase_lengths)
-        reward, success, terminated = self.outcome_heads.loss(
-            features, read[batch.instructions], batch.rewards, batch.successes, batch.terminations
-        )
-        return Loss(tokens + reward + success + terminated, tokens, reward)
-
-    def draw(self, state: "TokenState", action: Float[Tensor, "b d"], tokenizer: Tokenizer) -> "Drawn":
-        """The likeliest tokens of the next frame, group by group; the cache grows by them."""
-        places = self.positions(state.steps, 1).split(self.groups, -1)
-        if not self.raster:
-            total, ids, entropies = torch.zeros_like(state.latent), [], []
-            for index, (count, where) in enumerate(zip(self.groups, places, strict=True)):
-                x = self.scale(index, total, state.latent, action)
-                logits = self.logits(self.backbone(x, None, where, state.cache, count))
-                entropies.append(entropy(logits))
-                ids.append(logits.argmax(-1))
-                total = total + tokenizer.quantizer.contribution(ids[-1], index)
-            return Drawn(torch.cat(ids, 1), total, torch.cat(entropies, 1).mean(1), state.waiting)
-        # The code drawn last, which nobody has looked at yet, goes with the action that follows it.
-        before = self.positions(state.steps - 1, 1)[:, :, -state.waiting.shape[1] or self.step :]
-        last = self.before(0, state.latent).split(1, 1)
-        x = torch.cat([state.waiting, action[:, None] + last[0] + self.slots[0]], 1)
-        where, ids, entropies = torch.cat([before, places[0]], -1), [], []
-        for slot in range(1, self.step):
-            own = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
-            logits = self.logits(self.backbone(x, own, where, state.cache, x.shape[1])[:, -1:])
-            entropies.append(entropy(logits))
-            ids.append(logits.argmax(-1))
-            x, where = self.from_code(ids[-1]) + self.slots[slot], places[slot]
-            if slot < self.tokens:
-                x = x + last[slot]
-        drawn = torch.cat(ids, 1)
-        return Drawn(drawn, tokenizer.quantizer.embed(drawn), torch.cat(entropies, 1).mean(1), x)
-
-
-class Drawn(NamedTuple):
-    ids: Int[Tensor, "b n"]
-    latent: Float[Tensor, "b z g g"]
-    uncertainty: Float[Tensor, " b"]
-    waiting: Float[Tensor, "b w d"]
-
-
-class TokenState(NamedTuple):
-    """Where `b` dreams stand."""
-
-    context: Float[Tensor, "b f g g"]
-    latent: Float[Tensor, "b z g g"]
-    fused: Float[Tensor, "b f g g"]
-    cache: KVCache
-    steps: int
-    waiting: Float[Tensor, "b w d"]
-    """The input of raster order's last token, or nothing: it is not in the cache yet."""
-    instruction: Float[Tensor, "b d"]
-
-
-class TokenWorld(nn.Module):
-    """`WorldModel`'s verbs, as far as they are asked for here, over `ThroughBackbone`: the likeliest dreams from one
-    frame, that begin a new window from the newest frame when theirs is full, as ours do."""
-
-    def __init__(self, config: WorldConfig, text: PhraseTokenizer, tokenizer: Tokenizer, raster: bool):
-        super().__init__()
-        self.config, self.text, self.tokenizer = config, text, tokenizer
-        self.dynamics = ThroughBackbone(config.tokenizer, config.dynamics, config.action_size, raster)
-        self.device = torch.device("cpu")
-
-    @torch.no_grad()
-    def start(
-        self, frames: np.ndarray, actions: np.ndarray, seeds: Int[np.ndarray, " b"], instruction: list[str],
-        temperature: float,
-    ) -> TokenState:  # fmt: skip
-        """As `WorldModel.start`; `actions` are none, and with a temperature of 0 `seeds` decide nothing."""
-        assert frames.shape[1] == 1 and temperature == 0
-        ids, lengths = self.text.encode(instruction)
-        return self._begin(to_float(torch.from_numpy(frames[:, 0].copy())), self.dynamics.backbone.read(ids, lengths))
-
-    def _begin(self, images: Float[Tensor, "b c h w"], instruction: Float[Tensor, "b d"]) -> TokenState:
-        model, config = self.dynamics, self.config.dynamics
-        context = self.tokenizer.encode_context(images)
-        latent = self.tokenizer.quantizer.quantize(self.tokenizer.latent(images, context)).totals[-1]
-        cache = KVCache.empty(config, len(images), len(model.cells) + config.window * model.step, context)
-        model.backbone(model.prefix(context), None, model.prefix_positions(), cache, len(model.cells))
-        fused = self.tokenizer.fuse(latent, context)
-        return TokenState(
-            context, latent, fused, cache, 0, context.new_empty(len(images), 0, config.width), instruction
-        )
-
-    @torch.no_grad()
-    def step(self, state: TokenState, action: Float[np.ndarray, "b a"]) -> tuple[TokenState, Outcome]:
-        if state.steps == self.config.dynamics.window:
-            state = self._begin(self.tokenizer.decode(state.fused).clamp(-1.0, 1.0), state.instruction)
-        drawn = self.dynamics.draw(state, self.dynamics.from_vector(torch.from_numpy(action)), self.tokenizer)
-        fused, heads = self.tokenizer.fuse(drawn.latent, state.context), self.dynamics.outcome_heads
-        judged = heads(heads.features(fused, None), state.instruction)
-        outcome = Outcome(
-            judged.reward.mean(0), judged.success.mean(0).sigmoid(), judged.terminated.mean(0).sigmoid(),
-            drawn.uncertainty,
-        )  # fmt: skip
-        now = {"latent": drawn.latent, "fused": fused, "steps": state.steps + 1, "waiting": drawn.waiting}
-        return state._replace(**now), outcome
-
-    @torch.no_grad()
-    def render(self, state: TokenState) -> Tensor:
-        return to_uint8(self.tokenizer.decode(state.fused))
-
-
 # -- making them -----------------------------------------------------------------------------------------------------
 
 
@@ -407,7 +138,7 @@ def new_world(variant: Variant, data: Episodes, seed: int) -> WorldModel | Token
     text = PhraseTokenizer.train(data.phrase_list + data.instructions, dynamics.vocabulary)
     if variant.through:
         raster = variant.through == "raster"
-        config = replace(config, dynamics=as_large(config, raster, parameters(new_world(OURS, data, 0).dynamics)))
+        config = replace(config, dynamics=as_large(config, raster, num_parameters(new_world(OURS, data, 0).dynamics)))
         torch.manual_seed(seed)
         return TokenWorld(config, text, tokenizer, raster)
     torch.manual_seed(seed)
@@ -424,12 +155,8 @@ def as_large(config: WorldConfig, raster: bool, wanted: int) -> DynamicsConfig:
         replace(config.dynamics, layers=5, mlp_width=hidden)
         for hidden in (64, 65)  # what one more of it costs
     ]
-    few, more = (parameters(ThroughBackbone(config.tokenizer, size, config.action_size, raster)) for size in sizes)
+    few, more = (num_parameters(ThroughBackbone(config.tokenizer, size, config.action_size, raster)) for size in sizes)
     return replace(sizes[0], mlp_width=64 + round((wanted - few) / (more - few)))
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def fit(
@@ -595,7 +322,7 @@ def costs(config: Ablations, data: Episodes, variants: Sequence[Variant]) -> dic
     for name, world in worlds.items():
         kept = world.dynamics.layout.kept if isinstance(world.dynamics, Dynamics) else world.dynamics.step
         found[name] = {
-            "parameters": {"tokenizer": parameters(world.tokenizer), "dynamics": parameters(world.dynamics)},
+            "parameters": {"tokenizer": num_parameters(world.tokenizer), "dynamics": num_parameters(world.dynamics)},
             "tokens_a_frame": world.config.tokenizer.tokens,
             "cached_tokens_a_frame": kept,
         }
@@ -640,6 +367,118 @@ def study(config: Ablations, variants: Sequence[Variant]) -> dict[str, Any]:
 def brief(found: dict[str, Any]) -> str:
     gains = " ".join(f"{gain:+.2f}" for gain in found["psnr_gain"])
     return f"{found['reconstruction_psnr']:.1f} dB through tokens; dreams {gains} dB over the first frame"
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+ABLATED = {
+    "ours": "ours",
+    "raster": "16 tokens, each through the backbone (iVideoGPT)",
+    "scales": "each scale through the backbone (SAMPO)",
+    "single": "one scale of 64 tokens",
+    "symmetric": "tokens without a look at the context",
+    "queries": "queries, which leave the cache (PAN)",
+    "queries_kept": "queries, which stay",
+    "tokens_alone": "nothing kept of what tokens leave out",
+    "timeless": "positions without time",
+}
+SPEEDS = (("seconds_a_training_step", ".2f"), ("frames_a_second_1", ".0f"), ("frames_a_second_16", ".0f"))
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    first = m["at"][0]
+    columns = [
+        *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
+        (f"pusher's error, {first}", "pusher_error_blocks", first, 2),
+        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        ("reward, 8", "reward_correlation", 8, 2),
+    ]
+    return [
+        f"Ours with another part in the place of one, each learned from nothing: {taught(m)}, the same batches in the "
+        "same order, nobody fed with its own dreams. What differs is at the top of `benchmarks/ablations.py`. "
+        f"{judged(m)}",
+        "",
+        *variants_table(m, ABLATED, columns),
+        "",
+        *costs_table(m, ABLATED),
+        "",
+        "![The same episodes, dreamed by each](images/ablations.png)",
+        "",
+        made_by(results),
+    ]
+
+
+def taught(m: dict[str, Any]) -> str:
+    return (
+        f"{m['tokenizer_steps']} steps of 48 frames for its tokenizer, {m['steps']} steps of {m['batch']} segments of "
+        f"{m['window']} steps for its dynamics"
+    )
+
+
+def judged(m: dict[str, Any]) -> str:
+    """How the worlds of a study from nothing were measured."""
+    still, eighth = next(iter(m["variants"].values()))["seeds"][0], m["at"].index(8)
+    repeat = " / ".join(f"{value:.1f}" for value in still["psnr_repeat_context"])
+    return (
+        f"{m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a full window begins anew "
+        f"from the newest frame. PSNR gain is over repeating the first frame, which has {repeat} dB; blocks that moved "
+        f"would be {still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
+        "Reward: correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over "
+        "episodes; a tokenizer is shared by all seeds."
+    )
+
+
+def variants_table(
+    m: dict[str, Any], titles: dict[str, str], columns: Sequence[tuple[str, str, int, int]]
+) -> list[str]:
+    """Quality of the variants of a study.
+
+    Args:
+        titles: what each is called.
+        columns: title, figure, steps dreamed and digits of each.
+    """
+    rows = []
+    for name, found in m["variants"].items():
+        if seeds := found.get("seeds"):  # training takes minutes for each, sizes and speeds do without
+            several = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+            through = f"{seeds[0]['reconstruction_psnr']:.1f}"
+            cells = (of_seeds(seeds, figure, m["at"].index(step), digits) for _, figure, step, digits in columns)
+            rows.append([titles[name] + several, through, *cells])
+    return markdown(["", "through tokens, dB", *(title for title, *_ in columns)], rows)
+
+
+def of_seeds(seeds: list[dict[str, Any]], name: str, index: int, digits: int) -> str:
+    values = over_seeds([one[name][index] for one in seeds], digits)
+    intervals = seeds[0].get(f"{name}_interval")
+    if len(seeds) > 1 or values == "lost" or intervals is None:
+        return values
+    low, high = ("lost" if bound is None else f"{bound:.{digits}f}" for bound in intervals[index])
+    return f"{values} ({low} to {high})"
+
+
+def costs_table(m: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    head = ["", "parameters", "tokens a frame", "in the cache", "s a training step", "frames/s, 1 dream", "16 dreams"]
+    rows = []
+    for name, found in m["variants"].items():
+        size = found["parameters"]
+        rows.append(
+            [
+                titles[name],
+                f"{size['tokenizer'] / 1e6:.2f} + {size['dynamics'] / 1e6:.2f} M",
+                f"{found['tokens_a_frame']}",
+                f"{found['cached_tokens_a_frame']}",
+                *(f"{found[key]:{form}}" for key, form in SPEEDS),
+            ]
+        )
+    return [
+        "Speed of one thread, by turns: a training step, and frames with pixels, a window with its beginning.",
+        "",
+        *markdown(head, rows),
+    ]
+
+
+SECTION = Section("What is each part of the design worth?", ("tabletop_ablations",), "benchmarks/ablations.sh", section)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 from PIL import Image
+from section import Results, Section, estimate, made_by, markdown, one_digit
 
 from worldgym.data import load_episodes
 from worldgym.envs_real.gym_record import make_twin
@@ -137,6 +138,55 @@ def show(config: Adapters, names: list[str]) -> None:
 
 def told(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    worlds, steps = m["worlds"].values(), " / ".join(str(step) for step in m["at"])
+    last = m["at"][-1] - 1
+    rows = []
+    for found in worlds:
+        gains = " / ".join(f"{found['psnr_gain'][step - 1]:+.1f}" for step in m["at"])
+        low, high = found["psnr_gain_interval"][last]
+        speeds, training = found["frames_a_second"], found["trained"]
+        reward, interval = (found[f"reward_correlation_all_steps{which}"] for which in ("", "_interval"))
+        rows.append(
+            [
+                f"`{found['environment'].rpartition(':')[2]}`",
+                f"{speeds['as_it_comes']:.0f}",
+                f"{speeds['recorded']:.0f}",
+                f"{training['tokenizer']['steps']} + {training['world']['steps']}",
+                one_digit(found["reconstruction_psnr"]),
+                f"{gains} ({low:+.1f} to {high:+.1f})",
+                estimate(reward, interval, ".2f"),
+            ]
+        )
+    packages = sorted({f"{name} {number}" for found in worlds for name, number in found["versions"].items()})
+    head = ["environment", "frames/s as it comes", "as recorded", "trained for", "tokenizer, dB", "gain, dB", "reward"]
+    sizes = {(found["episodes"], found["frames"] // found["episodes"] - 1, found["stretches"]) for found in worlds}
+    recorded = "; ".join(f"{one} episodes of {length} steps, {held} held out" for one, length, held in sorted(sizes))
+    return [
+        f"Other people's environments by their ids ({', '.join(packages)}). The trainings are so short that they show "
+        f"an open way, and not how good a world can be. Each: {recorded}. Frames a second: of steps with their frames, "
+        "as the package draws them and as `worldgym record` does, in one process. Trained for: steps of tokenizer and "
+        "dynamics, from the weights of the Tabletop or of the package's first world. Gain: PSNR over repeating the "
+        f"last frame seen, after {steps} steps of open loop, interval of the last; below 0 at first, since what has "
+        "hardly moved is repeated better than so young a tokenizer draws it. Reward: correlation over all steps.",
+        "",
+        *markdown(head, rows),
+        "",
+        "![Held-out episodes, MuJoCo above the dream](images/adapters.png)",
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "Do other people's environments come in by their ids?", ("adapters",), "benchmarks/adapters.sh", section
+)
 
 
 if __name__ == "__main__":

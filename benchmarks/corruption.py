@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import tyro
-from drift import dream, figures, misplaced, show
+from drift import dream, figures, misplaced, of_long_dreams, show
+from section import Results, Section, made_by, row, steps_head, with_interval
 from tqdm import tqdm
 
 from worldgym.envs_real.tabletop.cases import held_out_episodes
@@ -64,6 +65,46 @@ def main(config: Corruption) -> None:
         write_results(config.json, config.seed, metrics, commit)  # after each: a world takes minutes
         show(shown, list(range(len(config.at))), config.at, config.picture)
         print(name, *(f"{one:.1f} {kept:.0%} " for one, kept in zip(found["psnr"], found["objects_kept"], strict=True)))
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+PASTS = {
+    "tabletop": "the bundled world, which they go on from",
+    "slips": "gone on with slips",
+    "no_slips": "gone on without",
+}
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    where = range(len(m["at"]))
+    lines = [
+        f"The bundled world, trained on for {m['steps']} steps of {m['batch']} segments of 16 steps: with slips "
+        "(one token in ten of the past that it is taught from is wrong), as it was before, and without. The world "
+        f"itself dreams half of the segments in both. {m['dreams']} dreams each, re-anchored every 16 steps.",
+        "",
+        *steps_head(m["at"]),
+    ]
+    for name, found in m["worlds"].items():
+        lines += of_long_dreams(PASTS[name], found, where)
+    less = m["worlds"]["no_slips"]
+    quality = [with_interval(less, "psnr_more", i, "{:+.2f}".format) for i in where]
+    lines += [
+        row("without less with, dream by dream | PSNR", quality),
+        row(" | objects found, points", [with_interval(less, "objects_kept_more", i, points) for i in where]),
+    ]
+    return [*lines, "", "![The same dreams in each world](images/corruption.png)", "", made_by(results)]
+
+
+def points(share: float | None) -> str:
+    """Of percent."""
+    return f"{100 * (share or 0.0):+.0f}"
+
+
+SECTION = Section(
+    "Is a past with wrong tokens worth training on?", ("tabletop_corruption",), "benchmarks/corruption.sh", section
+)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ import numpy as np
 import torch
 import tyro
 from drift import misplaced, show
+from section import Results, Section, error, estimate, made_by, markdown, one_digit, share, three_digits, two_digits
 from torch import Tensor
 from tqdm import tqdm
 
+from worldgym.bench import num_parameters
 from worldgym.decoders import load_decoder
 from worldgym.decoders.diffusion import DiffusionDecoder
 from worldgym.decoders.render import read_maps
@@ -69,7 +71,7 @@ def main(config: Decoders) -> None:
             raise ValueError(f"two of the decoders are {name!r}; a row of the tables takes one")
         ways[name] = lambda maps, decoder=decoder: shown(world, decoder, real.frames[:, 0], maps, config.seed)
         metrics["decoders"][name] = {
-            "parameters": sum(p.numel() for p in decoder.parameters()),
+            "parameters": num_parameters(decoder),
             "steps": decoder.config.swin.schedule.steps,
         }
     pictures = {"MuJoCo": real.frames[:, 1:]}
@@ -161,6 +163,51 @@ def figures(
 def brief(found: dict[str, list]) -> dict[str, str]:
     names = ("psnr", "ssim", "sharpness", "objects_kept", "object_error_blocks")
     return {name: "/".join(f"{value:.3g}" for value in found[name]) for name in names}
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    bins = [f"{begin} to {end - 1}" for begin, end in pairwise(m["bins"])]
+    cells = " / ".join(bins)
+    lines = [
+        f"{m['dreams']} dreams of {m['bins'][-1] - 1} steps from one real frame each, shown by each decoder. Each "
+        f"cell: mean over steps {cells}. Sharpness is the variance of the Laplacian and restlessness the change from "
+        "frame to frame, both over that of the true frames: 1 is as they are. Object error: median over all objects, "
+        "in block widths. *True maps*: shown from maps that are read off the true frames, where only the decoder can "
+        "err.",
+        "",
+    ]
+    figures = (
+        ("PSNR", "psnr", one_digit), ("SSIM", "ssim", three_digits), ("sharpness", "sharpness", two_digits),
+        ("restlessness", "restlessness", two_digits), ("object error", "object_error_blocks", error),
+        ("objects found", "objects_kept", share),
+    )  # fmt: skip
+    for table, title in (("dreamed", "dreams"), ("true_maps", "true maps")):
+        rows = [
+            [name, *(" / ".join(map(cell, found[key])) for _, key, cell in figures),
+             f"{found['milliseconds_a_frame']:.0f}"]
+            for name, found in m[table].items()
+        ]  # fmt: skip
+        lines += [*markdown([title, *(figure for figure, *_ in figures), "ms a frame"], rows), ""]
+    gains = [
+        f"{name}: SSIM "
+        + ", ".join(
+            estimate(gain, interval, "+.4f")
+            for gain, interval in zip(found["ssim_gain"], found["ssim_gain_interval"], strict=True)
+        )
+        for name, found in m["dreamed"].items()
+        if "ssim_gain" in found
+    ]
+    return [
+        *lines, "Of dreams, over the fast decoder, episode by episode: " + "; ".join(gains) + ".", "",
+        "![The same dreams by every decoder](images/decoders.png)", "", made_by(results),
+    ]  # fmt: skip
+
+
+SECTION = Section("What does the diffusion decoder show?", ("tabletop_decoders",), "benchmarks/decoders.sh", section)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from drift import show
+from section import Results, Section, error, estimate, made_by, markdown, share, three_digits, two_digits
 
 from worldgym.bench import by_turns
 from worldgym.envs_real.tabletop import locate
@@ -71,6 +72,47 @@ def main(config: Drafted) -> None:
         metrics["ways"][name]["seconds_a_step_of_64"] = float(np.median(seconds))
     show(pictures, looked, config.at, config.picture, episodes=3)
     write_results(config.json, config.seed, metrics, commit)
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    looked = [step - 1 for step in m["at"]]
+    ways = m["ways"]
+    rows = []
+    for title, key, display in (
+        ("dB over repeating the first frame", "psnr_gain", lambda value: f"{value:+.1f}"),
+        ("SSIM", "ssim", three_digits),
+        ("sharpness, of the truth's", "sharpness", two_digits),
+        ("moved blocks' position error", "moved_block_error_blocks", error),
+        ("objects still found", "objects_kept", share),
+    ):
+        for name, found in ways.items():
+            cells = ["-" if key.startswith("moved") and not found["moved_blocks"][when] else display(found[key][when])
+                     for when in looked]  # fmt: skip
+            rows.append([f"{title}, {name}", *cells])
+    for name, found in ways.items():
+        rows.append([f"reward, correlation, {name}", *map(three_digits, found["reward_correlation"])])
+    more, intervals = m["drafted_better_by"], m["drafted_better_by_interval"]
+    gains = [estimate(more[when], intervals[when], "+.2f") for when in looked]
+    rows.append(["drafted over token by token, dB, episode by episode", *gains])
+    slow, fast = (ways[name]["seconds_a_step_of_64"] for name in ("token by token", "drafted"))
+    return [
+        f"{m['episodes']} held-out episodes of MuJoCo, open loop from one real frame, both ways.",
+        "",
+        *markdown(["steps dreamed", *map(str, m["at"])], rows),
+        "",
+        f"A step of 64 dreams takes {1000 * slow:.0f} ms token by token and {1000 * fast:.0f} drafted, by turns.",
+        "",
+        "![MuJoCo, token by token and drafted](images/drafted.png)",
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section("Are drafted dreams as true?", ("tabletop_drafted",), "python benchmarks/drafted.py", section)
 
 
 if __name__ == "__main__":

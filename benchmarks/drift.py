@@ -13,7 +13,7 @@ Three baselines say what a figure is worth: the first frame repeated, the true f
 true frame (what no dream can exceed).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ import matplotlib
 import numpy as np
 import torch
 import tyro
+from section import Results, Section, error, made_by, one_digit, row, share, steps_head, three_digits, with_interval
 from tqdm import tqdm
 
 from worldgym.data import Segment
@@ -202,6 +203,41 @@ def show(shown: dict[str, np.ndarray], where: list[int], at: tuple[int, ...], pa
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
     plt.close(figure)
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    where = [m["looked_at"].index(step) for step in m["at"]]
+    lines = [
+        f"{m['dreams']} dreams of {m['at'][-1]} steps from one real frame each, against MuJoCo with the same actions. "
+        f"The world was trained on windows of {m['trained_window']} steps; a variant says when the newest imagined "
+        'frame becomes the context. "never" runs its window on, at time positions that training never showed.',
+        "",
+        *steps_head(m["at"]),
+    ]
+    for name, found in m["baselines"].items():
+        lines.append(row(f"{name} | PSNR", [one_digit(found["psnr"][i]) for i in where]))
+    for name, found in m["variants"].items():
+        lines += of_long_dreams(f"re-anchored {name}", found, where)
+    pictures = ["![Curves](images/drift.png)", "", "![Frames](images/drift_frames.png)"]
+    return [*lines, "", *pictures, "", made_by(results)]
+
+
+def of_long_dreams(label: str, found: dict[str, Any], where: Sequence[int]) -> list[str]:
+    return [
+        row(f"{label} | PSNR", [one_digit(found["psnr"][i]) for i in where]),
+        row(" | SSIM", [three_digits(found["ssim"][i]) for i in where]),
+        row(" | objects found", [with_interval(found, "objects_kept", i, share) for i in where]),
+        row(" | pusher's error", [error(found["pusher_error_blocks"][i]) for i in where]),
+    ]
+
+
+SECTION = Section(
+    "Does a long dream stay a picture?", ("tabletop_drift",), "python benchmarks/drift.py tabletop", section
+)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 from jaxtyping import Float
+from section import Results, Section, made_by, markdown, over_seeds
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -277,6 +278,46 @@ def brief(found: dict[str, Any]) -> str:
         f"{blocks[16]:.2f}; {quality[8]:.1f} dB, rank {found['effective_rank']:.1f}, "
         f"spread {found['standard_deviation']:.3g}"
     )
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    steps = (1, 4, 8, 16)
+    head = ["taught by", "pusher, true frames", *(f"{step} steps" for step in steps), "blocks, true frames",
+            "16 steps", "PSNR, 16", "rank", "spread"]  # fmt: skip
+    rows = []
+    for variant, seeds in m["variants"].items():
+        columns = [
+            ([one["pusher_error_blocks_of_true_frames"] for one in seeds], 2),
+            *(([one["pusher_error_blocks"][step] for one in seeds], 2) for step in steps),
+            ([one["block_error_blocks_of_true_frames"] for one in seeds], 2),
+            ([one["block_error_blocks"][16] for one in seeds], 2),
+            ([one["psnr"][16] for one in seeds], 1),
+            ([one["effective_rank"] for one in seeds], 1),
+            ([one["standard_deviation"] for one in seeds], 3),
+        ]
+        rows.append([variant, *(over_seeds(values, digits) for values, digits in columns)])
+    still = m["if_still"]
+    unmoved = [f"{still['pusher_error_blocks'][step]:.2f}" for step in steps]
+    rows.append(["nothing moves", "", *unmoved, "", "", f"{still['psnr'][16]:.1f}", "", ""])
+    return [
+        "The same encoder and dynamics, taught three ways (PAN's argument for generative supervision); "
+        f"{m['episodes']} held-out episodes, open loop. Position errors: medians in block widths, of a ridge "
+        "regression from latents of true frames. Each cell: the mean over seeds and its range. Rank: directions of "
+        "a cell's latent in use, of 32; spread: their standard deviation.",
+        "",
+        *markdown(head, rows),
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "Does supervision by pictures matter?", ("latent_matching",), "python benchmarks/latent_matching.py", section
+)
 
 
 if __name__ == "__main__":

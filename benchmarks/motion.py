@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import tyro
 from drift import show
+from section import Results, Section, estimate, made_by, markdown
 
+from worldgym.bench import num_parameters
 from worldgym.data import load_episodes
 from worldgym.evaluate import dream, held_out_segments
 from worldgym.metrics import bootstrap, psnr
@@ -61,7 +63,7 @@ def main(config: Motion) -> None:
             label = name if shown == dynamics.observed else f"{name}, from one frame"
             pictures[label] = dreamed.frames
             metrics["worlds"][label] = {
-                "parameters": sum(p.numel() for p in world.parameters()),
+                "parameters": num_parameters(world),
                 "frames_shown": shown,
                 "psnr_gain": gain.mean(0).tolist(),
                 "psnr_gain_interval": [bootstrap(np.mean, gain[:, when]) for when in range(config.steps)],
@@ -72,6 +74,43 @@ def main(config: Motion) -> None:
             print(f"{label:32s} " + " ".join(f"{gain[:, step - 1].mean():+.2f}" for step in config.at))
             write_results(config.json, config.seed, metrics, commit)
     show(pictures, [step - 1 for step in config.at], config.at, config.picture)
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    steps = m["at"]
+    still = " / ".join(f"{m['psnr_still'][step - 1]:.1f}" for step in steps)
+    lines = [
+        f"The Reacher, whose speed no frame tells. {m['episodes']} held-out stretches, dreamed open loop after the "
+        f"same {m['seen']} frames; worlds of equal data and optimiser steps, told of motion in different ways. PSNR "
+        f"gain over repeating the last frame, which has {still} dB at the steps "
+        + " / ".join(str(step) for step in steps)
+        + "; fastest: of the quarter of stretches that begin so.",
+        "",
+    ]
+    head = ["told of motion by", "frames shown", *(str(step) for step in steps), "fastest", "reward off by"]
+    rows = []
+    for name, found in m["worlds"].items():
+        cells = [name, str(found["frames_shown"])]
+        for step in steps:
+            cells.append(estimate(found["psnr_gain"][step - 1], found["psnr_gain_interval"][step - 1], "+.1f"))
+        cells.append(" / ".join(f"{found['psnr_gain_of_the_fastest_quarter'][step - 1]:+.1f}" for step in steps))
+        cells.append(" / ".join(f"{found['reward_error'][step - 1]:.3f}" for step in steps))
+        rows.append(cells)
+    return [
+        *lines,
+        *markdown(head, rows),
+        "",
+        "![The same stretches in every world](images/motion.png)",
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section("What is a motion prompt worth?", ("reacher_motion",), "benchmarks/motion.sh", section)
 
 
 if __name__ == "__main__":

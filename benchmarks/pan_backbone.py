@@ -25,11 +25,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from section import Results, Section, made_by, markdown, over_seeds
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLModel
 
+from worldgym.bench import num_parameters
 from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, carry_out, case_env, pushes
 from worldgym.metrics import bootstrap, wilson
 from worldgym.pan.backbone import MEAN, SPREAD, ConversationConfig, PanBackbone, patchify
@@ -333,10 +335,51 @@ def main(config: Backbones) -> None:
                 backbone = load(name, config, seed)
                 found = judge(predict(train(backbone, data, config, seed), held_out), held_out)
                 entry = metrics["backbones"].setdefault(label, {"seeds": []})
-                entry["parameters"] = sum(p.numel() for p in backbone.vlm.parameters())
+                entry["parameters"] = num_parameters(backbone.vlm)
                 entry["seeds"].append(found)
                 write_results(config.json, 0, metrics, commit)
                 print(f"{label}, seed {seed}: { ({k: v for k, v in found.items() if 'interval' not in k}) }")
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    rounds = range(m["rounds"])
+    text = (
+        "PAN's stage two over frozen backbones: the queries and a linear readout learn where everything is after a "
+        f"sentence, from a picture of it before. {m['held_out']} held-out conversations of {m['rounds']} rounds. "
+        "Error: of the pushed block, where it moves in MuJoCo, median, in block widths; obeyed: it is predicted to go "
+        "the commanded way; others' error: of the block that stays, which is seen and not foreseen. Each cell: round "
+        + " / ".join(str(index + 1) for index in rounds)
+        + ", mean over seeds and their range."
+    )
+
+    def cells(seeds: list[dict[str, Any]]) -> list[str]:
+        return [
+            " / ".join(over_seeds([one[name][index] for one in seeds], 2) for index in rounds)
+            for name in ("error", "obeyed", "others_error")
+        ]
+
+    rows = [
+        *([name, f"{one['parameters'] / 1e6:.2f} M", *cells(one["seeds"])] for name, one in m["backbones"].items()),
+        ["nothing moves, all places known", "", *cells([m["if_still"]])],
+        ["everything at its mean place", "", *cells([m["mean_place"]])],
+    ]
+    lines = [text, "", *markdown(["backbone", "parameters", "error", "obeyed", "others' error"], rows)]
+    taught = [
+        f"the {name}: " + ", ".join(f"{what} {error:.2f}" for what, error in found.items())
+        for name, found in m["pretraining"].items()
+    ]
+    if taught:
+        lines += ["", "Median error of all places at the end of the pretraining: " + "; ".join(taught) + "."]
+    return [*lines, "", made_by(results)]
+
+
+SECTION = Section(
+    "What is a pretrained backbone worth?", ("pan_backbone",), "python benchmarks/pan_backbone.py", section
+)
 
 
 if __name__ == "__main__":

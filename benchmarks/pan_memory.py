@@ -16,6 +16,7 @@ import tyro
 from diffusers import WanTransformer3DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, UMT5Config, UMT5EncoderModel
 
+from worldgym.bench import num_parameters
 from worldgym.decoders.swin import SwinConfig
 from worldgym.decoders.wan import Condition, ConditionedWan
 from worldgym.results import current_commit, write_results
@@ -51,21 +52,25 @@ def main(config: Memory) -> dict[str, Any]:
     with torch.device("meta"):
         backbone, reader = Qwen2_5_VLModel._from_config(VLM), UMT5EncoderModel._from_config(UMT5)
         wan = WanTransformer3DModel()  # diffusers' defaults are the 14B
-        plain = count(wan)
+        plain = num_parameters(wan)
         layers, width = len(wan.blocks), wan.config.num_attention_heads * wan.config.attention_head_dim
         decoder = ConditionedWan(wan, VLM.text_config.hidden_size)
     cells = (config.height // 16) * (config.width // 16)
     tokens = (1 + 2 * swin.frames) * cells
     inputs = tokens * width * layers * 2
     layer = layer_bytes_per_channel() * tokens * width
-    frozen = count(reader) * 2
-    sizes = {"decoder, stage one": plain, "decoder, stage two": count(decoder), "backbone": count(backbone)}
-    sizes["text encoder"] = count(reader)
+    sizes = {
+        "decoder, stage one": plain,
+        "decoder, stage two": num_parameters(decoder),
+        "backbone": num_parameters(backbone),
+        "text encoder": num_parameters(reader),
+    }
+    frozen = sizes["text encoder"] * 2
     training = {}
     for shards in config.gpus:
         # float32 weights, gradients and two moments; the frozen backbone only weights.
         one = plain * 16 / shards
-        two = (count(decoder) * 16 + count(backbone) * 4) / shards
+        two = (sizes["decoder, stage two"] * 16 + sizes["backbone"] * 4) / shards
         training[str(shards)] = {
             "stage one": (one + inputs + layer + frozen) / GB, "stage two": (two + inputs + layer + frozen) / GB,
         }  # fmt: skip
@@ -77,7 +82,7 @@ def main(config: Memory) -> dict[str, Any]:
         "layer_inputs_gb": inputs / GB,
         "one_layers_activations_gb": layer / GB,
         "training_gb_per_gpu_by_shards": training,
-        "inference_weights_gb": (count(decoder) + count(backbone) + count(reader)) * 2 / GB,
+        "inference_weights_gb": (sum(sizes.values()) - plain) * 2 / GB,
         "kept_keys_gb": keys / GB,
         "kept_latents_gb": trail / GB,
     }
@@ -86,10 +91,6 @@ def main(config: Memory) -> dict[str, Any]:
     if config.json:
         write_results(config.json, 0, metrics, commit)
     return metrics
-
-
-def count(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def layer_bytes_per_channel() -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import worldgym  # noqa: F401  # registers the environments
-from worldgym.bench import Dreaming, by_turns
+from worldgym.bench import Dreaming, by_turns, num_parameters
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
 
@@ -128,8 +128,8 @@ def main() -> None:
     }
     print(f"64 dreams with pixels over Pusher-v5: {metrics['64']['worldgym']['pusher_over_it']:.1f} times as fast")
     metrics["parameters"] = {
-        "worldgym": sum(p.numel() for p in world.parameters()),
-        "simulusion": sum(p.numel() for p in Diamond(1).network.parameters()),
+        "worldgym": num_parameters(world),
+        "simulusion": num_parameters(Diamond(1).network),
     }
     if arguments.json:
         write_results(arguments.json, 0, metrics, commit)

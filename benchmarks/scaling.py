@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 import tyro
-from ablations import Ablations, Variant, study
+from ablations import Ablations, Variant, costs_table, judged, study, taught, variants_table
 from drift import plt
 from safetensors.numpy import load_file
+from section import Results, Section, made_by, markdown, with_interval
 
 from worldgym.metrics import bootstrap
 from worldgym.results import current_commit, write_results
@@ -87,6 +88,60 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
     axes[-1].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+SCALED = {
+    "base": "ours (base)",
+    "small": "fewer parameters",
+    "large": "more parameters",
+    "half": "32 pixels a side",
+    "window_4": "4 steps remembered",
+    "window_16": "16 steps remembered",
+    "without_time": "positions without time",
+}
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    first = m["at"][0]
+    columns = [
+        *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
+        *((f"... at 32 pixels, {step}", "psnr_gain_32", step, 1) for step in (first, 8)),
+        *((f"pusher's error, {step}", "pusher_error_blocks", step, 2) for step in (first, 4)),
+        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        ("reward, 8", "reward_correlation", 8, 2),
+    ]
+    over_base = [
+        [SCALED[name], *(with_interval(found, "gain", index, "{:+.2f}".format) for index in range(len(m["at"])))]
+        for name, found in m["over_base"].items()
+    ]
+    return [
+        f"Ours with one size changed, each learned from nothing: {taught(m)}, where a longer window has as many fewer "
+        "segments; nobody fed with its own dreams. Parameters are those of the dynamics, the tokenizer stays as it is. "
+        "32 pixels a side go through the same networks, so there are 21 tokens a frame for 85 and 4 state tokens for "
+        f"16. {judged(m)} All worlds are also compared at 32 pixels a side.",
+        "",
+        *variants_table(m, SCALED, columns),
+        "",
+        "Above ours at 32 pixels a side, dB, episode by episode:",
+        "",
+        *markdown(["", *(f"{step}" for step in m["at"])], over_base),
+        "",
+        *costs_table(m, SCALED),
+        "",
+        "![Gain against parameters, pixels and memory](images/scaling_curves.png)",
+        "",
+        "![The same episodes, dreamed by each](images/scaling.png)",
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "What do parameters, pixels and memory give?", ("tabletop_scaling",), "benchmarks/scaling.sh", section
+)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from diffusers import WanTransformer3DModel
 from drift import misplaced, show
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
+from section import Results, Section, estimate, made_by, over_seeds, row, two_digits
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -413,6 +414,55 @@ def plot(metrics: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    ends, variants, baselines = m["ends"], m["variants"], m["baselines"]
+    most = max(len(found) for found in variants.values())
+    averaged = "of one seed" if most == 1 else f"mean over at most {most} seeds and, of the last, their range"
+    lines = [
+        f"A video model that has to carry details along: of {m['components']} components of a frame's latent it is "
+        f"told {m['told']}, where what is, and diffuses the others from the frame before, {m['chunks']} chunks of "
+        f"{m['frames']} frames from a real frame, {m['steps']} steps of denoising; {m['episodes']} held-out episodes. "
+        f"Variants are trained alike, {m['training_steps']} steps on the same frames each. Each cell: first {ends} "
+        f"chunks / last {ends}, {averaged}. Sharpness and change are over those of "
+        "the true frames; change: from frame to frame, at the borders of chunks / inside them. Errors: medians in "
+        "block widths.",
+        "",
+        "| | PSNR | SSIM | sharpness | objects found | pusher's error | blocks' error | change |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    shown = (("psnr", 1), ("ssim", 3), ("sharpness", 2), ("objects_found", 2), ("pusher_error", 2), ("block_error", 2))
+    for name, seeds in [*variants.items(), *((name, [found]) for name, found in baselines.items())]:
+        cells = [
+            over_seeds([one[f"{key}_first"] for one in seeds], digits).split(" (")[0]
+            + " / "
+            + over_seeds([one[f"{key}_last"] for one in seeds], digits)
+            for key, digits in shown
+        ]
+        change = [sum(one[key] for one in seeds) / len(seeds) for key in ("border", "inside")]
+        lines.append(row(name, [*cells, " / ".join(two_digits(value) for value in change)]))
+
+    def gains(found: dict[str, Any], when: str) -> str:
+        quality = estimate(found[f"psnr_{when}"], found[f"psnr_{when}_interval"], "+.2f", " dB")
+        return f"{quality}, SSIM {estimate(found[f'ssim_{when}'], found[f'ssim_{when}_interval'], '+.3f')}"
+
+    return [
+        *lines, "",
+        f"Over {m['reference']}, episode by episode, in the last {ends} chunks, and how much of its decline from the "
+        f"first {ends} is spared:", "",
+        *(f"- {n}: {gains(one, 'last')}; of the decline {gains(one, 'decline')}." for n, one in m["gains"].items()),
+        "",
+        "![Chunk by chunk](images/swin_drift.png)", "",
+        "![The same episodes by every variant](images/swin_drift_frames.png)", "", made_by(results),
+    ]  # fmt: skip
+
+
+SECTION = Section("Does Causal Swin-DPM drift less?", ("swin_drift",), "python benchmarks/swin_drift.py", section)
 
 
 if __name__ == "__main__":

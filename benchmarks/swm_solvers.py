@@ -18,9 +18,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from stable_worldmodel import PlanConfig
-from stable_worldmodel.policy import WorldModelPolicy
-from stable_worldmodel.solver import CEMSolver
+from section import Results, Section, estimate, made_by, markdown
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -71,6 +69,11 @@ class TwinCost(nn.Module):
 
 def play(config: Benchmark, envs: gym.vector.SyncVectorEnv, cost: nn.Module | None) -> list[Episode]:
     """Episodes of the solver on `cost`, or of random actions."""
+    # Here, so that the page of all results can be written without it.
+    from stable_worldmodel import PlanConfig
+    from stable_worldmodel.policy import WorldModelPolicy
+    from stable_worldmodel.solver import CEMSolver
+
     random = np.random.default_rng(config.seed)
     policy = None
     if cost is not None:
@@ -123,6 +126,34 @@ def main() -> None:
     budget = {name: getattr(config, name) for name in ("horizon", "block", "samples", "rounds")}
     about = {"instruction": config.instruction, "episodes": config.episodes, "solver": "CEMSolver", "budget": budget}
     write_results(config.json, config.seed, about | {"plans_on": found}, commit)
+
+
+# -- the section of docs/results.md -----------------------------------------------------------------------------------
+
+
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    budget, rows = m["budget"], []
+    for name, found in m["plans_on"].items():
+        success = estimate(found["success_rate"], found["success_interval"], ".0%")
+        rows.append([name, success, estimate(found["mean_return"], found["return_interval"], ".2f")])
+    return [
+        f"stable-worldmodel's `{m['solver']}` under its `WorldModelPolicy`, through `worldgym.planners.interop`, acts "
+        f'in MuJoCo on "{m["instruction"]}": {m["episodes"]} seeded episodes, {budget["samples"]} candidates, '
+        f"{budget['rounds']} rounds, {budget['horizon']} blocks of {budget['block']} actions.",
+        "",
+        *markdown(["it plans on", "success", "return"], rows),
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "Do other people's solvers plan in it?",
+    ("tabletop_stable_worldmodel",),
+    "python benchmarks/swm_solvers.py tabletop",
+    section,
+)
 
 
 if __name__ == "__main__":

@@ -1,55 +1,21 @@
 """Print the README's tables from benchmarks/results; `--write` puts them into the README, between its markers."""
 
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
-import numpy as np
+from gymnasium_worlds import learned_alone, planning_share, sac_returns
+from learning import LEARN_HEAD, learn_row, learned
+from section import ROOT, Results, load, markdown, percent, row
+from tabletop import PLANNING, dream_table, plan_table
+from transfer import points_lost
 
-ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: benchmarks/table.py --write -->", "<!-- /results -->"
-
-
-def load(name: str) -> dict:
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
 def tables() -> str:
     """The tables as markdown."""
-    parts = [dream_table(load("tabletop_dream")), plan_table(), learn_table(), speed_table(load("bench")), more()]
+    plans = plan_table(*map(load, PLANNING.files))
+    parts = [dream_table(load("tabletop_dream")), plans, learn_table(), speed_table(load("bench")), more()]
     return "\n\n".join("\n".join(part) for part in parts)
-
-
-def dream_table(results: dict) -> list[str]:
-    m, machine = results["metrics"], results["hardware"]
-    said = m["sentences"]
-    lines = [
-        f"**Is the dream true?** {m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one real frame; "
-        "position errors are medians, in block widths.",
-        "",
-        "| steps dreamed | " + " | ".join(str(step) for step in STEPS) + " |",
-        "|---|" + "---|" * len(STEPS),
-        row("PSNR, dB", [f"{m['psnr'][s - 1]:.1f}" for s in STEPS]),
-        row("... above repeating the first frame", [f"{m['psnr_gain'][s - 1]:+.1f}" for s in STEPS]),
-        row("pusher's position error", [f"{m['pusher_error_blocks'][s - 1]:.2f}" for s in STEPS]),
-        row("moved blocks' position error", [blocks(m["moved_block_error_blocks"][s - 1]) for s in STEPS]),
-        row("... had they stayed", [blocks(m["moved_block_error_blocks_if_still"][s - 1]) for s in STEPS]),
-        row("reward, correlation with MuJoCo's", [f"{m['reward_correlation'][s - 1]:.3f}" for s in STEPS]),
-        "",
-        f"Tokenizer reconstruction {m['reconstruction_psnr']:.1f} dB; reward correlation over all steps "
-        f"{m['reward_correlation_all_steps']:.3f}; uncertainty against true error, rank correlation: token entropy "
-        f"{m['uncertainty_rank_correlation']['token_entropy']:.2f}.",
-        f'A sentence ("push the red block left") moves the named block the commanded way in {said["obeyed"]} of the '
-        f"{said['cases_where_it_really_moved']} held-out cases where it does in MuJoCo ({percent(said['rate'])}, "
-        f"95% interval {interval(said['interval'])}).",
-        "",
-        f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}.",
-    ]
-    return lines
-
-
-LEARN_HEAD = ["agent", "learned in", "steps", "of them real", "seeds", "success", "return"]
 
 
 def learn_table() -> list[str]:
@@ -69,80 +35,7 @@ def learn_table() -> list[str]:
     ]
 
 
-def learned(world: str, agent: str, where: str, steps: int) -> list[dict]:
-    """The metrics of every seed of a run."""
-    found = sorted((ROOT / "benchmarks" / "results").glob(f"{world}_learn_{agent}_{where}_seed*_{steps}.json"))
-    return [load(path.stem)["metrics"] for path in found]
-
-
-SAC_STEPS = {"hopper": 10_000, "reacher": 30_000}
-"""Of Stable-Baselines3's SAC in the dreams of Gymnasium's worlds, and in MuJoCo."""
-
-
-def sac_returns(world: str, steps: int) -> dict[str, np.ndarray]:
-    """What SAC returns in MuJoCo, by where it learned, and random torques ("nothing"): by episode, means over seeds."""
-    runs = {where: learned(world, "sac", where, steps) for where in ("dream", "mujoco")}
-    runs["nothing"] = [load(f"{world}_plan_random")["metrics"]]
-    return {
-        where: np.mean([[episode["return"] for episode in m["by_episode"]] for m in seeds], 0)
-        for where, seeds in runs.items()
-    }
-
-
-def learned_alone(world: str) -> str:
-    """A line on agents that learned in a dream alone, without its end."""
-    returns = sac_returns(world, SAC_STEPS[world])
-    dream, truth, nothing = (returns[where].mean() for where in ("dream", "mujoco", "nothing"))
-    return (
-        f"- SAC that learned in the {world.capitalize()}'s dream alone returns {dream:.1f} in MuJoCo after "
-        f"{SAC_STEPS[world]:,} steps, none of them real, {truth:.1f} after as many in MuJoCo, random torques "
-        f"{nothing:.1f}: {percent(share_of_the_way(dream, truth, nothing))} of the way (`benchmarks/{world}.sh`)"
-    )
-
-
-def learn_row(agent: str, where: str, seeds: list[dict]) -> list[str]:
-    """Cells below LEARN_HEAD, of the metrics of the same run with several seeds."""
-    return [
-        agent, where, str(seeds[0]["steps"]), str(seeds[0]["real_steps"]), str(len(seeds)),
-        over_seeds([100 * m["success_rate"] for m in seeds], 0) + "%", over_seeds([m["mean_return"] for m in seeds], 2),
-    ]  # fmt: skip
-
-
-def over_seeds(values: list[float | None], digits: int) -> str:
-    """The mean and the range over seeds; "lost" where one is infinite."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "lost"
-    mean = f"{sum(known) / len(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
-
-
-def plan_table() -> list[str]:
-    lines = [
-        "**Can it be planned in?** Success in MuJoCo of the same CEM with the same budget, 50 seeded episodes each, "
-        "95% intervals.",
-        "",
-        "| planned on | reach | push to a place | seconds a decision |",
-        "|---|---|---|---|",
-    ]
-    for name, label in (("dream", "the dream"), ("mujoco", "true physics"), ("random", "nothing: random actions")):
-        cells = []
-        for task in ("reach", "push"):
-            m = load(f"tabletop_plan_{task}_{name}")["metrics"]
-            cells.append(f"{percent(m['success_rate'])} ({interval(m['success_interval'])})")
-        seconds = load(f"tabletop_plan_push_{name}")["metrics"]["seconds_per_decision"]
-        cells.append("-" if seconds is None else f"{seconds:.2f}")
-        lines.append(row(label, cells))
-    budget = load("tabletop_plan_push_dream")["metrics"]["budget"]
-    lines += [
-        "",
-        f"Horizon {budget['horizon']}, {budget['samples']} samples, {budget['iterations']} iterations, a decision "
-        f"every {budget['replan_every']} steps. All of it: `benchmarks/tabletop.sh`.",
-    ]
-    return lines
-
-
-def speed_table(results: dict) -> list[str]:
+def speed_table(results: Results) -> list[str]:
     m, machine = results["metrics"], results["hardware"]
     sizes = list(m["batches"])
 
@@ -188,34 +81,6 @@ def speed_table(results: dict) -> list[str]:
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
         f"{m['dtype'].removeprefix('torch.')}.",
     ]
-
-
-def of_each_policy(grid: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The tables of a grid but the nominal one, by the policy that acted on them."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for one in grid:
-        if one["factor"] != "nominal":
-            found.setdefault(one["policy"], []).append(one)
-    return found
-
-
-def points_lost(grid: list[dict[str, Any]]) -> str:
-    """By each policy, in words."""
-    return "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(grid).items())
-
-
-def elsewhere(policy: str, tables: list[dict[str, Any]]) -> str:
-    """What other tables cost."""
-    inside = [one for one in tables if one["trained"]]
-    dearest = max(inside, key=lambda one: one["cost"])
-    unseen = max((one for one in tables if not one["trained"]), key=lambda one: one["cost"])
-    if max(dearest["cost"], unseen["cost"]) <= 0:
-        return f"{policy} none on any of the {len(tables)}"
-    return (
-        f"{policy} at most {dearest['cost']:.0f} on the {len(inside)} inside the training ranges "
-        f"({dearest['factor']} {dearest['value']}), {unseen['cost']:.0f} on the worst of those held out "
-        f"({unseen['factor']} {unseen['value']})"
-    )
 
 
 def more() -> list[str]:
@@ -280,43 +145,8 @@ def more() -> list[str]:
     ]
 
 
-def planning_share(world: str) -> float:
-    """`share_of_the_way` of planning in the dream, from random actions to the same planner on true physics."""
-    returns = (load(f"{world}_plan_{on}")["metrics"]["mean_return"] for on in ("dream", "mujoco", "random"))
-    return share_of_the_way(*returns)
-
-
-def share_of_the_way(dream: np.ndarray | float, truth: np.ndarray | float, floor: np.ndarray | float) -> float:
-    """How far returns of the dream get from those of the floor (0) to those of the truth (1), of means."""
-    low = np.mean(floor)
-    return float((np.mean(dream) - low) / (np.mean(truth) - low))
-
-
-STEPS = (1, 2, 4, 8, 12, 16)
-
-
-def row(label: str, cells: list[str]) -> str:
-    return f"| {label} | " + " | ".join(cells) + " |"
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [row(head[0], head[1:]), "|---|" + "---|" * (len(head) - 1), *(row(cells[0], cells[1:]) for cells in rows)]
-
-
-def blocks(error: float | None) -> str:
-    return "-" if error is None else f"{error:.2f}"  # after one step nothing has moved yet
-
-
-def percent(rate: float) -> str:
-    return f"{rate:.0%}"
-
-
 def percent2(share: float) -> str:
     return f"{share:.2%}"
-
-
-def interval(bounds: list[float]) -> str:
-    return f"{bounds[0]:.0%} to {bounds[1]:.0%}"
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
-"""The baselines of benchmarks/ablations.py: they dream what they are taught, and know no future; and the worlds of
-benchmarks/scaling.py, which differ in what they say."""
+"""The baselines that benchmarks/ablations.py trains dream what they are taught, and know no future; the worlds of
+benchmarks/scaling.py differ in what they say."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import torch
 
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
 from worldgym.model.text import PhraseTokenizer
+from worldgym.model.tokenizer import Tokenizer
 
 SIZES = {"channels": (8, 16, 16), "latent_channels": 4, "codes": 32, "heads": 2}
 DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, mlp_width=64, window=3, vocabulary=280, outcome_heads=2)
@@ -25,18 +26,23 @@ def ablations(load_benchmark):
 
 
 @pytest.fixture
+def baselines(load_benchmark):
+    return load_benchmark("baselines")
+
+
+@pytest.fixture
 def scaling(load_benchmark):
     return load_benchmark("scaling")
 
 
 @pytest.fixture(params=["raster", "scales"])
-def world(request, ablations):
+def world(request, baselines):
     torch.manual_seed(0)
     raster = request.param == "raster"
     tokenizer = TokenizerConfig(**SIZES, scales=(4,) if raster else (1, 2, 4, 8))
     config = WorldConfig("tiny", 2, (WISH,), (), 3, tokenizer=tokenizer, dynamics=DYNAMICS)
     text = PhraseTokenizer.train((WISH,), DYNAMICS.vocabulary)
-    world = ablations.TokenWorld(config, text, ablations.Tokenizer(tokenizer), raster).eval().requires_grad_(False)
+    world = baselines.TokenWorld(config, text, Tokenizer(tokenizer), raster).eval().requires_grad_(False)
     torch.nn.init.normal_(world.dynamics.slots)  # untrained, all inputs are as good as equal
     return world
 
@@ -84,9 +90,9 @@ def test_a_full_window_begins_anew(world, frames, actions):
     assert world.render(state).shape == (3, 64, 64, 3)
 
 
-def test_a_symmetric_tokenizer_needs_no_context(ablations, frames):
+def test_a_symmetric_tokenizer_needs_no_context(baselines, frames):
     torch.manual_seed(0)
-    tokenizer = ablations.SymmetricTokenizer(TokenizerConfig(**SIZES)).eval()
+    tokenizer = baselines.SymmetricTokenizer(TokenizerConfig(**SIZES)).eval()
     images, other = (torch.from_numpy(frames[:, when]).movedim(-1, 1) / 127.5 - 1 for when in range(2))
     with torch.no_grad():
         one, two = (tokenizer.reconstruct(images, context) for context in (images, other))
@@ -98,7 +104,7 @@ def test_a_symmetric_tokenizer_needs_no_context(ablations, frames):
 def test_all_are_as_large(ablations):
     worlds = [ablations.new_world(variant, Data, 0) for variant in ablations.VARIANTS]
     for part in ("tokenizer", "dynamics"):
-        sizes = [ablations.parameters(getattr(world, part)) for world in worlds]
+        sizes = [ablations.num_parameters(getattr(world, part)) for world in worlds]
         assert max(sizes) / min(sizes) < 1.03, (part, sizes)
 
 
@@ -140,7 +146,7 @@ def test_a_longer_memory_has_as_many_frames_in_a_batch(scaling, ablations, recor
 
 def test_sizes_are_what_they_say(scaling, ablations):
     worlds = {variant.name: ablations.new_world(variant, Data, 0) for variant in scaling.VARIANTS}
-    sizes = {name: ablations.parameters(world.dynamics) for name, world in worlds.items()}
+    sizes = {name: ablations.num_parameters(world.dynamics) for name, world in worlds.items()}
     assert round(sizes["small"] / sizes["base"], 2) == 0.44 and round(sizes["large"] / sizes["base"], 1) == 2.4
     tokens = {name: (world.config.tokenizer.tokens, world.dynamics.layout.cells) for name, world in worlds.items()}
     assert tokens["half"] == (21, 4) and tokens["base"] == (85, 16)

@@ -84,3 +84,11 @@ def test_the_reference_names_what_there_is():
 
 def test_the_bundled_world_of_the_tutorials_is_there():
     assert (find_world("tabletop") / "config.json").exists()
+
+
+def test_the_tour_names_every_part_of_the_library_and_nothing_else():
+    tour = (DOCS / "tour.md").read_text()
+    parts = {path.name for path in (ROOT / "worldgym").iterdir() if (path / "__init__.py").exists()}
+    assert {f"worldgym/{part}/" for part in parts} <= set(re.findall(r"worldgym/\w+/", tour))
+    for path in re.findall(r"`((?:worldgym|planners|agents|envs_real)/[\w/.]*)`", tour):
+        assert (ROOT / path).exists(), f"the tour names {path}"

@@ -1,6 +1,5 @@
 """The README keeps its word: its code runs, and its figures are those of the results files."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -18,8 +17,5 @@ def test_its_code_runs():
     assert names["returns"].shape == (1, 8)
 
 
-def test_its_figures_are_those_of_the_results_files():
-    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
-    assert table.tables() in (ROOT / "README.md").read_text()
+def test_its_figures_are_those_of_the_results_files(load_benchmark):
+    assert load_benchmark("table").tables() in (ROOT / "README.md").read_text()

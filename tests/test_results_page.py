@@ -22,25 +22,26 @@ def test_its_pictures_are_there(results_page):
             assert (ROOT / "docs" / line.split("](")[1].rstrip(")")).exists()
 
 
-def test_what_was_not_run_says_how_to_run_it(results_page, monkeypatch):
-    section = results_page.SECTIONS[0]._replace(files=("nowhere",), command="make it")
-    monkeypatch.setattr(results_page, "SECTIONS", (section,))
-    assert "Not measured yet: `make it`." in results_page.page()
+def test_what_was_not_run_says_how_to_run_it(load_benchmark):
+    section = load_benchmark("section").Section("Why?", ("nowhere",), "make it", lambda results: ["never"])
+    assert section.markdown() == "## Why?\n\nNot measured yet: `make it`.\n"
 
 
-def test_a_lost_object_and_one_that_never_moved_are_told_apart(results_page):
+def test_a_lost_object_and_one_that_never_moved_are_told_apart(load_benchmark):
     figures = {"moved_blocks": [0, 3, 3], "moved_block_error_blocks": [None, None, 0.5]}
-    assert [results_page.moved_error(figures, figures, index) for index in range(3)] == ["-", "lost", "0.50"]
+    moved_error = load_benchmark("section").moved_error
+    assert [moved_error(figures, figures, index) for index in range(3)] == ["-", "lost", "0.50"]
 
 
-def test_of_one_seed_the_interval_and_of_more_the_range(results_page):
+def test_of_one_seed_the_interval_and_of_more_the_range(load_benchmark):
+    of_seeds = load_benchmark("ablations").of_seeds
     one, other = ({"error": [value], "error_interval": [[0.5, None]]} for value in (1.0, 2.0))
-    assert results_page.of_seeds([one], "error", 0, 1) == "1.0 (0.5 to lost)"
-    assert results_page.of_seeds([one, other], "error", 0, 1) == "1.5 (1.0 to 2.0)"
-    assert results_page.of_seeds([{"error": [None]}], "error", 0, 1) == "lost"
+    assert of_seeds([one], "error", 0, 1) == "1.0 (0.5 to lost)"
+    assert of_seeds([one, other], "error", 0, 1) == "1.5 (1.0 to 2.0)"
+    assert of_seeds([{"error": [None]}], "error", 0, 1) == "lost"
 
 
-def test_pans_evaluation_says_whether_planning_was_measured(results_page, monkeypatch):
+def test_pans_evaluation_says_whether_planning_was_measured(load_benchmark):
     one = {"value": 0.5, "interval": [0.25, 0.75], "cases": 8, "by_round": [1.0, 0.25]}
     names = ("agent", "environment", "environment_where_pushed", "smoothness", "consistency", "step_wise")
     rows = {name: dict.fromkeys(names, one) for name in ("truth", "dream", "repeat")}
@@ -52,8 +53,7 @@ def test_pans_evaluation_says_whether_planning_was_measured(results_page, monkey
     made = {"command": "worldgym", "commit": "0", "hardware": {"cpu": "x", "cores": 2, "threads": 1}}
 
     def page(planning):
-        monkeypatch.setattr(results_page, "load", lambda name: made | {"metrics": m | {"planning": planning}})
-        return "\n".join(results_page.pan_suite())
+        return "\n".join(load_benchmark("pan_suite").section(made | {"metrics": m | {"planning": planning}}))
 
     with_planning, without = page(planned), page("left out: --plan-episodes is 0")
     assert "| search in the dream | 50% of 8 (25% to 75%) | 1.50 |" in with_planning

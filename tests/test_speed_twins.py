@@ -1,6 +1,7 @@
 """Every fast path equals its plain twin."""
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,11 @@ from worldgym.model.backbone import attention, forked_attention
 from worldgym.model.cache import KVCache
 from worldgym.model.scale_head import entropy
 from worldgym.world import WorldModel, WorldState
+
+
+@pytest.fixture
+def baselines(load_benchmark):
+    return load_benchmark("baselines")
 
 
 def steps(world, state, actions):
@@ -186,18 +192,18 @@ def test_bfloat16_dreams_nearly_the_same(make_world, frames, actions):
         world.compute_in(torch.float16)
 
 
-def test_baselines_have_as_many_weights_as_the_dynamics():
+def test_baselines_have_as_many_weights_as_the_dynamics(baselines):
     """At the sizes of the bundled world."""
     world = WorldModel.load("tabletop", "cpu")
-    size = bench._size(world.dynamics)
-    assert bench._size(bench.Raster(world, 1, past=1).model) == pytest.approx(size, rel=0.03)
-    assert bench._size(bench.AllScales(world, 1).backbone) == pytest.approx(size, rel=0.15)
+    size = bench.num_parameters(world.dynamics)
+    assert bench.num_parameters(baselines.Raster(world, 1, past=1).model) == pytest.approx(size, rel=0.03)
+    assert bench.num_parameters(baselines.AllScales(world, 1).backbone) == pytest.approx(size, rel=0.15)
 
 
-def test_baselines_leave_their_history_as_it_was(make_world):
+def test_baselines_leave_their_history_as_it_was(baselines, make_world):
     """Each turn of the benchmark goes on from the same past."""
     world = make_world()
-    raster, scales = bench.Raster(world, 2, tokens=3, past=1), bench.AllScales(world, 2)
+    raster, scales = baselines.Raster(world, 2, tokens=3, past=1), baselines.AllScales(world, 2)
     before = raster.cache.get_seq_length(), scales.cache.filled.clone()
     assert raster.kept_cache().shape == raster.as_shipped().shape == (2, 1)
     scales.step()
@@ -205,14 +211,20 @@ def test_baselines_leave_their_history_as_it_was(make_world):
     assert torch.equal(scales.cache.filled, before[1])
 
 
-def test_a_benchmark_tells_everything_it_measured(checkpoint, make_world, monkeypatch, tmp_path):
+@pytest.fixture
+def measure(checkpoint, monkeypatch):
+    """`measure(baselines)`: all figures of a tiny world with its costliest parts left out."""
     monkeypatch.setattr(bench, "bench_simulators", lambda twin, steps: {"Twin-v0": {"steps_per_second": 1.0}})
     monkeypatch.setattr(bench, "matmul_ceiling", lambda world: 100.0)
     seconds = {"import_worldgym": 0.1, "import_worldgym_processor": 0.1, "gym_make": 1.0, "gym_make_processor": 1.0}
     monkeypatch.setattr(bench, "start_up", lambda name: seconds)
     world = WorldModel.load(str(checkpoint), "cpu")
     decide = {"dream": lambda: time.sleep(0.02), "mujoco": lambda: time.sleep(0.01)}
-    metrics = bench.bench(world, str(checkpoint), bench.BenchSizes((2,), 1, 8), decide, tried=30)
+    return partial(bench.bench, world, str(checkpoint), bench.BenchSizes((2,), 1, 8), decide, 30)
+
+
+def test_a_benchmark_tells_everything_it_measured(measure, baselines, tmp_path):
+    metrics = measure(baselines.TIMED)
     told = bench.table(metrics)
     planning = {on: found["samples_x_horizon_per_second"] for on, found in metrics["planning"].items()}
     assert 0 < planning["dream"] <= 30 / 0.02 and 0 < planning["mujoco"] <= 30 / 0.01
@@ -220,5 +232,14 @@ def test_a_benchmark_tells_everything_it_measured(checkpoint, make_world, monkey
     for line in ("pixels", "raster_16_kept_cache", "all_scales_kept", "fork into 256", "step 9 over step 5", "Twin-v0"):
         assert line in told
     assert metrics["batches"]["2"]["figures"]["evaluate"]["mflop_per_dream"] > 0
+    assert list(metrics["batches"]["2"]["baseline_seconds_over_ours"]) == [
+        "raster_16_as_shipped", "raster_16_kept_cache", "all_scales_kept", "raster_85_kept_cache",
+    ]  # fmt: skip
     bench.plot(metrics, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").stat().st_size > 5000
+
+
+def test_without_baselines_a_benchmark_is_of_ours_alone(measure):
+    metrics = measure()
+    assert set(metrics["batches"]["2"]["figures"]) <= set(bench.OWN)
+    assert "baseline" not in bench.table(metrics)

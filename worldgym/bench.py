@@ -1,8 +1,7 @@
-"""How fast a world dreams, beside what else could be run in its place, in one run and by turns.
+"""How fast a world dreams and is planned in, next to simulators and whatever baselines the caller brings.
 
-Everything that is compared is timed by turns, a round each: what else the machine does then falls on all alike, and
-ratios are worth more than figures. Baselines have random weights, as many of them as the world's own dynamics, its
-number of threads and its dtype.
+All contenders are timed by turns in one run, a round each: a load on the machine then slows all of them alike, and
+ratios are worth more than figures.
 """
 
 import copy
@@ -11,8 +10,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,15 +20,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .dreams import DreamOptions, Dreams
-from .model.backbone import Backbone
-from .model.cache import KVCache
 from .world import WorldModel
 
 Contender = Callable[[], Any]
+Baseline = Callable[[WorldModel, int], dict[str, Contender]]
+"""Makes contenders of a world and a number of dreams: each is one step of all of them. None leaves that number out."""
 HORIZON = 10
 OWN = ("pixels", "latent", "pixels_compiled", "latent_compiled", "evaluate", "evaluate_thorough")
 """What is ours in the tables; all else is a baseline."""
@@ -53,13 +52,21 @@ class BenchSizes:
         return cls((1, 16), 3, 100)
 
 
-def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: dict[str, Contender], tried: int) -> dict[str, Any]:
+def bench(
+    world: WorldModel,
+    name: str,
+    sizes: BenchSizes,
+    decide: dict[str, Contender],
+    tried: int,
+    baselines: Sequence[Baseline] = (),
+) -> dict[str, Any]:
     """All figures, as they go into the results file.
 
     Args:
         name: bundled name or folder of `world`, for what is measured in fresh processes.
         decide: each makes one decision of the same planner: on the "dream", and on what else it can plan on.
         tried: steps that a decision looks at: samples x rounds x horizon.
+        baselines: other ways to imagine a step, in the order of the table.
     """
     dreams = Dreams(1, DreamOptions(name, device=str(world.device)))
     dreams.reset(seeds=[0])
@@ -69,9 +76,11 @@ def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: dict[str, Con
     metrics: dict[str, Any] = {
         "dtype": str(world.dtype),
         "load_average": os.getloadavg(),
-        "parameters": {"world": _size(world), "dynamics": _size(world.dynamics)},
+        "parameters": {"world": num_parameters(world), "dynamics": num_parameters(world.dynamics)},
         "matmul_gflops": ceiling,
-        "batches": {str(batch): bench_batch(world, frame, batch, sizes.rounds, ceiling) for batch in sizes.batches},
+        "batches": {
+            str(batch): bench_batch(world, frame, batch, sizes.rounds, ceiling, baselines) for batch in sizes.batches
+        },
         "age": bench_age(world, frame, sizes.old),
         "fork": bench_fork(world, frame, sizes.rounds),
         "decision": _figures(decisions["dream"]),
@@ -93,25 +102,22 @@ def bench(world: WorldModel, name: str, sizes: BenchSizes, decide: dict[str, Con
 # -- the world and its baselines at one batch size -----------------------------------------------------------------
 
 
-def bench_batch(world: WorldModel, frame: np.ndarray, batch: int, rounds: int, ceiling: float) -> dict[str, Any]:
+def bench_batch(
+    world: WorldModel, frame: np.ndarray, batch: int, rounds: int, ceiling: float, baselines: Sequence[Baseline]
+) -> dict[str, Any]:
     """Steps a second of `batch` dreams: ours with pixels, without, and evaluating; and the baselines'.
 
-    Of few dreams also ours compiled (`WorldModel.compile_for`). Baselines are plain PyTorch, as our plain step is.
+    Of few dreams also ours compiled (`WorldModel.compile_for`).
     """
     dreaming = Dreaming(world, frame, batch)
-    raster = Raster(world, batch)
-    scales = AllScales(world, batch)
     contenders: dict[str, Contender] = {
         "pixels": dreaming.pixels,
         "latent": dreaming.latent,
         "evaluate": dreaming.evaluate,
         "evaluate_thorough": partial(dreaming.evaluate, drafted=False),
-        "raster_16_as_shipped": raster.as_shipped,
-        "raster_16_kept_cache": raster.kept_cache,
-        "all_scales_kept": scales.step,
     }
-    if batch <= FEW:
-        contenders["raster_85_kept_cache"] = Raster(world, batch, tokens=85).kept_cache
+    for baseline in baselines:
+        contenders |= baseline(world, batch)
     if batch <= FEW and can_compile(world):
         compiled = Dreaming(copy.deepcopy(world).compile_for(batch), frame, batch)
         contenders |= {"pixels_compiled": compiled.pixels, "latent_compiled": compiled.latent}
@@ -127,10 +133,10 @@ def bench_batch(world: WorldModel, frame: np.ndarray, batch: int, rounds: int, c
     for name, count in work.items():
         figures[name]["mflop_per_dream"] = count / batch / 1e6
         figures[name]["share_of_ceiling"] = count / _middle(spent[name]) / 1e9 / ceiling
-    baselines = {name: _middle(seconds) for name, seconds in spent.items() if name not in OWN}
+    others = {name: _middle(seconds) for name, seconds in spent.items() if name not in OWN}
 
     def over(ours: str) -> dict[str, float]:
-        return {name: seconds / _middle(spent[ours]) for name, seconds in baselines.items()}
+        return {name: seconds / _middle(spent[ours]) for name, seconds in others.items()}
 
     return {
         "figures": figures,
@@ -173,101 +179,6 @@ class Dreaming:
     def evaluate(self, drafted: bool | None = None) -> np.ndarray:
         """`HORIZON` steps of as many candidates."""
         return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), drafted).cpu().numpy()
-
-
-class Raster:
-    """iVideoGPT's scheme (arXiv 2405.15223): a Llama over 256 context tokens, then a slot token that carries the
-    action and 16 tokens for each frame, one at a time, with 100 candidates a token and a reward head on the last.
-
-    No pixels are made. Eight frames have gone by: half of the window of ours.
-    """
-
-    def __init__(self, world: WorldModel, batch: int, tokens: int = 16, past: int = 8):
-        from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
-
-        self.world, self.tokens, self.cache_class = world, tokens, DynamicCache
-        codes, width, layers = world.config.tokenizer.codes, world.config.dynamics.width, 3
-        vocabulary = 2 * codes + 2
-        rest = _size(world.dynamics) - vocabulary * width - layers * 4 * width * width
-        self.model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=vocabulary, hidden_size=width, intermediate_size=rest // (3 * layers * width),
-                num_hidden_layers=layers, num_attention_heads=4, tie_word_embeddings=True, pad_token_id=0,
-                bos_token_id=None, eos_token_id=None, max_position_embeddings=4096,
-            )
-        ).eval().requires_grad_(False).to(world.device, world.dtype)  # fmt: skip
-        self.action = nn.Linear(world.config.action_size, width).to(world.device, world.dtype)
-        self.reward = nn.Linear(width, 1).to(world.device, world.dtype)
-        self.ids = torch.randint(vocabulary, (batch, 256 + past * (tokens + 1)), device=world.device)
-        self.now = torch.rand(batch, world.config.action_size, device=world.device, dtype=world.dtype)
-        self.slot = torch.full((batch, 1), vocabulary - 1, device=world.device)
-        self.cache = DynamicCache(config=self.model.config)
-        with torch.no_grad():
-            self.model.model(input_ids=self.ids, past_key_values=self.cache)
-
-    @torch.no_grad()
-    def as_shipped(self) -> Tensor:
-        """The history is embedded and read anew for each frame, by `generate`."""
-        embedded = torch.cat([self.model.get_input_embeddings()(self.ids), self._told()], 1)
-        out = self.model.generate(
-            inputs_embeds=embedded, attention_mask=torch.ones(embedded.shape[:2], device=embedded.device),
-            max_new_tokens=self.tokens, do_sample=True, top_k=100, output_hidden_states=True,
-            return_dict_in_generate=True,
-        )  # fmt: skip
-        return self.reward(out.hidden_states[-1][-1][:, -1])
-
-    @torch.no_grad()
-    def kept_cache(self) -> Tensor:
-        """The history's keys and values are kept; each token costs one pass over itself."""
-        new, drawn = self._told(), []
-        try:
-            for _ in range(self.tokens):
-                hidden = self.model.model(inputs_embeds=new, past_key_values=self.cache).last_hidden_state[:, -1]
-                best = self.model.lm_head(hidden).topk(min(100, self.model.config.vocab_size))
-                drawn.append(best.indices.gather(1, best.values.float().softmax(-1).multinomial(1)))
-                new = self.model.get_input_embeddings()(drawn[-1])
-            return self.reward(hidden)
-        finally:
-            self.cache.crop(self.ids.shape[1] - self.cache.get_seq_length())
-
-    def _told(self) -> Tensor:
-        return self.model.get_input_embeddings()(self.slot) + self.action(self.now)[:, None]
-
-
-class AllScales:
-    """SAMPO's own layout (arXiv 2509.15536): every scale is a pass of the whole backbone, and all tokens of every past
-    frame stay in its cache. No pixels are made, and no reward: it has none."""
-
-    def __init__(self, world: WorldModel, batch: int):
-        config, self.splits = world.config.dynamics, world.tokenizer.quantizer.splits
-        self.world, self.tokens = world, sum(self.splits)
-        layer = _size(world.dynamics.backbone.model.layers[0])
-        layers = max(1, round(_size(world.dynamics) / layer))
-        config = replace(config, layers=layers)
-        self.backbone = Backbone(config).eval().requires_grad_(False).to(world.device)
-        for module in self.backbone.modules():
-            if isinstance(module, nn.Linear):
-                module.to(world.dtype)
-        self.logits = nn.Linear(config.width, world.config.tokenizer.codes).to(world.device, world.dtype)
-        self.embed = nn.Embedding(world.config.tokenizer.codes, config.width).to(world.device)
-        past = config.window // 2
-        like = torch.empty(0, device=world.device, dtype=world.dtype)
-        self.cache = KVCache.empty(config, batch, (past + 1) * self.tokens + 64, like)
-        self.cache.keys.normal_(), self.cache.values.normal_()
-        self.cache.filled += past * self.tokens
-        self.action = torch.randn(batch, 1, config.width, device=world.device)
-
-    @torch.no_grad()
-    def step(self) -> None:
-        begun, new = self.cache.filled.clone(), self.action
-        with torch.autocast(self.world.device.type, self.world.dtype, enabled=self.world.dtype != torch.float32):
-            for index, count in enumerate(self.splits):
-                positions = torch.zeros(3, 1, new.shape[1], device=new.device)
-                hidden = self.backbone(new, None, positions, self.cache, keep=new.shape[1])
-                ids = self.logits(hidden).max(-1).indices
-                for following in self.splits[index + 1 : index + 2]:
-                    new = self.embed(ids.repeat_interleave(following // count, 1))
-        self.cache.filled = begun
 
 
 # -- what does not depend on the batch ---------------------------------------------------------------------------------
@@ -410,7 +321,7 @@ def _middle(seconds: list[float]) -> float:
     return float(np.median(seconds))
 
 
-def _size(module: nn.Module) -> int:
+def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -443,7 +354,8 @@ def table(metrics: dict[str, Any]) -> str:
     for name in ("pixels", "latent", "evaluate", "evaluate_thorough"):
         shares = [found["figures"][name]["share_of_ceiling"] for found in batches.values()]
         lines.append(f"{name:28s}" + "".join(f"{share:13.0%}" for share in shares))
-    for ours, key in (("", "baseline_seconds_over_ours"), (", compiled", "baseline_seconds_over_ours_compiled")):
+    over = {"": "baseline_seconds_over_ours", ", compiled": "baseline_seconds_over_ours_compiled"}
+    for ours, key in over.items() if baselines else ():
         lines += ["", f"seconds of a baseline over ours (latent{ours})"]
         for name in baselines:
             ratios = [found[key].get(name) for found in batches.values()]

@@ -11,12 +11,16 @@ In the middle of a step weights may be new and the optimizer's state old: nothin
 `in_one_line()`, ends with what the interruption says, and not with a traceback.
 """
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dis import opmap
 from multiprocessing import parent_process
+
+from .errors import UserError
 
 
 @contextmanager
@@ -45,14 +49,46 @@ def between_steps() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+REPORTS = "https://github.com/worldgym/worldgym/issues"
+"""Where mistakes of ours are told."""
+
+
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """A command's Ctrl-C, or a mistake of its user's, is one line and an exit status, not a traceback."""
+    """A command's Ctrl-C, or a mistake of its user's, is one line and an exit status, not a traceback.
+
+    A mistake of ours keeps its traceback, and says so. `WORLDGYM_TRACEBACK=1` shows any.
+    """
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"worldgym: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as interruption:  # what can go on says how
+    except KeyboardInterrupt as interruption:  # what can be continued says how
         print(f"worldgym: interrupted{f', {interruption}' if interruption.args else ''}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if not is_users(error):
+            error.add_note(f"worldgym: this is a mistake of ours. Please report it with all of the above: {REPORTS}")
+            raise
+        if os.environ.get("WORLDGYM_TRACEBACK") == "1":
+            raise
+        print(f"worldgym: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is a mistake of the user's, or of the machine: a full disk, a missing file or package.
+
+    Of the other exceptions, those are that our own code raises by a `raise` statement to say what was wrong with an
+    argument. The same types from anywhere else, such as a library that is called wrongly, are mistakes of ours.
+    """
+    if isinstance(error, (UserError, OSError)):
+        return True
+    if not isinstance(error, (ValueError, TypeError, ImportError)):
+        return False
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    if innermost is None:
+        return False
+    frame = innermost.tb_frame
+    ours = str(frame.f_globals.get("__name__")).startswith("worldgym.")
+    return ours and frame.f_code.co_code[innermost.tb_lasti] == opmap["RAISE_VARARGS"]

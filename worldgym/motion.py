@@ -35,18 +35,24 @@ Tracker = Callable[[UInt8[np.ndarray, "t h w 3"]], Tracks]
 """Follows points from the first frame through the others."""
 
 
-def motion_prompt(frames: UInt8[np.ndarray, "t h w 3"], tracker: Tracker | None = None) -> UInt8[np.ndarray, "h w 3"]:
+def motion_prompt(
+    frames: UInt8[np.ndarray, "t h w 3"], tracker: Tracker | None = None, length: int = 0
+) -> UInt8[np.ndarray, "h w 3"]:
     """The newest frame with the trajectories of what moved, in rainbow colours: red where a point was first, violet
     where it is now.
 
     Args:
         frames: oldest first.
         tracker: `lucas_kanade` by default.
+        length: as many frames as a trajectory's colours are spread over; where fewer were seen, the first is taken to
+            have stood still before.
     """
     overlay = frames[-1].copy()
     if len(frames) == 1:
         return overlay
     import cv2
+
+    frames = np.concatenate([frames[:1].repeat(max(0, length - len(frames)), 0), frames])
 
     points, sure = (tracker or lucas_kanade)(frames)
     strayed = np.linalg.norm(points - points[:1], axis=-1).max(0)

@@ -22,8 +22,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from . import inputs
 from .checkpoint import load_config, load_weights, load_world
 from .config import WorldConfig
+from .inputs import action_vectors, dream_seeds, observed_actions, observed_frames
 from .listing import find_world
 from .model.cache import KVCache
 from .model.compiled import CompiledStep
@@ -176,30 +178,17 @@ class WorldModel(nn.Module):
         """
         if not 0.0 <= temperature < float("inf"):
             raise ValueError(f"temperature is {temperature}; it must be 0 or more")
-        frames = _tensor(frames).to(self.device)
-        self._check_frames(frames)
+        frames = observed_frames(frames, self.config, self.device)
         batch, count = frames.shape[:2]
-        if actions is None:
-            actions = torch.zeros(batch, 0, self.config.action_size)
-        actions = _tensor(actions).to(self.device, torch.float32)
-        if actions.shape != (batch, count - 1, self.config.action_size):
-            raise ValueError(
-                f"actions have shape {tuple(actions.shape)}; {count} frames in {batch} dreams of this world take "
-                f"{(batch, count - 1, self.config.action_size)}"
-            )
-        if not torch.isfinite(actions).all():
-            raise ValueError("actions are not finite")
+        actions = observed_actions(actions, batch, count, self.config, self.device)
         keep = min(count, self.config.dynamics.lead + self.config.dynamics.window // 2 + 1)
         frames, actions = frames[:, count - keep :], actions[:, count - keep :]
         images = to_float(frames.flatten(0, 1)).unflatten(0, (batch, keep))
-        seeds = torch.arange(batch) if seeds is None else torch.as_tensor(seeds)
-        if seeds.shape != (batch,):
-            raise ValueError(f"seeds have shape {tuple(seeds.shape)}; {batch} dreams take ({batch},)")
         wanted = self.config.instructions[0] if instruction is None else instruction
         return self._begin(
             images,
             self._embed(actions),
-            seeds.to(self.device, torch.long),
+            dream_seeds(seeds, batch, self.device),
             torch.zeros(batch, dtype=torch.long, device=self.device),
             self.read_instructions([wanted] * batch if isinstance(wanted, str) else list(wanted)),
             temperature,
@@ -271,13 +260,7 @@ class WorldModel(nn.Module):
         draft = self.draft is not None if drafted is None else drafted
         if draft and self.draft is None:
             raise ValueError(_NO_DRAFT.format(self.config.name))
-        sequences = _tensor(action_sequences).to(self.device, torch.float32)
-        wanted = (len(state), self.config.action_size)
-        if sequences.ndim != 4 or (sequences.shape[0], sequences.shape[3]) != wanted or not sequences.shape[2]:
-            raise ValueError(
-                f"action sequences have shape {tuple(sequences.shape)}; {len(state)} dreams of this world take "
-                f"({len(state)}, n, horizon, {self.config.action_size})"
-            )
+        sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
         batch, count = sequences.shape[:2]
         if state.cache.trunk is not None:  # else each fork below would write out the past that it shares
             state = state.select(torch.arange(batch, device=self.device))
@@ -298,14 +281,7 @@ class WorldModel(nn.Module):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
             return self.act(state, self.read(list(action)))
-        action = _tensor(action).to(self.device, torch.float32)
-        if action.shape != (batch, self.config.action_size):
-            raise ValueError(
-                f"action has shape {tuple(action.shape)}; this world takes ({batch}, {self.config.action_size})"
-            )
-        if not torch.isfinite(action).all():
-            raise ValueError("action is not finite")
-        return action
+        return action_vectors(action, batch, self.config, self.device)
 
     @torch.no_grad()
     def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
@@ -352,13 +328,7 @@ class WorldModel(nn.Module):
 
     def check_instructions(self, instructions: list[str]) -> None:
         """A ValueError if the world was not trained on one of them."""
-        for instruction in instructions:
-            if instruction not in self.config.instructions:
-                known = self.config.instructions
-                raise ValueError(
-                    f"unknown instruction {instruction!r}; the world {self.config.name!r} judges {len(known)}, "
-                    f"for instance: {'; '.join(known[:: max(1, len(known) // 5)])}"
-                )
+        inputs.check_instructions(instructions, self.config)
 
     def _embed(self, vectors: Float[Tensor, "*b a"]) -> Float[Tensor, "*b d"]:
         with self._precision():
@@ -405,10 +375,7 @@ class WorldModel(nn.Module):
         if images.shape[1] == 1:
             return None
         frames = to_uint8(images.flatten(0, 1)).unflatten(0, images.shape[:2]).cpu().numpy()
-        # A trajectory's colours count back from now: before the first frame nothing moved, for all that is known.
-        missing = self.config.dynamics.prompt - frames.shape[1]
-        frames = np.concatenate([frames[:, :1].repeat(missing, 1), frames], 1)
-        drawn = np.stack([motion_prompt(each, self.tracker) for each in frames])
+        drawn = np.stack([motion_prompt(each, self.tracker, self.config.dynamics.prompt) for each in frames])
         return self.tokenizer.encode_context(to_float(torch.from_numpy(drawn).to(images.device))).float()
 
     def _step(
@@ -565,15 +532,6 @@ class WorldModel(nn.Module):
                 "it was taken in a world of another size"
             )
 
-    def _check_frames(self, frames: Tensor) -> None:
-        size = self.config.tokenizer.resolution
-        if frames.ndim != 5 or frames.shape[2:] != (size, size, 3) or frames.shape[1] < 1:
-            raise ValueError(
-                f"frames have shape {tuple(frames.shape)}; this world takes (batch, time, {size}, {size}, 3)"
-            )
-        if frames.dtype != torch.uint8:
-            raise TypeError(f"frames have dtype {frames.dtype}; this world takes uint8")
-
 
 class _Scored(NamedTuple):
     """The next frame of each dream, and its outcomes."""
@@ -597,8 +555,3 @@ def _joined(parts: list[_Scored]) -> _Scored:
 def _shifted(past: Tensor, newest: Tensor) -> Tensor:
     """The past after one step more: [b, m, ...], of which the oldest is forgotten."""
     return torch.cat([past[:, 1:], newest[:, None]], 1) if past.shape[1] else past
-
-
-def _tensor(array: Tensor | np.ndarray | Sequence) -> Tensor:
-    """As a tensor; of a read-only array, such as a slice of a memory-mapped file, a copy."""
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements="W"))

@@ -178,8 +178,12 @@ class DiffusionDecoder(nn.Module):
         config = asdict(self.config)
         schedule = config["swin"].pop("schedule")
         described = {
-            "kind": "diffusion", "version": FORMAT_VERSION, "codebook": self.codebook, "config": config, "schedule": schedule,
-        }  # fmt: skip
+            "kind": "diffusion",
+            "version": FORMAT_VERSION,
+            "codebook": self.codebook,
+            "config": config,
+            "schedule": schedule,
+        }
         (folder / "decoder.json").write_text(json.dumps(described, indent=1))
 
     def start(self, frames: UInt8[Tensor, "b h w c"]) -> Stream:

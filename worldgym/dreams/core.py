@@ -348,7 +348,11 @@ class Dreams:
             raise ValueError("the snapshot is of drafted dreams; restore it with drafted=True")
         if counts != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
-        self._frames.restore(read_tensors(body[size:], self.world.device) if len(body) > size else {})
+        try:
+            shown = read_tensors(body[size:], self.world.device) if len(body) > size else {}
+        except ValueError as error:
+            raise ValueError(f"the snapshot ends in what is none of it: {error}") from None
+        self._frames.restore(shown)
         self._put(np.arange(len(self)), state)
         self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
         self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)

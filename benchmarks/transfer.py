@@ -1,0 +1,83 @@
+"""How the dream ranks policies, and what other tables cost: benchmarks/transfer.sh."""
+
+from typing import Any
+
+from section import Results, Section, made_by, markdown
+
+from worldgym.agents import transfer_report
+
+REACHING, PUSHING = "tabletop_transfer_reach_the_centre", "tabletop_transfer_push_to_the_centre"
+
+
+def ranking_of_policies(results: Results) -> list[str]:
+    m = results["metrics"]
+    ranking = m["ranking"]
+    return [
+        f'{len(ranking["policies"])} policies of every quality on "{", ".join(m["instructions"])}", '
+        f"{ranking['episodes']} episodes each in both worlds from the same first frames: scripts with errors, CEM, "
+        "and an agent in its making. Diverged: an object is further off than half a block, or lost.",
+        "",
+        *markdown(transfer_report.POLICY_HEAD, [transfer_report.policy_row(one) for one in ranking["policies"]]),
+        "",
+        f"Over policies: returns correlate by {ranking['return_pearson']:.2f} (Pearson) and "
+        f"{ranking['return_spearman']:.2f} (rank), successes by {ranking['success_pearson']:.2f}; the dream's success "
+        f"rate is off by {100 * ranking['success_bias']:+.0f} points.",
+        "",
+        "![Policies in both worlds](images/transfer_policies.png)",
+        "",
+        made_by(results),
+    ]
+
+
+def other_tables(*tasks: Results) -> list[str]:
+    lines = [
+        "Who plans in the dream and who learned in it act in MuJoCo on tables that differ from the dream's own in one "
+        "factor. Trained: inside the factor's training range, from which the agent's dreams began; the bundled world "
+        "itself was trained on the nominal table alone. The cost is in points of success, from the nominal table on.",
+        "",
+    ]
+    for results in tasks:
+        m = results["metrics"]
+        lines += [
+            f"{' or '.join(map(repr, m['instructions']))}. Points lost: {points_lost(m['zero_shot'])}.",
+            "",
+            *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
+            "",
+            made_by(results),
+            "",
+        ]
+    return lines[:-1]
+
+
+def of_each_policy(grid: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The tables of a grid but the nominal one, by the policy that acted on them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in grid:
+        if one["factor"] != "nominal":
+            found.setdefault(one["policy"], []).append(one)
+    return found
+
+
+def points_lost(grid: list[dict[str, Any]]) -> str:
+    """By each policy, in words."""
+    return "; ".join(elsewhere(policy, tables) for policy, tables in of_each_policy(grid).items())
+
+
+def elsewhere(policy: str, tables: list[dict[str, Any]]) -> str:
+    """What other tables cost."""
+    inside = [one for one in tables if one["trained"]]
+    dearest = max(inside, key=lambda one: one["cost"])
+    unseen = max((one for one in tables if not one["trained"]), key=lambda one: one["cost"])
+    if max(dearest["cost"], unseen["cost"]) <= 0:
+        return f"{policy} none on any of the {len(tables)}"
+    return (
+        f"{policy} at most {dearest['cost']:.0f} on the {len(inside)} inside the training ranges "
+        f"({dearest['factor']} {dearest['value']}), {unseen['cost']:.0f} on the worst of those held out "
+        f"({unseen['factor']} {unseen['value']})"
+    )
+
+
+RANKING = Section("Does it rank policies?", (REACHING,), "benchmarks/transfer.sh", ranking_of_policies)
+OTHER_TABLES = Section(
+    "Do agents and plans work on other tables?", (PUSHING, REACHING), "benchmarks/transfer.sh", other_tables
+)
