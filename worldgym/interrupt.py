@@ -49,15 +49,16 @@ def between_steps() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-REPORTS = "https://github.com/worldgym/worldgym/issues"
-"""Where mistakes of ours are told."""
+BUG = (
+    "worldgym: this is a bug of ours, not a mistake of yours. Please report it to the maintainers with all of the above"
+)
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """A command's Ctrl-C, or a mistake of its user's, is one line and an exit status, not a traceback.
+    """A command's Ctrl-C, or a mistake of its user, is one line and an exit status, not a traceback.
 
-    A mistake of ours keeps its traceback, and says so. `WORLDGYM_TRACEBACK=1` shows any.
+    A bug of ours keeps its traceback and says so. `WORLDGYM_TRACEBACK=1` shows every traceback.
     """
     try:
         yield
@@ -66,7 +67,7 @@ def in_one_line() -> Iterator[None]:
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if not is_users(error):
-            error.add_note(f"worldgym: this is a mistake of ours. Please report it with all of the above: {REPORTS}")
+            error.add_note(BUG)
             raise
         if os.environ.get("WORLDGYM_TRACEBACK") == "1":
             raise
@@ -75,10 +76,11 @@ def in_one_line() -> Iterator[None]:
 
 
 def is_users(error: Exception) -> bool:
-    """Whether an error is a mistake of the user's, or of the machine: a full disk, a missing file or package.
+    """Whether an error is a mistake of the user, or a fault of the machine such as a full disk or a missing file.
 
-    Of the other exceptions, those are that our own code raises by a `raise` statement to say what was wrong with an
-    argument. The same types from anywhere else, such as a library that is called wrongly, are mistakes of ours.
+    `UserError` and `OSError` always are. So is a `ValueError`, `TypeError` or `ImportError` that a `raise` statement of
+    our own code raised, to say what was wrong with an argument. The same types from anywhere else, such as a library
+    that we called wrongly, are bugs of ours.
     """
     if isinstance(error, (UserError, OSError)):
         return True
