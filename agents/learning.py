@@ -112,6 +112,7 @@ def make_envs(config: Learning, world: WorldModel, twin: gym.Env, make_twin: Mak
             "worldgym/Dream-v0", count, limit, world=config.world, instruction=instruction,
             obs_type=config.sees, starts=config.starts, drafted=config.drafted,
         )  # fmt: skip
+        envs.reset()  # which says what is wrong with --starts, before anything is written
         envs.seed(config.seed)
         return envs
     twins = make_vec_env(lambda: make_twin(world.config, instruction), count, config.seed)

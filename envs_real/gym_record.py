@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from PIL import Image
 
 from worldgym.config import DynamicsConfig
+from worldgym.errors import UserError
 
 from .recording import record_episodes
 from .settings import RecordConfig
@@ -64,14 +65,14 @@ class Twin(gym.Wrapper):
         picture = observation if _is_picture(self.env.observation_space) else self.env.render()
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
             found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-            raise ValueError(f"{self.env} rendered {found}; a frame must be uint8 (height, width, 3)")
+            raise UserError(f"{self.env} rendered {found}; a frame must be uint8 (height, width, 3)")
         height, width = picture.shape[:2]
         side = min(height, width)
         left, top = (width - side) // 2, (height - side) // 2
         square = Image.fromarray(picture).resize(
             (self.resolution, self.resolution), Image.Resampling.BOX, (left, top, left + side, top + side)
         )
-        return np.asarray(square)
+        return np.array(square)
 
 
 def make_twin(env_id: str, resolution: int = 64) -> Twin:
@@ -83,7 +84,7 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
     try:
         env = gym.make(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
+        raise UserError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
     space = env.action_space
     if not (
         isinstance(space, gym.spaces.Box)
@@ -92,7 +93,7 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
         and space.is_bounded("both")
         and (space.low < space.high).all()
     ):
-        raise ValueError(
+        raise UserError(
             f"{env_id} takes actions in {space}; a dream takes vectors, Box(low, high, (n,)) of floats with finite "
             "bounds. Wrap the environment into one with such a space, register it, and record that"
         )
@@ -101,7 +102,7 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
     modes = env.metadata.get("render_modes", [])
     env.close()
     if "rgb_array" not in modes:
-        raise ValueError(
+        raise UserError(
             f"{env_id} observes {env.observation_space} and renders {modes}; a dream needs pictures: "
             'render_mode="rgb_array", or observations that are uint8 (height, width, 3)'
         )
@@ -113,9 +114,9 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
 def record(config: RecordConfig) -> Path:
     """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
     if config.dataset == RecordConfig.dataset:
-        raise ValueError(f"--dataset {config.dataset} is the Tabletop's; name another one for {config.env}")
+        raise UserError(f"--dataset {config.dataset} is the Tabletop's; name another one for {config.env}")
     if config.variation != RecordConfig.variation:
-        raise ValueError(f"--variation {config.variation} is of the Tabletop; leave it out for {config.env}")
+        raise UserError(f"--variation {config.variation} is of the Tabletop; leave it out for {config.env}")
     twin = make_twin(config.env, config.resolution)
     assert twin.env.spec is not None
     instruction = twin.env.spec.id
@@ -139,7 +140,7 @@ def record(config: RecordConfig) -> Path:
     try:
         folder = record_episodes(config, play_episode, about, metadata)
     except gym.error.Error as error:  # what rendering needs is missing, for instance
-        raise ValueError(f"cannot record {config.env}: {error}") from error
+        raise UserError(f"cannot record {config.env}: {error}") from error
     _say_how_long_episodes_are(config.dataset)
     return folder
 

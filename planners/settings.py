@@ -68,3 +68,5 @@ class Planning:
             raise UserError(f"--planner {self.planner} plans on {' or '.join(on)} only, not on {self.on}")
         if self.episodes < 1:
             raise UserError(f"episodes is {self.episodes}; it must be positive")
+        if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:
+            raise UserError(f"horizon {self.horizon} must be a multiple of action_repeat {self.action_repeat}")

@@ -31,6 +31,9 @@ def run(monkeypatch, *arguments):
         (["bench", "--json", __file__ + "/bench.json"], "cannot write figures"),
         (["learn", "atlantis", "--json", "."], "it is a folder"),  # told before anything else is
         (["demo", "--out", __file__ + "/demo"], "Not a directory"),
+        (["plan", "tabletop", "--horizon", "7"], "horizon 7 must be a multiple of action_repeat 3"),
+        (["plan", "tabletop", "--seed", "-1"], "seed is -1; it must be 0 or more"),
+        (["train", "tokenizer", "--seed", "-1"], "seed is -1; it must be 0 or more"),
         (["play", "--port", "99999"], "port is 99999; it must be between 1 and 65535"),
         (["plan", "tabletop", "--planner", "oracle"], "unknown planner 'oracle'; there are cem, icem"),
         (["plan", "tabletop", "--planner", "gradient", "--on", "mujoco"], "plans on dream only"),

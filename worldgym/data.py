@@ -59,7 +59,13 @@ class Episodes:
     def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
         """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests."""
         turn = np.arange(len(self.starts) - 1) % 20
-        return np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[name])
+        episodes = np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[name])
+        if not len(episodes):
+            raise ValueError(
+                f"the data set has {len(turn)} episodes, and none of them for the {name} split: of every 20, 18 train, "
+                "one validates and one tests. Record 20 or more"
+            )
+        return episodes
 
 
 @dataclass(frozen=True)

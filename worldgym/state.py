@@ -68,6 +68,8 @@ class WorldState:
         They share their past, which is not copied, and, unless `seeds` (long [b * copies]) are given, their chances
         too: the same actions lead to the same future.
         """
+        if copies < 1:
+            raise ValueError(f"copies is {copies}; a fork makes at least one of each dream")
         self._check_fresh()
         tensors: dict[str, Any] = {name: getattr(self, name).repeat_interleave(copies, 0) for name in _TENSORS}
         forked = replace(self, cache=self.cache.fork(copies), age=0, **tensors)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UserError
 from .arguments import TabletopByDefault
 
 
@@ -22,6 +23,10 @@ class Demo:
     """Episodes for each of the two tasks and each way to act."""
     seed: int = 0
     """Of the episodes."""
+
+    def __post_init__(self):
+        if self.episodes < 1:
+            raise UserError(f"episodes is {self.episodes}; it must be positive")
 
 
 def demo(config: Demo) -> None:

@@ -1,5 +1,6 @@
 """The entry point of `worldgym`, and the table of its commands."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Union
 
@@ -8,6 +9,7 @@ import tyro
 from .. import __version__
 from ..agents.settings import Learning, Transfer
 from ..envs_real.settings import RecordConfig
+from ..errors import UserError
 from ..interrupt import in_one_line
 from ..planners.settings import Planning
 from .bench import Bench, bench
@@ -42,9 +44,16 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 """What each command can be asked for, and what it does with that."""
 
 
+RENAMED = {"--hold": "--action-repeat"}
+"""Flags that still work under their old names."""
+
+
 def main() -> None:
     """Read the command line and do what it says."""
     with in_one_line():
+        for old, new in RENAMED.items():
+            if any(argument.partition("=")[0] == old for argument in sys.argv[1:]):
+                print(f"worldgym: {old} is now called {new}", file=sys.stderr)
         settings: Any = Union[  # noqa: UP007  of as many as the table has
             tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items())
         ]
@@ -54,6 +63,8 @@ def main() -> None:
             description=f"WorldGym {__version__}: learned video world models that are Gymnasium environments.",
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
+        if (seed := getattr(getattr(config, "stage", config), "seed", 0)) < 0:
+            raise UserError(f"seed is {seed}; it must be 0 or more")
         if file := getattr(config, "json", None):
             from ..results import check_results  # brings torch
 

@@ -37,10 +37,8 @@ class Play:
     def __post_init__(self):
         if not 0 < self.port < 2**16:
             raise UserError(f"port is {self.port}; it must be between 1 and 65535")
-        if self.seed < 0 or self.frames_per_second < 1:
-            raise UserError(
-                f"seed is {self.seed} and frames per second {self.frames_per_second}; they are at least 0 and 1"
-            )
+        if self.frames_per_second < 1:
+            raise UserError(f"frames per second are {self.frames_per_second}; they must be positive")
 
 
 def play(config: Play) -> None:

@@ -8,3 +8,5 @@ from ..envs_real.twins import twin_kind
 
 def record(config: RecordConfig) -> None:
     print(f"recorded {resolve_name(twin_kind(config.env).record)(config)}")
+    if config.episodes < 20:
+        print("training takes 20 episodes or more: of every 20, 18 train, one validates and one tests")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ def train_tokenizer(config: TokenizerTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
     device = pick_device(config.device)
     data = load_episodes(config.dataset)
+    config = replace(config, tokenizer=config.tokenizer.fitted(data.frames.shape[1:]))
     torch.manual_seed(config.seed)
     model = Tokenizer(config.tokenizer).to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
