@@ -5,7 +5,7 @@ dream_and_plan() { # world, its recording, steps that a plan looks ahead
     $worldgym evaluate "$1" --dataset "$2" --episodes 128 --json "$results/$1_dream.json"
     cp "runs/evaluate/$1/dream.gif" "docs/images/$1.gif"
     for on in dream mujoco; do
-        $worldgym plan "$1" --on $on --horizon "$3" --hold 2 --replan-every 2 --episodes 50 \
+        $worldgym plan "$1" --on $on --horizon "$3" --action-repeat 2 --replan-every 2 --episodes 50 \
             --json "$results/$1_plan_$on.json"
     done
     $worldgym plan "$1" --planner random --episodes 50 --json "$results/$1_plan_random.json"

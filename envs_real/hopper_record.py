@@ -16,7 +16,8 @@ import numpy as np
 from worldgym.episodes import EpisodeFormat
 
 from .hopper import HopperEnv
-from .recording import HOPPER, RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import HOPPER, RecordConfig
 
 BEHAVIOUR_STEPS = 12
 HOLDS = 1, 3

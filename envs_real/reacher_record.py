@@ -13,7 +13,8 @@ import numpy as np
 from worldgym.episodes import EpisodeFormat
 
 from .reacher import ReacherEnv, joints_at
-from .recording import REACHER, RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import REACHER, RecordConfig
 
 BEHAVIOUR_STEPS = 24
 GAIN = 200.0

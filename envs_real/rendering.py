@@ -6,10 +6,10 @@ import sys
 import mujoco
 import numpy as np
 
+from worldgym.errors import UserError
+
 _inherited = False
 """Whether this process was forked from one that had opened EGL, by anybody's hand: its first use here would hang."""
-
-from worldgym.errors import UserError
 
 
 class NoRenderer(UserError, RuntimeError):

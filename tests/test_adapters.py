@@ -15,7 +15,7 @@ import pytest
 
 from worldgym.data import load_episodes
 from worldgym.envs_real.gym_record import make_twin, record
-from worldgym.envs_real.recording import RecordConfig
+from worldgym.envs_real.settings import RecordConfig
 
 METAWORLD = tuple(
     f"worldgym.envs_real.metaworld:MetaWorld-{task}-v3"

@@ -16,11 +16,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from worldgym import cli
 from worldgym.agents.features import Places
 from worldgym.agents.latent_observer import LatentObserver, SeenVecEnv, see_alone
-from worldgym.agents.learning import Learning, Progress, learn, load_policy, make_envs
+from worldgym.agents.learning import Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
 from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
+from worldgym.agents.settings import Learning
 from worldgym.dreams import DreamOptions, Dreams
+from worldgym.envs_real.twins import twin_of
 from worldgym.evaluate.rollout import play
 from worldgym.spaces import action_space
 from worldgym.world import WorldModel
@@ -79,7 +81,7 @@ def test_mbpo_does_not_begin_branches_where_one_frame_does_not_tell(make_world, 
     folder = write_checkpoint(world)
     asked = Learning(str(folder), "mbpo", "mujoco", world.config.instructions[0], out=tmp_path / "agent")
     with pytest.raises(ValueError, match="is told speed by 3 frames, and mbpo's branches begin from one"):
-        learn(asked)
+        learn(asked, twin_of)
     assert not (tmp_path / "agent").exists()
 
 
@@ -310,11 +312,11 @@ def test_learn_leaves_agent_figures_and_video(monkeypatch, twinned, tmp_path, ag
 
 def test_a_run_goes_on_where_it_stopped(twinned, tmp_path):
     settings = {"world": str(twinned), "agent": "mbpo", "where": "mujoco", "episodes": 1, "out": tmp_path / "out"}
-    learn(Learning(steps=8, **settings))
-    metrics = learn(Learning(steps=16, **settings))
+    learn(Learning(steps=8, **settings), twin_of)
+    metrics = learn(Learning(steps=16, **settings), twin_of)
     assert metrics["steps"] == metrics["real_steps"] == 16
     with pytest.raises(ValueError, match="--steps 8 is in its past"):
-        learn(Learning(steps=8, **settings))
+        learn(Learning(steps=8, **settings), twin_of)
     model, made = load_policy(tmp_path / "out")
     assert (model.num_timesteps, made.steps) == (16, 16)
     with (tmp_path / "out" / "replay.pkl").open("rb") as stream:
@@ -331,14 +333,14 @@ def test_ctrl_c_saves_the_agent(twinned, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "_on_step", press)
         with pytest.raises(KeyboardInterrupt, match="saved at step 4"):  # one of each of 4 twins
-            learn(Learning(str(twinned), "mbpo", "mujoco", steps=400, episodes=1, out=tmp_path))
+            learn(Learning(str(twinned), "mbpo", "mujoco", steps=400, episodes=1, out=tmp_path), twin_of)
     assert load_policy(tmp_path)[0].num_timesteps == 4
 
 
 def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):
-    learn(Learning(str(twinned), "ppo", steps=1, episodes=1, out=tmp_path))
+    learn(Learning(str(twinned), "ppo", steps=1, episodes=1, out=tmp_path), twin_of)
     with pytest.raises(ValueError, match=r"holds another run \(agent 'ppo'\)"):
-        learn(Learning(str(twinned), "sac", steps=1, episodes=1, out=tmp_path))
+        learn(Learning(str(twinned), "sac", steps=1, episodes=1, out=tmp_path), twin_of)
 
 
 @pytest.mark.parametrize(
@@ -352,12 +354,12 @@ def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):
         ({"discount": 1.0}, "discount is 1.0"),
         ({"where": "mujoco", "horizon": 5}, "of dreams"),
         ({"agent": "ppo", "updates": 1.0}, "of sac and mbpo"),
-        ({"agent": "sac", "refit": 100}, "of mbpo alone"),
+        ({"agent": "sac", "refit": 100}, "that is of mbpo"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(twinned, tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
-        learn(Learning(str(twinned), **{"out": tmp_path / "out", **changes}))
+        learn(Learning(str(twinned), **{"out": tmp_path / "out", **changes}), twin_of)
     assert not (tmp_path / "out").exists()
 
 
@@ -365,13 +367,16 @@ def test_mistakes_are_refused_before_anything_is_written(twinned, tmp_path, chan
 def test_dreams_last_as_long_as_episodes_of_the_twin(twinned, horizon, steps):
     """Some never succeed, and would go on for ever."""
     config = Learning(str(twinned), instruction="reach the centre", horizon=horizon)
-    envs = make_envs(config, WorldModel.load(str(twinned), "cpu"))
+    world = WorldModel.load(str(twinned), "cpu")
+    twin = twin_of(world.config)
+    envs = make_envs(config, world, twin, twin_of)
+    twin.close()
     assert envs.get_attr("unwrapped")[0]._max_episode_steps == steps
 
 
 @pytest.mark.parametrize("agent", ["sac", "ppo"])
 def test_the_discount_is_the_agents(twinned, tmp_path, agent):
-    learn(Learning(str(twinned), agent, discount=0.5, steps=1, episodes=1, out=tmp_path))
+    learn(Learning(str(twinned), agent, discount=0.5, steps=1, episodes=1, out=tmp_path), twin_of)
     assert load_policy(tmp_path)[0].gamma == 0.5
 
 

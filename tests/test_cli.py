@@ -1,11 +1,14 @@
 """The command line: what a user types, and what a user's mistake looks like."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 
 from worldgym import cli
+from worldgym.cli.list import List
+from worldgym.cli.main import COMMANDS
 
 
 def run(monkeypatch, *arguments):
@@ -28,6 +31,14 @@ def run(monkeypatch, *arguments):
         (["bench", "--json", __file__ + "/bench.json"], "cannot write figures"),
         (["learn", "atlantis", "--json", "."], "it is a folder"),  # told before anything else is
         (["demo", "--out", __file__ + "/demo"], "Not a directory"),
+        (["plan", "tabletop", "--horizon", "7"], "horizon 7 must be a multiple of action_repeat 3"),
+        (["plan", "tabletop", "--seed", "-1"], "seed is -1; it must be 0 or more"),
+        (["train", "tokenizer", "--seed", "-1"], "seed is -1; it must be 0 or more"),
+        (["play", "--port", "99999"], "port is 99999; it must be between 1 and 65535"),
+        (["plan", "tabletop", "--planner", "oracle"], "unknown planner 'oracle'; there are cem, icem"),
+        (["plan", "tabletop", "--planner", "gradient", "--on", "mujoco"], "plans on dream only"),
+        (["learn", "tabletop", "--agent", "dqn"], "unknown agent 'dqn'; there are ppo, sac, mbpo"),
+        (["transfer", "tabletop", "--agents", "nowhere"], "nowhere holds no agent"),
     ],
 )
 def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
@@ -55,6 +66,61 @@ def test_help_says_what_a_command_wants(monkeypatch, capsys, command, wants):
     with pytest.raises(SystemExit):
         run(monkeypatch, command, "--help")
     assert capsys.readouterr().out.splitlines()[0].endswith(f" {wants}")
+
+
+def a_library_is_called_wrongly():
+    int("four")
+
+
+def an_argument_is_missing():
+    isinstance(1)
+
+
+def a_package_is_missing():
+    import atlantis  # noqa: F401
+
+
+def a_shape_is_wrong():
+    raise RuntimeError("shape")
+
+
+@pytest.mark.parametrize(
+    "happens", [a_library_is_called_wrongly, an_argument_is_missing, a_package_is_missing, a_shape_is_wrong]
+)
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, happens):
+    monkeypatch.setitem(happens.__globals__, "__name__", "worldgym.somewhere")
+    monkeypatch.setitem(COMMANDS, "list", (List, lambda config: happens()))
+    with pytest.raises(Exception) as stop:
+        run(monkeypatch, "list")
+    assert "bug of ours" in stop.value.__notes__[0]
+
+
+def test_a_mistake_shows_its_traceback_if_asked(monkeypatch):
+    monkeypatch.setenv("WORLDGYM_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="unknown world") as stop:
+        run(monkeypatch, "export", "nowhere", "somewhere")
+    assert not hasattr(stop.value, "__notes__")
+
+
+HEAVY = "torch", "mujoco", "minari", "matplotlib", "stable_baselines3", "transformers"
+HELP = """
+import sys
+from worldgym.cli import main
+sys.argv = ["worldgym", *sys.argv[1:], "--help"]
+try:
+    main()
+finally:
+    print("imported:", *sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", ["", "train dynamics", *COMMANDS])
+def test_help_imports_nothing_heavy(command):
+    """Which would take seconds."""
+    asked = subprocess.run([sys.executable, "-c", HELP, *command.split()], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    imported = asked.stderr.partition("imported:")[2].split()
+    assert "tyro" in imported and not set(HEAVY) & set(imported)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym.cli import Evaluate, evaluate
+from worldgym.cli.evaluate import Evaluate, evaluate
 from worldgym.data import Segment
 from worldgym.datasets import DreamedEpisode, write_minari
 from worldgym.evaluate import (

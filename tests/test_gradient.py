@@ -22,7 +22,7 @@ def returns(sequences):
 
 
 def planner(evaluate=returns, uphill=slope, **arguments):
-    return Gradient(evaluate, uphill, -np.ones(2), np.ones(2), **arguments)
+    return Gradient(evaluate, -np.ones(2), np.ones(2), slope=uphill, **arguments)
 
 
 # -- climbing -------------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_climbers_keep_their_bounds_and_hold_their_actions(repeat):
         return np.zeros(len(sequences)), np.ones_like(sequences)  # up is out of the bounds
 
     low, high = np.array([-1.0, 0.0], np.float32), np.array([0.5, 2.0], np.float32)
-    plan = Gradient(returns, watch, low, high, action_repeat=repeat, iterations=6).plan(np.full((10, 2), 7.0))
+    plan = Gradient(returns, low, high, slope=watch, action_repeat=repeat, iterations=6).plan(np.full((10, 2), 7.0))
     for sequences in [*tried, plan.actions[None]]:
         assert (sequences >= low).all() and (sequences <= high).all()
         held = sequences.reshape(len(sequences), 10 // repeat, repeat, 2)
@@ -135,7 +135,7 @@ def test_gradients_end_with_the_window(make_world, frames):
 
 def test_it_climbs_inside_a_dream(make_world, frames):
     dream = DreamSlope(make_world(), INSTRUCTION)
-    control = MPC(dream, Gradient(dream, dream.slope, -np.ones(2), np.ones(2), horizon=4, samples=6, climbers=2))
+    control = MPC(dream, Gradient(dream, -np.ones(2), np.ones(2), horizon=4, samples=6, climbers=2))
     assert np.abs(control(frames[0, 0])).max() <= 1
     assert dream(control.plan.actions[None])[0] == pytest.approx(control.plan.expected_return, rel=1e-4)
 

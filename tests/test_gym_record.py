@@ -15,8 +15,8 @@ from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
 from worldgym.envs_real import recording
 from worldgym.envs_real.gym_record import Twin, make_twin, play_episode, record
-from worldgym.envs_real.recording import RecordConfig
 from worldgym.envs_real.rendering import open_renderer
+from worldgym.envs_real.settings import RecordConfig
 from worldgym.errors import UserError
 from worldgym.files import alone
 

@@ -9,7 +9,7 @@ from worldgym.data import load_episodes
 from worldgym.envs_real import hopper_record
 from worldgym.envs_real.hopper import FRAME_SKIP, HopperEnv
 from worldgym.envs_real.hopper_record import gait, play_episode
-from worldgym.envs_real.recording import HOPPER, RecordConfig
+from worldgym.envs_real.settings import HOPPER, RecordConfig
 
 DREAMS_ALONE = {"infos tell uncertainty": "truth is certain", "it starts from frames": "physics starts from states"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from worldgym.data import Segment
 from worldgym.envs_real.hopper_record import play_episode
-from worldgym.envs_real.recording import HOPPER, RecordConfig
+from worldgym.envs_real.settings import HOPPER, RecordConfig
 from worldgym.evaluate import dream, evaluate_ends, unseen
 from worldgym.metrics import correlation, psnr
 from worldgym.world import WorldModel

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldgym.cli import Evaluate, evaluate
+from worldgym.cli.evaluate import Evaluate, evaluate
 from worldgym.envs_real.tabletop.rounds import judges, sentence_rounds
 from worldgym.evaluate.pan_suite import Rounds, Row, dream_rounds, evaluate_rows, nearest, play, smoothness
 

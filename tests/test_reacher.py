@@ -9,7 +9,7 @@ from worldgym.data import load_episodes
 from worldgym.envs_real import reacher_record
 from worldgym.envs_real.reacher import NEAR, ReacherEnv, joints_at
 from worldgym.envs_real.reacher_record import play_episode
-from worldgym.envs_real.recording import REACHER, RecordConfig
+from worldgym.envs_real.settings import REACHER, RecordConfig
 
 INSTRUCTION = ReacherEnv.INSTRUCTION
 DREAMS_ALONE = {"infos tell uncertainty": "truth is certain", "it starts from frames": "physics starts from states"}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import worldgym
 from worldgym.data import Segment
 from worldgym.envs_real.reacher_record import play_episode
-from worldgym.envs_real.recording import REACHER, RecordConfig
+from worldgym.envs_real.settings import REACHER, RecordConfig
 from worldgym.evaluate import dream
 from worldgym.metrics import psnr
 from worldgym.world import WorldModel

@@ -12,7 +12,7 @@ from minari.storage import get_dataset_path
 from worldgym import storage
 from worldgym.data import Episodes, load_episodes, sample_segments, segments_at
 from worldgym.envs_real import recording
-from worldgym.envs_real.recording import RecordConfig
+from worldgym.envs_real.settings import RecordConfig
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.envs_real.tabletop.record import play_episode, record
 from worldgym.envs_real.tabletop.skills import phrases, skill_action

@@ -6,7 +6,8 @@ import pytest
 
 import worldgym  # noqa: F401  registers the ids
 from worldgym.planners import BeamSearch, BestFirstSearch, DreamFutures, Node, Phrases, TextMPC, TwinFutures
-from worldgym.planners.planning import Planning, make_text_mpc
+from worldgym.planners.planning import make_policy
+from worldgym.planners.settings import Planning
 from worldgym.planners.tree import by_reward
 
 INSTRUCTION = "reach the centre"
@@ -90,14 +91,14 @@ def test_a_beam_simulates_a_level_in_one_batch():
 def test_best_first_goes_on_from_the_best_wherever_it_is():
     """Behind the first step lies a wall, so the second best root child is extended before its own children."""
     grid = Grid(goal=(3, 0), walls=[(2, 0), (1, 1), (1, -1)])
-    BestFirstSearch(grid, PHRASES, depth=4, expansions=3).plan(grid.ground((0, 0)))
+    BestFirstSearch(grid, PHRASES, depth=4, breadth=3).plan(grid.ground((0, 0)))
     assert [batch[0][:-1] for batch in grid.batches[:2]] == [(), ("right",)]
     assert all(len(batch) == 4 for batch in grid.batches) and len(grid.batches) == 3
 
 
 def test_best_first_does_not_look_beyond_its_depth():
     grid = Grid(goal=(9, 9))
-    BestFirstSearch(grid, PHRASES, depth=2, expansions=50).plan(grid.ground((0, 0)))
+    BestFirstSearch(grid, PHRASES, depth=2, breadth=50).plan(grid.ground((0, 0)))
     assert len(grid.batches) == 1 + 4  # the root and its children; then there is nothing left
     assert max(len(path) for batch in grid.batches for path in batch) == 2
 
@@ -149,7 +150,7 @@ def test_phrases_about_other_blocks_are_left_out():
     node = Grid().ground((0, 0))
     listed = ["push the red block left", "push the blue block left", "push the red block to the blue block", "move up"]
     assert list(Phrases(listed)("push the red block to the centre", node)) == listed
-    relevant = Phrases(listed, relevant=True)
+    relevant = Phrases(listed, ["red block", "blue block"])
     assert list(relevant("push the red block to the centre", node)) == [listed[0], listed[3]]
     assert list(relevant("push the red block to the blue block", node)) == listed
     assert list(relevant("gather the blocks", node)) == listed
@@ -323,12 +324,12 @@ def test_on_true_physics_it_brings_a_block_into_a_corner(twin, kind):
 
 def test_the_command_line_says_only_what_it_may(make_world, twin):
     config = Planning("tiny", "best-first", "mujoco", say=("move *", "push *"), breadth=3)
-    search = make_text_mpc(config, make_world(), twin, INSTRUCTION).search
-    assert search.propose.phrases == ("push the red block left", "move up") and search.expansions == 3
-    dreaming = make_text_mpc(replace(config, planner="beam", on="dream"), make_world(), twin, INSTRUCTION).search
+    search = make_policy(config, make_world(), twin, INSTRUCTION, 0).search
+    assert search.propose.phrases == ("push the red block left", "move up") and search.breadth == 3
+    dreaming = make_policy(replace(config, planner="beam", on="dream"), make_world(), twin, INSTRUCTION, 0).search
     assert isinstance(dreaming, BeamSearch) and isinstance(dreaming.futures, DreamFutures)
     with pytest.raises(ValueError, match="no sentence of 'tiny' matches"):
-        make_text_mpc(replace(config, say=("sing *",)), make_world(), twin, INSTRUCTION)
+        make_policy(replace(config, say=("sing *",)), make_world(), twin, INSTRUCTION, 0)
 
 
 def test_a_twin_that_takes_vectors_is_refused():

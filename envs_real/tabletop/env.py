@@ -7,6 +7,7 @@ physics in a few hours (see docs/decisions.md).
 
 import json
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, Literal, SupportsIndex
@@ -256,3 +257,14 @@ class TabletopEnv(gym.Env):
     def _info(self, success, num_frames: int, known: bool) -> dict[str, Any]:
         ok = {} if self.action_mode == "vector" else {"action_ok": known}
         return {"success": bool(success), "positions": self.positions, "num_frames": num_frames, **ok}
+
+
+def controller(table: TabletopEnv) -> Callable[[str], np.ndarray]:
+    """How a table carries out a sentence: its next vector from where it stands. It stands still at unknown ones."""
+    known = phrases(table.colors)
+
+    def carry_out(sentence: str) -> np.ndarray:
+        task = known.get(sentence)
+        return np.zeros(2, np.float32) if task is None else skill_action(task, table.positions, table.colors)
+
+    return carry_out

@@ -7,7 +7,8 @@ import numpy as np
 
 from worldgym.episodes import EpisodeFormat
 
-from ..recording import TABLETOP, RecordConfig, record_episodes
+from ..recording import record_episodes
+from ..settings import TABLETOP, RecordConfig
 from .env import FRAMES_PER_TEXT, TabletopEnv
 from .scene import Variation, sample_variation
 from .skills import phrases, skill_action

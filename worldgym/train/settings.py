@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+import tyro
+
 from ..config import ConversationConfig, DecoderConfig, DraftConfig, DynamicsConfig, SwinConfig, TokenizerConfig
 from ..errors import UserError
 
@@ -60,7 +62,7 @@ class TokenizerTraining:
     """Steps between evaluations, pictures and checkpoints."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer: tyro.conf.OmitArgPrefixes[TokenizerConfig] = field(default_factory=TokenizerConfig)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class DynamicsTraining:
     """Held-out starting frames that travel with the checkpoint, for `reset` without frames."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    dynamics: tyro.conf.OmitArgPrefixes[DynamicsConfig] = field(default_factory=DynamicsConfig)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class DraftTraining:
     """Steps between evaluations and checkpoints."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    draft: DraftConfig = field(default_factory=DraftConfig)
+    draft: tyro.conf.OmitArgPrefixes[DraftConfig] = field(default_factory=DraftConfig)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .envs_real.tabletop import FRAMES_PER_TEXT, TabletopEnv
-from .envs_real.tabletop.cases import carry_out, held_out_episodes
-from .evaluate import dream, unseen, write_comparison
-from .evaluate.report import page, picture, png, table
-from .evaluate.rollout import Episode
-from .evaluate.video import enlarged, side_by_side, stacked, write_video
-from .metrics import psnr
-from .planners.planning import Planning, plan_and_act
-from .world import WorldModel
+from ..envs_real.tabletop import FRAMES_PER_TEXT, TabletopEnv
+from ..envs_real.tabletop.cases import carry_out, held_out_episodes
+from ..envs_real.twins import twin_of
+from ..evaluate import dream, unseen, write_comparison
+from ..evaluate.report import page, picture, png, table
+from ..evaluate.rollout import Episode
+from ..evaluate.video import enlarged, side_by_side, stacked, write_video
+from ..metrics import psnr
+from ..planners.planning import plan_and_act
+from ..planners.settings import Planning
+from ..world import WorldModel
 
 SENTENCES = (
     "push the red block right",
@@ -112,17 +114,18 @@ def plan(
 ) -> tuple[list[list[str]], dict[tuple[str, str], list[Episode]]]:
     """Each way to act, on each task: the rows of a table, and the episodes by (task, way)."""
     played: dict[tuple[str, str], list[Episode]] = {}
-    rows = []
+    rows, twin = [], twin_of(world.config)
     for way, arguments in WAYS.items():
         row, seconds = [way], None
         for task, patterns in TASKS.items():
             asked: Any = {"instruction": patterns, "episodes": episodes, "seed": seed, **arguments}
-            metrics, played[task, way] = plan_and_act(Planning(name, **asked), world)
+            metrics, played[task, way] = plan_and_act(Planning(name, **asked), world, twin)
             seconds = metrics["seconds_per_decision"]
             won = sum(episode.success for episode in played[task, way])
             row.append(f"{won} of {episodes}, return {metrics['mean_return']:.1f}")
             print(f"   {task}, {way}: {row[-1]}")
         rows.append([*row, "-" if seconds is None else f"{seconds:.2f}"])
+    twin.close()
     return rows, played
 
 
