@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import tyro
 
@@ -14,6 +14,7 @@ MAY_DIFFER = frozenset({"out", "processes", "device", "evaluate_every", "accumul
 rounding."""
 
 
+@runtime_checkable
 class Training(Protocol):
     """What the loop reads of any of them."""
 
