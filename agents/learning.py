@@ -29,10 +29,10 @@ from worldgym.dreams import load_shared
 from worldgym.errors import UserError
 from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.evaluate.video import enlarged, side_by_side, write_video
-from worldgym.interrupt import between_steps
 from worldgym.listing import find_world
 from worldgym.metrics import bootstrap
 from worldgym.sb3 import DreamVecEnv
+from worldgym.train.interrupt import between_steps
 from worldgym.world import WorldModel
 
 from . import AGENTS
@@ -138,7 +138,7 @@ def load_policy(folder: Path, name: str = "agent.zip") -> tuple[PPO | SAC, Learn
     """An agent that `learn` left in a folder, and how it was made; `name` may be one of its earlier checkpoints."""
     if not (folder / "learning.json").exists():
         raise FileNotFoundError(f"{folder} holds no agent; `worldgym learn WORLD --out {folder}` makes one")
-    made = json.loads((folder / "learning.json").read_text())
+    made = json.loads((folder / "learning.json").read_text(encoding="utf-8"))
     # The replay buffer is no part of a policy, and acting takes none.
     policy = resolve_name(AGENTS[made["agent"]].load).load(folder / name, custom_objects={"buffer_size": 1})
     return policy, Learning(**{**made, "out": folder, "json": None})
@@ -215,7 +215,7 @@ def _check_same_run(config: Learning) -> None:
     )  # fmt: skip
     mine = asdict(config)
     # What a run of an earlier release could not be asked for was as it is by default.
-    there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text())
+    there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text(encoding="utf-8"))
     changed = [key for key in fixed if there[key] != mine[key]]
     if find_world(there["world"]).resolve() != find_world(config.world).resolve():
         changed.append("world")
@@ -233,7 +233,7 @@ def _claim(config: Learning) -> None:
     """Take the folder for this run."""
     mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "learning.json").write_text(json.dumps(mine, indent=1) + "\n")
+    (config.out / "learning.json").write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
 
 
 def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:

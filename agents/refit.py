@@ -92,8 +92,9 @@ class Refit(BaseCallback):
         dynamics.train().requires_grad_(True)
         for step in range(self.steps):
             with torch.autocast(self.world.device.type, torch.bfloat16):
-                drawn = batches.draw(self.seed, self.num_timesteps + step, 0)
-                loss = dynamics.loss(drawn, self.world.tokenizer, token_noise=0.1)
+                drawn = batches.draw(self.seed, self.num_timesteps + step)
+                chances = dynamics.draw_chances(self.world.tokenizer, self.batch, token_noise=0.1)
+                loss = dynamics.loss(drawn, self.world.tokenizer, chances)
                 total = loss.tokens + 2.0 * loss.guess  # and no judge
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()

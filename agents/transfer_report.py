@@ -52,7 +52,7 @@ def write_report(
             table(COMBINATION_HEAD, combination_rows(combined)),
         ]
     path = folder / "index.html"
-    path.write_text(page(title, parts))
+    path.write_text(page(title, parts), encoding="utf-8")
     return path
 
 

@@ -263,7 +263,7 @@ def measured(config: Ablations, data: Episodes, variant: Variant, seed: int) -> 
     """Open-loop dreams of a variant; what was measured before is read."""
     path = config.out / f"{variant.name}_{seed}.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     world = trained_world(config, data, variant, seed)
     real, places = held_out(config)
     real = replace(real, frames=at_resolution(world.config.tokenizer, real.frames))
@@ -287,7 +287,7 @@ def measured(config: Ablations, data: Episodes, variant: Variant, seed: int) -> 
     dreams = {"frames": strip, "gain_32": torch.from_numpy(small).contiguous()}
     save_file(dreams, path.with_name(f"{variant.name}_{seed}_dream.safetensors"))
     write_results(path, seed, {name: figures[name] for name in kept}, current_commit())
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def gain_of_small_pictures(truth: np.ndarray, dreamed: np.ndarray) -> np.ndarray:

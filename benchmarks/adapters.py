@@ -54,7 +54,9 @@ class Adapters:
 
 def main(config: Adapters) -> None:
     commit = current_commit()
-    worlds: dict[str, Any] = json.loads(config.json.read_text())["metrics"]["worlds"] if config.json.exists() else {}
+    worlds: dict[str, Any] = (
+        json.loads(config.json.read_text(encoding="utf-8"))["metrics"]["worlds"] if config.json.exists() else {}
+    )
     for name in config.names:
         data = load_episodes(f"adapters/{name}-v0")
         world = WorldModel.load(str(config.runs / name / "world"))
@@ -84,7 +86,7 @@ def main(config: Adapters) -> None:
 
 def trained(folder: Path) -> dict[str, Any]:
     """How it came about."""
-    run = json.loads((folder / "run.json").read_text())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return {"command": run["command"], "steps": run["metrics"]["step"]}
 
 

@@ -42,7 +42,7 @@ def main(config: Corruption) -> None:
     commit, steps = current_commit(), max(config.at)
     real, positions = held_out_episodes(config.dreams, steps, config.seed)
     truth, places = real.frames[:, config.at], positions[:, config.at]
-    training = json.loads((config.worlds[0] / "run.json").read_text())["metrics"]["training"]
+    training = json.loads((config.worlds[0] / "run.json").read_text(encoding="utf-8"))["metrics"]["training"]
     metrics: dict[str, Any] = {
         "dreams": config.dreams, "at": config.at, "steps": training["steps"], "batch": training["batch"], "worlds": {},
     }  # fmt: skip

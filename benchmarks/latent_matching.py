@@ -36,6 +36,8 @@ from worldgym.results import current_commit, write_results
 from worldgym.train.tokenizer import schedule
 
 GENERATIVE, MATCHING, REGULARISED = "generative", "matching", "matching, regularised"
+WIDTH, CHANNELS = 48, 32
+"""Of the maps inside the networks, and of a latent."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,18 @@ class LatentMatching:
 class Latents(nn.Module):
     """h and f of PAN's equation 1: a map of 8 x 8 cells, moved on by the action."""
 
-    def __init__(self, width: int = 48, channels: int = 32):
+    def __init__(self):
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, width, 4, 2, 1), nn.SiLU(),
-            nn.Conv2d(width, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1),
+            nn.Conv2d(3, WIDTH, 4, 2, 1), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 4, 2, 1), nn.SiLU(),
+            nn.Conv2d(WIDTH, WIDTH, 4, 2, 1), nn.SiLU(), nn.Conv2d(WIDTH, CHANNELS, 3, 1, 1),
         )  # fmt: skip
-        self.action = nn.Linear(2, width)
-        self.enter = nn.Conv2d(channels, width, 3, 1, 1)
+        self.action = nn.Linear(2, WIDTH)
+        self.enter = nn.Conv2d(CHANNELS, WIDTH, 3, 1, 1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, 1, 1)) for _ in range(4)
+            nn.Sequential(nn.GroupNorm(8, WIDTH), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 3, 1, 1)) for _ in range(4)
         )
-        self.leave = nn.Conv2d(width, channels, 3, 1, 1)
+        self.leave = nn.Conv2d(WIDTH, CHANNELS, 3, 1, 1)
 
     def encode(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b z g g"]:
         return unit(self.encoder(images))
@@ -90,11 +92,11 @@ class Latents(nn.Module):
         return torch.stack(latents, 1)
 
 
-def make_decoder(channels: int = 32, width: int = 48) -> nn.Module:
+def make_decoder() -> nn.Module:
     """g: from a latent to a picture."""
     return nn.Sequential(
-        nn.Conv2d(channels, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(),
-        nn.Conv2d(width, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(width, 12, 3, 1, 1),
+        nn.Conv2d(CHANNELS, 4 * WIDTH, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(),
+        nn.Conv2d(WIDTH, 4 * WIDTH, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(WIDTH, 12, 3, 1, 1),
         nn.PixelShuffle(2),
     )  # fmt: skip
 

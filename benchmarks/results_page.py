@@ -68,7 +68,7 @@ def page() -> str:
 
 def main() -> None:
     if "--write" in sys.argv:
-        PAGE.write_text(page())
+        PAGE.write_text(page(), encoding="utf-8")
     else:
         print(page())
 

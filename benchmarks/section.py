@@ -33,7 +33,7 @@ class Section(NamedTuple):
 
 
 def load(name: str) -> Results:
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def made_by(results: Results) -> str:

@@ -3,6 +3,11 @@
 `make_twin` is the environment as its dream will be: square frames for observations, actions in [-1, 1].
 """
 
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 from PIL import Image
 
 from worldgym.config import DynamicsConfig
+from worldgym.episodes import EpisodeFormat, middle_square
 from worldgym.errors import UserError
 
 from .recording import record_episodes
@@ -21,6 +27,8 @@ from .settings import RecordConfig
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
+UNBOUNDED = 1e9
+"""A bound of actions as large as this stands for none: many write the largest float there."""
 EXTRAS = {
     "metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics",
 }  # fmt: skip
@@ -33,12 +41,17 @@ class Twin(gym.Wrapper):
     Observations are uint8 [resolution, resolution, 3]: what it observes if that is a picture, else what it renders;
     cut to the square in the middle and resized by area. Actions are float32 [a] in [-1, 1], which stand for its own
     bounds, as in `gymnasium.wrappers.RescaleAction`. `info["success"]` is always there: False if it tells nothing.
+
+    Raises:
+        UserError: at a reset or a step, if the environment raises something, or returns what is no finite reward, no
+            truth value or no picture.
     """
 
     def __init__(self, env: gym.Env, resolution: int):
         super().__init__(env)
         assert isinstance(env.action_space, gym.spaces.Box)
-        self.low, self.high, self.type = env.action_space.low, env.action_space.high, env.action_space.dtype
+        self.low, self.high = (bound.astype(np.float64) for bound in (env.action_space.low, env.action_space.high))
+        self.type, self.name, self.steps = env.action_space.dtype, env.spec.id if env.spec else str(env), 0
         self.resolution = resolution
         self.observed: Any = None
         """What the environment itself showed last."""
@@ -46,45 +59,73 @@ class Twin(gym.Wrapper):
         self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._frame(observation), {**info, "success": _success(info)}
+        self.steps = 0
+        with self._theirs("reset"):
+            observation, info = self.env.reset(seed=seed, options=options)
+        return self._frame(observation), {**info, "success": self._success(info)}
 
     def step(self, action: np.ndarray):
         observation, reward, terminated, truncated, info = self.advance(action)
-        return self._frame(observation), reward, terminated, truncated, {**info, "success": _success(info)}
+        said = {**info, "success": self._success(info)}
+        return self._frame(observation), reward, terminated, truncated, said
 
     def advance(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """A step without a picture: what the environment itself says to an action, [a] in [-1, 1]."""
+        self.steps += 1
         # Rounding must not lead out of the bounds: some environments check.
         true = np.clip(self.low + (self.high - self.low) * (action + 1) / 2, self.low, self.high).astype(self.type)
-        observation, reward, terminated, truncated, info = self.env.step(true)
+        with self._theirs("step"):
+            observation, reward, terminated, truncated, info = self.env.step(true)
+        if not _is_number(reward):
+            raise UserError(f"{self._now()} returned the reward {reward!r}; expected a finite number")
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
+            if np.ndim(value) or np.asarray(value).dtype != bool:
+                raise UserError(f"{self._now()} returned {value!r} for {name}; expected True or False")
         return observation, float(reward), bool(terminated), bool(truncated), info
 
     def _frame(self, observation: Any) -> np.ndarray:
-        self.observed = observation
-        picture = observation if _is_picture(self.env.observation_space) else self.env.render()
+        self.observed = picture = observation
+        if not _is_picture(self.env.observation_space):
+            with self._theirs("render"):
+                picture = self.env.render()
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
             found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-            raise UserError(f"{self.env} rendered {found}; a frame must be uint8 (height, width, 3)")
+            raise UserError(f"{self._now()} rendered {found}; a frame must be uint8 (height, width, 3)")
         height, width = picture.shape[:2]
-        side = min(height, width)
-        left, top = (width - side) // 2, (height - side) // 2
         square = Image.fromarray(picture).resize(
-            (self.resolution, self.resolution), Image.Resampling.BOX, (left, top, left + side, top + side)
+            (self.resolution, self.resolution), Image.Resampling.BOX, middle_square(width, height)
         )
         return np.array(square)
+
+    def _success(self, info: dict[str, Any]) -> bool:
+        value = info.get("success", info.get("is_success", False))
+        if not _is_number(value) or value not in (0, 1):
+            raise UserError(f"{self._now()} told the success {value!r} in its info; expected True or False")
+        return bool(value)
+
+    def _now(self) -> str:
+        return f"{self.name}, {f'step {self.steps}' if self.steps else 'reset'}:"
+
+    @contextmanager
+    def _theirs(self, what: str) -> Iterator[None]:
+        """What the environment raises, with the line in which it did."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(last.filename).name}, line {last.lineno}"
+            raise UserError(f"{self._now()} its {what} raised {type(error).__name__}: {error} ({place})") from error
 
 
 def make_twin(env_id: str, resolution: int = 64) -> Twin:
     """The environment of a dream recorded with `worldgym record --env`, to try in truth what worked in the dream.
 
+    A module in the current folder is found, too, as by `python -m`.
+
     Raises:
-        ValueError: there is no such environment, or none that a dream can be of.
+        UserError: there is no such environment, or none that a dream can be of.
     """
-    try:
-        env = gym.make(env_id)
-    except (gym.error.Error, ModuleNotFoundError) as error:
-        raise UserError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
+    env = _make(env_id)
     space = env.action_space
     if not (
         isinstance(space, gym.spaces.Box)
@@ -92,10 +133,12 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
         and len(space.shape) == 1
         and space.is_bounded("both")
         and (space.low < space.high).all()
+        and max(np.abs(space.low).max(), np.abs(space.high).max()) < UNBOUNDED
     ):
         raise UserError(
             f"{env_id} takes actions in {space}; a dream takes vectors, Box(low, high, (n,)) of floats with finite "
-            "bounds. Wrap the environment into one with such a space, register it, and record that"
+            f"bounds, less than {UNBOUNDED:g}. Wrap the environment into one with such a space, register it, and "
+            "record that"
         )
     if _is_picture(env.observation_space):
         return Twin(env, resolution)
@@ -106,7 +149,7 @@ def make_twin(env_id: str, resolution: int = 64) -> Twin:
             f"{env_id} observes {env.observation_space} and renders {modes}; a dream needs pictures: "
             'render_mode="rgb_array", or observations that are uint8 (height, width, 3)'
         )
-    env = gym.make(env_id, render_mode="rgb_array")
+    env = _make(env_id, render_mode="rgb_array")
     _draw_faster(env, 2 * resolution)
     return Twin(env, resolution)
 
@@ -123,24 +166,11 @@ def record(config: RecordConfig) -> Path:
     # The dataset's environment is the twin: what the environment itself takes and shows is not what was recorded.
     itself = f"{make_twin.__module__}:{make_twin.__name__}"
     spec = EnvSpec(config.env, itself, kwargs={"env_id": config.env, "resolution": config.resolution})
-    about = {
-        "env": spec,
-        "observation_space": twin.observation_space,
-        "action_space": twin.action_space,
-        "algorithm_name": "smooth random actions",
-        "description": f"{instruction}, {config.resolution} pixels a side, actions scaled to [-1, 1]",
-    }
-    metadata = {
-        "worldgym_instructions": [instruction],
-        "worldgym_phrases": [],
-        "worldgym_frames_per_action": 1,
-    }
+    layout = EpisodeFormat(config.resolution, gym.spaces.flatdim(twin.action_space), (instruction,))
     _say_whether_it_tells_success(twin)
     twin.close()
-    try:
-        folder = record_episodes(config, play_episode, about, metadata)
-    except gym.error.Error as error:  # what rendering needs is missing, for instance
-        raise UserError(f"cannot record {config.env}: {error}") from error
+    description = f"{instruction}, {config.resolution} pixels a side, actions scaled to [-1, 1]"
+    folder = record_episodes(config, play_episode, layout, "smooth random actions", description, spec)
     _say_how_long_episodes_are(config.dataset)
     return folder
 
@@ -176,6 +206,15 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     }
 
 
+def _make(env_id: str, **options: Any) -> gym.Env:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that it hides nothing installed; worker processes take it over
+    try:
+        return gym.make(env_id, **options)
+    except Exception as error:  # its constructor is somebody else's
+        raise UserError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
+
+
 @lru_cache(maxsize=1)
 def _twin(env_id: str, resolution: int) -> Twin:
     """The worker's environment; making one and opening its renderer cost more than an episode."""
@@ -186,8 +225,9 @@ def _is_picture(space: gym.Space) -> bool:
     return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
 
 
-def _success(info: dict[str, Any]) -> bool:
-    return bool(info.get("success", info.get("is_success", False)))
+def _is_number(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.ndim == 0 and array.dtype.kind in "biuf" and bool(np.isfinite(array))
 
 
 def _advice(env_id: str, error: Exception) -> str:
@@ -224,10 +264,14 @@ def _draw_faster(env: gym.Env, size: int) -> None:
 
 
 def _say_whether_it_tells_success(twin: Twin) -> None:
-    twin.env.reset(seed=0)
-    told = twin.env.step(((twin.low + twin.high) / 2).astype(twin.type))[-1]
+    with twin._theirs("first step"):
+        twin.env.reset(seed=0)
+        told = twin.env.step(((twin.low + twin.high) / 2).astype(twin.type))[-1]
     if not told.keys() & {"success", "is_success"}:
-        print('its infos have neither "success" nor "is_success": success is recorded as False throughout')
+        print(
+            'its first step\'s info has neither "success" nor "is_success": success is recorded as False wherever '
+            "none is told"
+        )
 
 
 def _say_how_long_episodes_are(dataset_id: str) -> None:

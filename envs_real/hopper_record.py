@@ -10,7 +10,10 @@ fall, lest what leads to one be too short to learn from.
 from functools import lru_cache
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
+
+from worldgym.episodes import EpisodeFormat
 
 from .hopper import HopperEnv
 from .recording import record_episodes
@@ -39,18 +42,14 @@ to stand."""
 
 def record(config: RecordConfig) -> Path:
     """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
-    env = HopperEnv(resolution=config.resolution)
-    about = {
-        "env": HOPPER,
-        "observation_space": env.observation_space,
-        "action_space": env.action_space,
-        "algorithm_name": "scripted mix: a noisy linear gait, held random torques",
-        "description": f"Gymnasium's Hopper-v5 from the side, {config.resolution} pixels a side",
-    }
-    metadata = {
-        "worldgym_instructions": [HopperEnv.INSTRUCTION], "worldgym_phrases": [], "worldgym_frames_per_action": 1,
-    }  # fmt: skip
-    return record_episodes(config, play_episode, about, metadata)
+    return record_episodes(
+        config,
+        play_episode,
+        EpisodeFormat(config.resolution, gym.spaces.flatdim(HopperEnv().action_space), (HopperEnv.INSTRUCTION,)),
+        "scripted mix: a noisy linear gait, held random torques",
+        f"Gymnasium's Hopper-v5 from the side, {config.resolution} pixels a side",
+        gym.spec(HOPPER),
+    )
 
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:

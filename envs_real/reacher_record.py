@@ -7,7 +7,10 @@ dream stopped them there whatever the torques were, and planners believed it.
 from functools import lru_cache
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
+
+from worldgym.episodes import EpisodeFormat
 
 from .reacher import ReacherEnv, joints_at
 from .recording import record_episodes
@@ -20,20 +23,14 @@ GAIN = 200.0
 
 def record(config: RecordConfig) -> Path:
     """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
-    env = ReacherEnv(resolution=config.resolution)
-    about = {
-        "env": REACHER,
-        "observation_space": env.observation_space,
-        "action_space": env.action_space,
-        "algorithm_name": "scripted mix: noisy and held random torques, moves to random angles or the target",
-        "description": f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
-    }
-    metadata = {
-        "worldgym_instructions": [ReacherEnv.INSTRUCTION],
-        "worldgym_phrases": [],
-        "worldgym_frames_per_action": 1,
-    }
-    return record_episodes(config, play_episode, about, metadata)
+    return record_episodes(
+        config,
+        play_episode,
+        EpisodeFormat(config.resolution, gym.spaces.flatdim(ReacherEnv().action_space), (ReacherEnv.INSTRUCTION,)),
+        "scripted mix: noisy and held random torques, moves to random angles or the target",
+        f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
+        gym.spec(REACHER),
+    )
 
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from worldgym.episodes import check_resolution
+from worldgym.errors import UserError
+
 TABLETOP = "worldgym/TabletopMuJoCo-v0"
 REACHER = "worldgym/ReacherMuJoCo-v0"
 HOPPER = "worldgym/HopperMuJoCo-v0"
@@ -33,3 +36,14 @@ class RecordConfig:
     """Which Tabletops: the nominal one, or factors of variation drawn from a range in each episode."""
     workers: int = 2
     """Processes that simulate and render."""
+
+    def __post_init__(self):
+        from worldgym.storage import check_dataset_id  # brings Minari, which help can do without
+
+        check_dataset_id(self.dataset)
+        check_resolution(self.resolution)
+        if self.episodes < 1 or self.steps < 1 or self.workers < 1:
+            raise UserError(
+                f"asked for {self.episodes} episodes of {self.steps} steps by {self.workers} workers; there must be "
+                "at least one of each"
+            )

@@ -1,4 +1,4 @@
-"""Planners: they see `returns = evaluate(action_sequences)` and nothing else of the world.
+"""Planners: those over vectors see `returns = evaluate(action_sequences)`, those over sentences a tree of futures.
 
 A planner is its file and one row of `PLANNERS`, by which `worldgym plan --planner NAME` finds it.
 """

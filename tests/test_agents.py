@@ -297,7 +297,7 @@ def test_learn_leaves_agent_figures_and_video(monkeypatch, twinned, tmp_path, ag
         monkeypatch, "learn", twinned, "--agent", agent, "--in", where, "--steps", 32, "--episodes", 2,
         "--out", out, "--json", file,
     )  # fmt: skip
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     assert metrics["steps"] == 32
     assert metrics["real_steps"] == (0 if where == "dream" else 32)
     assert len(metrics["by_episode"]) == metrics["episodes"] == 2

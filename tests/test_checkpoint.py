@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,9 +23,9 @@ class Killed(BaseException):
 
 def edit(folder: Path, **changes) -> None:
     """Change entries of config.json; None removes one."""
-    described = json.loads((folder / "config.json").read_text()) | changes
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8")) | changes
     described = {key: value for key, value in described.items() if value is not None}
-    (folder / "config.json").write_text(json.dumps(described))
+    (folder / "config.json").write_text(json.dumps(described), encoding="utf-8")
 
 
 # -- round trips ---------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def test_extras_and_training_state_come_back(world, tmp_path):
 
 def test_saving_replaces_all_of_an_older_checkpoint(write_checkpoint):
     folder = write_checkpoint()
-    (folder / "stale.txt").write_text("from before")
+    (folder / "stale.txt").write_text("from before", encoding="utf-8")
     assert sorted(path.name for path in write_checkpoint().iterdir()) == [
         "bpe.json", "config.json", "model.safetensors", "starts.npz"
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_there_is_a_checkpoint_whenever_saving_is_killed(write_checkpoint, world
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated"),
         (lambda path: path.write_bytes(path.read_bytes()[:20]), "truncated"),
         (lambda path: path.write_bytes(b""), "truncated"),
-        (lambda path: path.write_text("PK, says another program"), "not a safetensors file"),
+        (lambda path: path.write_text("PK, says another program", encoding="utf-8"), "not a safetensors file"),
     ],
     ids=["cut", "cut header", "empty", "foreign"],
 )
@@ -187,7 +188,7 @@ def test_a_missing_file_is_named(write_checkpoint, name):
 
 def test_a_damaged_vocabulary_is_refused(write_checkpoint):
     folder = write_checkpoint()
-    (folder / "bpe.json").write_text('{"version": "1.0", "trunc')
+    (folder / "bpe.json").write_text('{"version": "1.0", "trunc', encoding="utf-8")
     with pytest.raises(ValueError, match=r"bpe\.json"):
         WorldModel.load(str(folder), "cpu")
 
@@ -198,6 +199,23 @@ def test_damaged_starting_frames_are_refused(write_checkpoint):
     env = DreamEnv(str(folder), device="cpu")
     with pytest.raises(ValueError, match=r"starts\.npz"):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ({"frames": np.zeros((5, 64, 64, 3), np.float32)}, "frames are float32"),
+        ({"frames": np.zeros((5, 32, 32, 3), np.uint8)}, r"frames are uint8 .*; \[any, any, 64, 64, 3\]"),
+        ({"successes": np.zeros((4, 2), bool)}, r"successes are bool \[4, 2\]; expected bool \[5, 2\]"),
+        ({"actions": np.full((5, 1, 2), np.nan, np.float32)}, "actions have nan at step 0"),
+    ],
+)
+def test_starting_frames_of_another_kind_are_refused(write_checkpoint, part, says):
+    folder = write_checkpoint()
+    with np.load(folder / "starts.npz") as file:
+        np.savez(folder / "starts.npz", **(dict(file) | part))
+    with pytest.raises(ValueError, match=rf"starts\.npz: {says}"):
+        DreamEnv(str(folder), device="cpu").reset(seed=0)
 
 
 @pytest.mark.parametrize("wrong", ["shape", "missing", "extra"])

@@ -114,7 +114,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", ["", "train dynamics", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "train dynamics", "train decoder", "train pan joint"])
 def test_help_imports_nothing_heavy(command):
     """Which would take seconds."""
     asked = subprocess.run([sys.executable, "-c", HELP, *command.split()], capture_output=True, text=True)
@@ -125,7 +125,7 @@ def test_help_imports_nothing_heavy(command):
 
 @pytest.mark.parametrize(
     "command",
-    ["record", "train", "train tokenizer", "train dynamics", "evaluate", "plan", "learn", "transfer", "demo", "bench",
+    ["record", "train", "train tokenizer", "train dynamics", "train decoder", "evaluate", "plan", "learn", "transfer", "demo", "bench",
      "render", "export", "play", "list", "push"],
 )  # fmt: skip
 def test_help_teaches_by_example(monkeypatch, capsys, command):
@@ -140,7 +140,7 @@ def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
         monkeypatch, "evaluate", "tabletop", "--episodes", "4", "--steps", "3", "--sentences", "1", "--seed", "5",
         "--json", str(file), "--report", str(report),
     )  # fmt: skip
-    written = json.loads(file.read_text())
+    written = json.loads(file.read_text(encoding="utf-8"))
     assert set(written) == {"command", "commit", "seed", "hardware", "metrics"}
     assert written["seed"] == 5
     assert "evaluate tabletop" in written["command"]
@@ -148,7 +148,7 @@ def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
     assert {path.name for path in report.iterdir()} == {
         "index.html", "horizon.png", "calibration.png", "dream.gif", "run.json",
     }  # fmt: skip
-    assert json.loads((report / "run.json").read_text()) == written
+    assert json.loads((report / "run.json").read_text(encoding="utf-8")) == written
 
 
 def test_plan_acts_in_mujoco(monkeypatch, tmp_path):
@@ -157,7 +157,7 @@ def test_plan_acts_in_mujoco(monkeypatch, tmp_path):
         monkeypatch, "plan", "tabletop", "--on", "dream", "--instruction", "reach the centre", "--episodes", "1",
         "--samples", "8", "--iterations", "1", "--json", str(file), "--video", str(video),
     )  # fmt: skip
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     assert metrics["instructions"] == ["reach the centre"]
     assert len(metrics["by_episode"]) == 1
     assert video.stat().st_size > 0

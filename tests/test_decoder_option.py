@@ -258,7 +258,7 @@ class NegativeFrames:
 
 
 def test_a_decoder_is_a_file_and_a_row(tmp_path, monkeypatch, checkpoint):
-    (tmp_path / "negative.py").write_text(NEGATIVE)
+    (tmp_path / "negative.py").write_text(NEGATIVE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(DECODERS, "negative", DecoderKind("colours turned round", "negative:NegativeFrames"))
     fast, turned = (DreamEnv(str(checkpoint), device="cpu", decoder=name) for name in ("fast", "negative"))

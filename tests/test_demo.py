@@ -15,7 +15,7 @@ def test_the_page_shows_dreams_sentences_and_plans(make_world, tmp_path, monkeyp
         demonstration, "WAYS", {way: demonstration.WAYS[way] for way in ("CEM on true physics", "random actions")}
     )
     path = demonstration.demonstrate(world, "tiny", tmp_path / "demo", episodes=1, seed=3)
-    html = path.read_text()
+    html = path.read_text(encoding="utf-8")
     assert html.count("data:image/gif") == 4 and html.count("data:image/png") == 3
     assert 'src="data:' in html and 'src="runs' not in html  # nothing beside it is needed
     rows = html.split("<tr>")

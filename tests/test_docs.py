@@ -42,12 +42,12 @@ def name(page: Path) -> str:
     return page.relative_to(DOCS).as_posix()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if CODE.search(page.read_text())], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if CODE.search(page.read_text(encoding="utf-8"))], ids=name)
 def test_its_code_runs(page, tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "reacher").mkdir(parents=True)  # where adding.md has trained its world
     (tmp_path / "runs" / "reacher" / "world").symlink_to(checkpoint)
-    code = "\n".join(CODE.findall(page.read_text()))
+    code = "\n".join(CODE.findall(page.read_text(encoding="utf-8")))
     for stands, runs in SMALL.get(name(page), {}).items():
         assert stands in code, f"{stands!r} is no longer on the page"
         code = code.replace(stands, runs)
@@ -58,26 +58,26 @@ def test_its_code_runs(page, tmp_path, monkeypatch, checkpoint):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_its_links_lead_somewhere(page):
-    for link in LINK.findall(page.read_text()):
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
         if link.startswith(("http://", "https://")):
             continue
         target, _, anchor = link.partition("#")
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), f"{name(page)} links to {link}"
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w]+", "-", heading.lower()).strip("-") for heading in headings}, link
 
 
 def test_every_page_is_in_the_menu():
-    menu = re.findall(r"^ +- .*?: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    menu = re.findall(r"^ +- .*?: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(menu) == sorted(map(name, PAGES))
 
 
 def test_the_reference_names_what_there_is():
     from importlib import import_module
 
-    for path in re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE):
+    for path in re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE):
         module, _, member = path.rpartition(".")
         assert (getattr(import_module(module), member).__doc__ or "").strip(), f"{path} has no docstring"
 
@@ -87,7 +87,7 @@ def test_the_bundled_world_of_the_tutorials_is_there():
 
 
 def test_the_tour_names_every_part_of_the_library_and_nothing_else():
-    tour = (DOCS / "tour.md").read_text()
+    tour = (DOCS / "tour.md").read_text(encoding="utf-8")
     parts = {path.name for path in (ROOT / "worldgym").iterdir() if (path / "__init__.py").exists()}
     assert {f"worldgym/{part}/" for part in parts} <= set(re.findall(r"worldgym/\w+/", tour))
     for path in re.findall(r"`((?:worldgym|planners|agents|envs_real)/[\w/.]*)`", tour):

@@ -156,7 +156,7 @@ def training(dataset: str, source: Path, out: Path, **arguments) -> DraftTrainin
 
 def test_a_draft_learns_and_leaves_the_world_as_it_was(source, dataset, tmp_path):
     out = train_draft(training(dataset, source, tmp_path / "drafted", steps=60, learning_rate=1e-2))
-    told = json.loads((out / "run.json").read_text())["metrics"]["held_out"]
+    told = json.loads((out / "run.json").read_text(encoding="utf-8"))["metrics"]["held_out"]
     assert told["error_1"] < 0.95, told
     before, after = load_file(source / "model.safetensors"), load_file(out / "model.safetensors")
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

@@ -67,6 +67,8 @@ def test_a_rollout_is_the_dream_itself(pushed, checkpoint):
     assert np.abs(observation["pixels"][0].astype(int) - frame).max() <= 1
     assert rewards[0] == pytest.approx(reward, abs=1e-4)
     assert np.stack(env.call("render")).shape == (2, 64, 64, 3)
+    assert [one.task_description for one in env.envs] == [one.task for one in env.envs] == [GOALS[0]] * 2
+    assert np.array_equal(np.stack([one.render() for one in env.envs]), np.stack(env.call("render")))
     with pytest.raises(ValueError, match="unknown reset options"):
         env.reset(options={"frame": 0})
 

@@ -207,7 +207,7 @@ def test_any_recorded_world_is_judged_on_its_test_split(strange, tmp_path, capsy
     assert len(metrics["psnr"]) == len(metrics["ssim"]) == 3
     assert "objects_kept" not in metrics
     assert "sentences" not in metrics
-    printed, page = capsys.readouterr().out, (report / "index.html").read_text()
+    printed, page = capsys.readouterr().out, (report / "index.html").read_text(encoding="utf-8")
     for said in ("Where objects are", "Whether success is recognised", "Whether the end of an episode"):
         assert said in printed
         assert said in page
@@ -215,7 +215,7 @@ def test_any_recorded_world_is_judged_on_its_test_split(strange, tmp_path, capsy
     assert page.count("data:image/gif;base64,") == 1
     assert 'src="http' not in page
     assert NO_WEIGHTS in page
-    assert json.loads(file.read_text())["metrics"]["not_known"] == metrics["not_known"]
+    assert json.loads(file.read_text(encoding="utf-8"))["metrics"]["not_known"] == metrics["not_known"]
 
 
 def figures(gain: float, seen: float, correlation: float) -> dict:

@@ -1,20 +1,28 @@
 """A stranger's environment, from its Gymnasium id to a dream of it."""
 
 import importlib
+import os
+import sys
 from dataclasses import replace
 
 import gymnasium as gym
 import minari
+import mujoco
 import numpy as np
 import pytest
 
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
 from worldgym.envs_real import recording
-from worldgym.envs_real.gym_record import make_twin, play_episode, record
+from worldgym.envs_real.gym_record import Twin, make_twin, play_episode, record
+from worldgym.envs_real.rendering import open_renderer
 from worldgym.envs_real.settings import RecordConfig
+from worldgym.errors import UserError
+from worldgym.files import alone
 
 STRANGER = '''
+import os
+
 import gymnasium as gym
 import numpy as np
 
@@ -71,7 +79,45 @@ class Grid(Slide):
     action_space = gym.spaces.Box(-1.0, 1.0, (2, 2), np.float32)
 
 
-for kind in (Slide, Seen, Blind, Unbounded, Grid):
+class Largest(Slide):
+    """Unbounded, as many write it."""
+
+    action_space = gym.spaces.Box(np.finfo(np.float32).min, np.finfo(np.float32).max, (2,), np.float32)
+
+
+class Late(Slide):
+    """Tells success with its last step alone."""
+
+    def step(self, action):
+        *outcome, info = super().step(action)
+        return *outcome, info if info["is_success"] else {}
+
+
+class Returns(Slide):
+    """What it is made with stands for what it returns."""
+
+    reward, over, success, picture = 1.0, False, False, None
+
+    def step(self, action):
+        return self.observe(), self.reward, self.over, False, {"success": self.success}
+
+    def render(self):
+        return super().render() if self.picture is None else self.picture
+
+
+class Mortal(Slide):
+    """Its third episode ends the process that it is in, or is told by it what is wrong, as long as it is asked to."""
+
+    def reset(self, *, seed=None, options=None):
+        if seed == int(np.random.default_rng([1, 2]).integers(2**31)):
+            if os.environ.get("MORTAL") == "exits":
+                os._exit(7)
+            if os.environ.get("MORTAL") == "raises":
+                raise ArithmeticError("no way out")
+        return super().reset(seed=seed, options=options)
+
+
+for kind in (Slide, Seen, Blind, Unbounded, Grid, Largest, Late, Mortal):
     gym.register(f"{kind.__name__}-v0", kind, max_episode_steps=3 if kind is Seen else 100)
 '''
 
@@ -95,7 +141,7 @@ def killed(*args, **kwargs):
 def stranger(tmp_path_factory):
     """A package of somebody's own, in a folder that worker processes see, too."""
     folder = tmp_path_factory.mktemp("theirs")
-    (folder / "stranger.py").write_text(STRANGER)
+    (folder / "stranger.py").write_text(STRANGER, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield importlib.import_module("stranger")
@@ -186,19 +232,53 @@ def test_an_early_end_is_the_last_of_its_episode(recorded):
         assert np.array_equal(episode.rewards, episode.infos["rewards"][1:, 0])
 
 
-def test_a_killed_recording_goes_on_where_it_stood(shelf, played, monkeypatch):
-    """Though its chunks hold episodes of differing length."""
-    config = replace(SLIDE, episodes=5)
-    partial = shelf / "test" / "slide-v0.partial"
-    monkeypatch.setattr(recording, "CHUNK", 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(minari, "create_dataset_from_buffers", killed)
-        with pytest.raises(Killed):
-            record(config)
-    (partial / "episodes_000002.npz").unlink()
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("exits", "a worker process died with exit status 7 while it played episode 2"),
+        ("raises", r"episode 2: Mortal-v0, reset: its reset raised ArithmeticError: no way out .stranger.py, line \d+"),
+    ],
+)
+def test_a_recording_whose_environment_fails_ends_and_keeps_what_it_has(shelf, monkeypatch, how, says):
+    """And goes on with the rest when it is asked for again."""
+    config = replace(SLIDE, env="stranger:Mortal-v0", episodes=4)
+    monkeypatch.setenv("MORTAL", how)
+    with pytest.raises(UserError, match=rf"(?s){says}.*; 2 of 4 episodes are kept; the same command records the rest"):
+        record(config)
+    monkeypatch.delenv("MORTAL")
+    asked, in_workers = [], recording.in_workers
+    monkeypatch.setattr(
+        recording, "in_workers", lambda task, left, workers: asked.extend(left) or in_workers(task, left, workers)
+    )
     record(config)
-    assert_complete(config.dataset, played[:5])
-    assert not partial.exists()
+    assert asked == [2, 3]
+    assert_complete(config.dataset, [play_episode(config, index) for index in range(4)])
+
+
+def test_two_recordings_of_one_id_are_refused_at_once(shelf, monkeypatch):
+    monkeypatch.setattr(recording, "in_workers", pytest.fail)
+    partial = shelf / "test" / "slide-v0.partial"
+    partial.mkdir(parents=True)
+    refused = pytest.raises(UserError, match="another process is recording test/slide-v0")
+    with alone(partial / "lock", "recording"), refused:
+        record(SLIDE)
+    assert [path.name for path in partial.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"dataset": "mine/robot"}, "'mine/robot' cannot name a Minari data set"),
+        ({"resolution": 0}, "resolution is 0"),
+        ({"resolution": 65}, "resolution is 65; .*multiples of 8"),
+        ({"episodes": 0}, "at least one"),
+        ({"steps": 0}, "at least one"),
+        ({"workers": 0}, "at least one"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_before_anything_is_made(changes, says):
+    with pytest.raises(UserError, match=says):
+        replace(SLIDE, **changes)
 
 
 def test_an_episode_follows_from_the_seed_and_its_number(played):
@@ -231,7 +311,11 @@ def test_what_it_does_not_know_is_said(shelf, capsys):
     assert "success" not in capsys.readouterr().out
     record(replace(SLIDE, dataset="test/seen-v0", env="stranger:Seen-v0", episodes=1))
     told = capsys.readouterr().out
-    assert "success is recorded as False" in told and "3 to 3 steps" in told and "0% of the episodes" in told
+    assert (
+        "success is recorded as False wherever none is told" in told
+        and "3 to 3 steps" in told
+        and "0% of the episodes" in told
+    )
 
 
 def test_mujoco_is_recorded(shelf):
@@ -247,6 +331,7 @@ def test_mujoco_is_recorded(shelf):
     [
         ("CartPole-v1", r"takes actions in Discrete\(2\); a dream takes vectors"),
         ("stranger:Unbounded-v0", r"takes actions in Box\(-inf, inf, \(2,\).*finite bounds"),
+        ("stranger:Largest-v0", r"takes actions in Box\(-3.4028235e\+38, .*finite bounds, less than 1e\+09"),
         ("stranger:Grid-v0", r"takes actions in Box\(-1.0, 1.0, \(2, 2\)"),
         ("stranger:Blind-v0", r"renders \['human'\]; a dream needs pictures"),
         ("Atlantis-v0", "cannot make the environment 'Atlantis-v0'"),
@@ -257,6 +342,71 @@ def test_what_cannot_be_dreamed_is_refused(shelf, env, message):
     with pytest.raises(ValueError, match=message):
         record(replace(SLIDE, env=env))
     assert not any(shelf.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ({"reward": float("nan")}, "returned the reward nan; expected a finite number"),
+        ({"reward": float("-inf")}, "returned the reward -inf"),
+        ({"reward": None}, "returned the reward None"),
+        ({"reward": np.array([1.0])}, r"returned the reward array\(\[1.\]\)"),
+        ({"over": np.array([False])}, r"returned array\(\[False\]\) for terminated; expected True or False"),
+        ({"over": None}, "returned None for terminated"),
+        ({"success": float("nan")}, "told the success nan in its info; expected True or False"),
+        ({"success": 2}, "told the success 2"),
+        ({"picture": np.zeros((64, 64), np.uint8)}, r"rendered uint8 \(64, 64\); a frame must be uint8"),
+        ({"picture": [1, 2]}, "rendered list"),
+    ],
+)
+def test_what_an_environment_returns_is_looked_at_when_it_returns_it(stranger, monkeypatch, returned, says):
+    for name, value in returned.items():
+        monkeypatch.setattr(stranger.Returns, name, value)
+    twin = Twin(stranger.Returns("rgb_array"), 64)
+    if "picture" not in returned:
+        twin.reset(seed=0)
+    with pytest.raises(UserError, match=f"step 1: {says}" if "picture" not in returned else f"reset: {says}"):
+        twin.step(np.zeros(2, np.float32)) if "picture" not in returned else twin.reset(seed=0)
+
+
+def test_numbers_of_every_kind_are_taken(stranger, monkeypatch):
+    monkeypatch.setattr(stranger.Returns, "reward", np.float32(0.5))
+    monkeypatch.setattr(stranger.Returns, "over", np.bool_(True))
+    monkeypatch.setattr(stranger.Returns, "success", np.array(1.0))
+    twin = Twin(stranger.Returns("rgb_array"), 64)
+    twin.reset(seed=0)
+    _, reward, terminated, truncated, info = twin.step(np.zeros(2, np.float32))
+    assert (reward, terminated, truncated, info["success"]) == (0.5, True, False, True)
+    assert (type(reward), type(terminated), type(info["success"])) == (float, bool, bool)
+
+
+def test_success_that_is_told_with_the_end_alone_is_recorded(shelf, capsys):
+    """And what is said before the recording does not deny it."""
+    config = replace(SLIDE, env="stranger:Late-v0", steps=40, dataset="test/late-v0", episodes=1)
+    record(config)
+    assert "success is recorded as False wherever none is told" in capsys.readouterr().out
+    data = load_episodes(config.dataset)
+    assert data.successes[:, 0].tolist() == [False] * (len(data.frames) - 1) + [True]
+
+
+def test_an_environment_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    """By a command, whose path does not have it; but it hides nothing that is installed."""
+    source = STRANGER.replace('f"{kind', 'f"Here{kind')
+    (tmp_path / "lies_here.py").write_text(source, encoding="utf-8")
+    (tmp_path / "mujoco.py").write_text("raise RuntimeError", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", os.getcwd())])
+    monkeypatch.chdir(tmp_path)
+    make_twin("lies_here:HereSlide-v0").close()
+    make_twin("Reacher-v5").close()
+
+
+def test_a_renderer_that_cannot_open_is_no_mistake_of_ours(monkeypatch):
+    def refuse(*size):
+        raise OSError("no device")
+
+    monkeypatch.setattr(mujoco, "Renderer", refuse)
+    with pytest.raises(UserError, match=r"MuJoCo cannot open a renderer .*: no device"):
+        open_renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 64)
 
 
 def test_what_is_of_the_tabletop_is_refused(shelf):

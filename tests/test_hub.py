@@ -44,7 +44,7 @@ def cached(checkpoint, tmp_path, monkeypatch):
     """A world in the hub's cache, and no network."""
     repository = tmp_path / "models--user--tiny"
     (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "refs" / "main").write_text("0" * 40, encoding="utf-8")
     shutil.copytree(checkpoint, repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -56,7 +56,7 @@ def results(tmp_path):
     metrics = {"psnr": [30.0, 28.0, 26.0], "sentences": {"rate": 0.625, "interval": [0.5, 0.75]}, "by_episode": [{}]}
     machine = {"cpu": "a processor", "cores": 2, "gpu": None}
     content = {"command": "worldgym evaluate tiny", "commit": "abc", "metrics": metrics, "hardware": machine}
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -164,7 +164,7 @@ def test_the_card_admits_what_nobody_measured(checkpoint):
 def test_what_cannot_be_pushed(checkpoint, tmp_path, make_world):
     with pytest.raises(ValueError, match="must be user/name"):
         hub.push(checkpoint, "tiny", "mit", api=Hub())
-    (tmp_path / "notes.json").write_text("{}")
+    (tmp_path / "notes.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="no results file"):
         hub.push(checkpoint, "user/tiny", "mit", [tmp_path / "notes.json"], api=Hub())
     world = make_world()

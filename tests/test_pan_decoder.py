@@ -140,8 +140,8 @@ def test_folders_it_cannot_use_are_refused(tmp_path, tiny, decoder):
     retrained.quantizer.codebook += 0.01
     with pytest.raises(ValueError, match="another tokenizer"):
         DiffusionDecoder.load(tmp_path, retrained)
-    found = json.loads((tmp_path / "decoder.json").read_text())
-    (tmp_path / "decoder.json").write_text(json.dumps({**found, "version": 99}))
+    found = json.loads((tmp_path / "decoder.json").read_text(encoding="utf-8"))
+    (tmp_path / "decoder.json").write_text(json.dumps({**found, "version": 99}), encoding="utf-8")
     with pytest.raises(ValueError, match="another format"):
         DiffusionDecoder.load(tmp_path, tiny.tokenizer)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from worldgym.decoders.flow import Schedule, advance, guide, mix, velocity
+from worldgym.decoders.flow import Schedule, advance, guide, mix, noise_levels, velocity
 
 MEAN, SPREAD = 0.7, 0.3
 
@@ -22,7 +22,7 @@ def gaussian_velocity(x: torch.Tensor, level: float) -> torch.Tensor:
 @pytest.mark.parametrize("shift", [1.0, 5.0])
 def test_euler_along_the_exact_velocity_turns_noise_into_the_data(shift):
     noise = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    x, levels = noise.clone(), Schedule(4000, shift).levels().double()
+    x, levels = noise.clone(), noise_levels(Schedule(4000, shift)).double()
     for now, following in pairwise(levels):
         x = advance(x, gaussian_velocity(x, float(now)), now, following)
     torch.testing.assert_close(x, MEAN + SPREAD * noise, rtol=0, atol=2e-3)
@@ -49,7 +49,7 @@ def test_noise_level_zero_is_the_data_and_one_is_the_noise():
 
 def test_the_shift_comes_after_the_pairing_by_steps():
     schedule = Schedule(50, 5.0)
-    levels = schedule.levels()
+    levels = noise_levels(schedule)
     assert levels[0] == 1 and levels[-1] == 0 and (levels[1:] < levels[:-1]).all()
     assert schedule.level(torch.tensor(0.5)) == pytest.approx(5 / 6)
     # Half of the steps earlier is not half of the noise more.
@@ -58,7 +58,7 @@ def test_the_shift_comes_after_the_pairing_by_steps():
 
 
 def test_without_a_shift_the_levels_are_even():
-    torch.testing.assert_close(Schedule(4, 1.0).levels(), torch.tensor([1, 0.75, 0.5, 0.25, 0]))
+    torch.testing.assert_close(noise_levels(Schedule(4, 1.0)), torch.tensor([1, 0.75, 0.5, 0.25, 0]))
 
 
 def test_guidance_of_one_is_none_and_more_goes_beyond():

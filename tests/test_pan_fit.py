@@ -54,7 +54,7 @@ def train_decoder(out: str) -> None:
     if accelerator.is_main_process:
         total = {name: float(part.double().abs().sum()) for name, part in weights.items()}
         found = {"losses": losses, "processes": accelerator.num_processes, "weights": total}
-        (Path(out) / "found.json").write_text(json.dumps(found))
+        (Path(out) / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def test_two_processes_have_the_loss_of_one(tmp_path):
@@ -72,7 +72,7 @@ def test_two_processes_have_the_loss_of_one(tmp_path):
     ]
     assert [child.wait() for child in children] == [0, 0]
     train_decoder(str(tmp_path / "one"))
-    one, two = (json.loads((tmp_path / name / "found.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads((tmp_path / name / "found.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["losses"] == pytest.approx(two["losses"], rel=1e-4)
     assert one["losses"][2] != pytest.approx(one["losses"][0], rel=1e-4)

@@ -157,10 +157,10 @@ def test_the_command_writes_figures_and_a_page(make_world, write_checkpoint, tmp
     world.config = replace(world.config, twin="worldgym/TabletopMuJoCo-v0", frames_per_action=16)
     report, file = tmp_path / "report", tmp_path / "suite.json"
     evaluate(Evaluate(str(write_checkpoint(world)), suite="pan", episodes=4, json=file, report=report))
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     assert set(FIGURES) < set(metrics["rows"]["dream"])
     assert "--plan-episodes" in metrics["planning"]
-    assert metrics["planning"] in (page := (report / "index.html").read_text())
+    assert metrics["planning"] in (page := (report / "index.html").read_text(encoding="utf-8"))
     assert page.count("data:image/") == 2 and 'src="http' not in page
     assert "consistency of the dream, round by round" in capsys.readouterr().out
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
-from worldgym.decoders.flow import Schedule, advance, guide, mix
+from worldgym.decoders.flow import Schedule, advance, guide, mix, noise_levels
 from worldgym.decoders.swin import Asked, CausalSwin, SwinConfig, window_levels, window_loss
 from worldgym.decoders.wan import Condition, ConditionedWan
 
@@ -53,7 +53,7 @@ def stream(swin: CausalSwin, script, count: int = CHUNKS) -> list[torch.Tensor]:
 def whole_windows(model: ConditionedWan, config: SwinConfig, script) -> list[torch.Tensor]:
     """What the paper draws: two chunks denoised side by side in one pass, the window moved on when one is clean."""
     first, asked, noise, condition_noise = script
-    levels, half = config.schedule.levels(), config.schedule.steps // 2
+    levels, half = noise_levels(config.schedule), config.schedule.steps // 2
 
     def flow(latents, level, conditions, chunks):
         sides = []

@@ -47,7 +47,7 @@ def write_clips(folder: Path) -> None:
         frames = np.random.default_rng(index).integers(0, 256, (13, 48, 48, 3), np.uint8)
         iio.imwrite(folder / f"{index}.gif", frames, loop=0)
         lines.append(json.dumps({"video": f"{index}.gif", "actions": ["go left", "push", f"stay {index}"]}))
-    (folder / "clips.jsonl").write_text("\n".join(lines))
+    (folder / "clips.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_words_are_padded_with_nothing(folder):
 def test_clips_that_are_not_there_are_refused(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no clips\.jsonl"):
         find_clips(tmp_path, 1)
-    (tmp_path / "clips.jsonl").write_text('{"video": "gone.mp4", "actions": ["a"]}\n')
+    (tmp_path / "clips.jsonl").write_text('{"video": "gone.mp4", "actions": ["a"]}\n', encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
         find_clips(tmp_path, 1)
     with pytest.raises(ValueError, match="has 9 actions"):

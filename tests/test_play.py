@@ -26,7 +26,8 @@ from worldgym.data import load_episodes
 from worldgym.play import STILL, Session, arrow_keys
 from worldgym.play import session as session_module
 from worldgym.play.page import Room, serve
-from worldgym.starts import InitialStates
+from worldgym.starts import InitialStates, bundled_starts
+from worldgym.world import WorldModel
 
 RIGHT = [1.0, 0.0]
 
@@ -103,9 +104,6 @@ def pictures(session, name="A"):
 
 
 def test_it_dreams_what_the_environment_dreams(checkpoint):
-    from worldgym.starts import bundled_starts
-    from worldgym.world import WorldModel
-
     world = WorldModel.load(str(checkpoint))
     session = Session(world, bundled_starts(str(checkpoint), world.config))
     env = gym.make("worldgym/Dream-v0", world=str(checkpoint))
@@ -143,6 +141,21 @@ def test_a_sentence_covers_its_frames(alone):
         ticks += 1
     assert ticks == alone.world.config.frames_per_action
     assert alone.now.action == "move up" and alone.sentence == ""
+
+
+def test_a_sentence_ends_with_what_was_asked_for(write_checkpoint):
+    """And is finished where nobody asked: the default instruction's success is nobody's."""
+    folder = write_checkpoint(ends=True)
+    world = WorldModel.load(str(folder))
+    starts, (default, other) = bundled_starts(str(folder), world.config), world.config.instructions
+    asked, unasked = Session(world, starts, instruction=default), Session(world, starts)
+    for session, frames in ((asked, 1), (unasked, world.config.frames_per_action)):
+        session.say("move up")
+        assert [session.tick() for _ in range(frames + 1)] == [True] * frames + [False]
+        assert session.now.ended
+    unasked.reset(instruction=other)
+    unasked.say("move up")
+    assert [unasked.tick() for _ in range(2)] == [True, False]
 
 
 def test_acting_breaks_off_a_sentence(alone):
@@ -323,6 +336,13 @@ def test_a_window_shows_what_it_is_used_for(both, tmp_path):
         user.find("Pause").click()
         await user.should_see("Go on", retries=100)
         assert both.paused
+        left = both.active
+        user.find("act here").click()
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if both.active != left:
+                break
+        assert both.active != left
 
     visit(both, tmp_path, play)
 

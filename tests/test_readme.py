@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_its_code_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 2
     names: dict = {}
     for block in blocks:
@@ -18,4 +18,4 @@ def test_its_code_runs():
 
 
 def test_its_figures_are_those_of_the_results_files(load_benchmark):
-    assert load_benchmark("table").tables() in (ROOT / "README.md").read_text()
+    assert load_benchmark("table").tables() in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 
+from worldgym import storage
 from worldgym.data import Episodes, load_episodes, sample_segments, segments_at
 from worldgym.envs_real import recording
 from worldgym.envs_real.settings import RecordConfig
@@ -32,9 +33,8 @@ COLORS = ("red", "blue")
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """An empty place for datasets, recorded in chunks of two episodes."""
+    """An empty place for datasets."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    monkeypatch.setattr(recording, "CHUNK", 2)
     return tmp_path / "datasets"
 
 
@@ -100,54 +100,61 @@ def test_tables_vary_if_asked_to():
 
 def test_a_killed_recording_goes_on_where_it_stood(shelf, small, monkeypatch):
     partial = shelf / "test" / "small-v0.partial"
-    chunks = [partial / f"episodes_00000{start}.npz" for start in (0, 2, 4)]
+    files = [partial / f"episode_00000{index}.npz" for index in range(5)]
     with monkeypatch.context() as patch:
-        patch.setattr(minari, "create_dataset_from_buffers", killed)
+        patch.setattr(recording, "write_dataset", killed)
         with pytest.raises(Killed):
             record(SMALL)
-        assert all(chunk.exists() for chunk in chunks)
-        # As if it had died earlier, while the second chunk was being written.
-        chunks[1].with_suffix(".tmp").write_bytes(chunks[1].read_bytes()[:1000])
-        chunks[1].unlink(), chunks[2].unlink()
-        before = chunks[0].stat().st_mtime_ns
+        assert all(file.exists() for file in files)
+        # As if it had died earlier, while the fourth episode was being written.
+        files[3].with_suffix(".1.tmp").write_bytes(files[3].read_bytes()[:1000])
+        files[3].unlink(), files[4].unlink()
+        before = files[0].stat().st_mtime_ns
         with pytest.raises(Killed):
             record(replace(SMALL, workers=2))
-        assert chunks[0].stat().st_mtime_ns == before
+        assert files[0].stat().st_mtime_ns == before
     record(SMALL)
     assert_complete(SMALL.dataset, small)
     assert not partial.exists()
 
 
-def test_ctrl_c_keeps_full_chunks_and_says_so(shelf, small, monkeypatch):
-    write = recording._write
-
-    def press(path, episodes):
-        if path.name == "episodes_000002.npz":
-            raise KeyboardInterrupt
-        write(path, episodes)
+def test_ctrl_c_keeps_what_is_finished_and_says_so(shelf, small, monkeypatch):
+    def press(task, indices, workers):
+        task(indices[0])
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "_write", press)
-        with pytest.raises(KeyboardInterrupt, match="each 2 episodes are kept; the same command records the rest"):
+        patch.setattr(recording, "in_workers", press)
+        with pytest.raises(KeyboardInterrupt, match="1 of 5 episodes are kept; the same command records the rest"):
             record(SMALL)
-    assert (shelf / "test" / "small-v0.partial" / "episodes_000000.npz").exists()
+    assert (shelf / "test" / "small-v0.partial" / "episode_000000.npz").exists()
     record(SMALL)
     assert_complete(SMALL.dataset, small)
 
 
-def test_a_killed_conversion_begins_again(shelf, small, monkeypatch):
+def test_a_dataset_is_there_whole_or_not_at_all(shelf, small, monkeypatch):
+    """Whenever it is killed: in the middle of writing it, or when only its own files are left to be removed."""
     with monkeypatch.context() as patch:
-        patch.setattr(minari.MinariDataset, "update_dataset_from_buffer", killed)
+        patch.setattr(storage, "create_namespace", killed)
         with pytest.raises(Killed):
             record(SMALL)
+    assert [path.name for path in (shelf / "test").iterdir()] == ["small-v0.partial"]
+    assert not list((shelf / "test" / "small-v0.partial").rglob("*.hdf5"))
+    with monkeypatch.context() as patch:
+        patch.setattr(recording.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            record(SMALL)
+    assert_complete(SMALL.dataset, small)
+    monkeypatch.setattr(recording, "in_workers", killed)
     record(SMALL)
     assert_complete(SMALL.dataset, small)
+    assert {path.name for path in (shelf / "test").iterdir()} == {"small-v0", "namespace_metadata.json"}
 
 
 def test_two_recordings_are_not_mixed(shelf, monkeypatch):
     config = replace(SMALL, episodes=1)
     with monkeypatch.context() as patch:
-        patch.setattr(minari, "create_dataset_from_buffers", killed)
+        patch.setattr(recording, "write_dataset", killed)
         with pytest.raises(Killed):
             record(config)
     for other in (replace(config, seed=9), replace(config, steps=21), replace(config, variation="train")):
@@ -211,6 +218,13 @@ def test_splits_share_no_episode(dataset):
     parts = [data.split(name).tolist() for name in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [18, 1, 1]
     assert sorted(episode for part in parts for episode in part) == list(range(20))
+
+
+def test_splits_that_would_be_empty_are_refused(uneven):
+    assert uneven.split("train").tolist() == list(range(6))
+    for name in ("validation", "test"):
+        with pytest.raises(ValueError, match=f"6 episodes leave none for the {name} split.*at least 20"):
+            uneven.split(name)
 
 
 @pytest.fixture
@@ -308,7 +322,7 @@ def test_a_cache_of_another_version_is_rewritten(recorded):
     dataset, folder = recorded
     expected = load_episodes(dataset)
     (meta,) = folder.glob("*/meta.json")
-    meta.write_text(json.dumps({"version": 0}))
+    meta.write_text(json.dumps({"version": 0}), encoding="utf-8")
     found = load_episodes(dataset)
     assert np.array_equal(found.frames, expected.frames) and found.instructions == expected.instructions
 

@@ -13,7 +13,7 @@ def results_page(load_benchmark):
 
 
 def test_the_page_is_that_of_the_results_files(results_page):
-    assert (ROOT / "docs" / "results.md").read_text() == results_page.page()
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page.page()
 
 
 def test_its_pictures_are_there(results_page):

@@ -145,7 +145,7 @@ def without(blob: bytes, field: str) -> bytes:
         lambda blob: blob[: len(blob) // 20],
         lambda blob: blob[:-8],
         lambda blob: blob + bytes(8),
-        lambda blob: blob.replace(b'"version": 1', b'"version": 99', 1),
+        lambda blob: blob.replace(b'"version": 2', b'"version": 99', 1),
         lambda blob: blob.replace(b"reach the centre", b"fly to the moon!", 1),
         lambda blob: without(blob, "variation"),
         lambda blob: without(blob, "random"),
@@ -261,6 +261,26 @@ def test_a_sentence_sums_the_rewards_of_its_frames(table):
     assert not terminated and info["num_frames"] == 16 and info["action_ok"] is True
     assert total == pytest.approx(rewards.sum())
     assert np.array_equal(info["positions"], plain.positions)
+
+
+def test_a_sentence_is_finished_where_nobody_asked_for_its_success(table):
+    """Also in a fork and after a restore; and cut short once somebody asks."""
+    env = table(action_mode="text")
+    env.reset(seed=0)
+    env.data.qpos[env._joints[0]] = 0.8  # the pusher is out of the way
+    env.data.qpos[env._joints[1]] = 0.0  # and the red block at the centre
+    blob, fork = env.snapshot(), env.fork()
+    for one in (env, fork):
+        assert one.step("stay still")[4]["num_frames"] == 16
+    env.restore(blob)
+    *_, terminated, _, info = env.step("stay still")
+    assert terminated and info["success"] and info["num_frames"] == 16
+    asked = table(env.instruction, action_mode="text")
+    asked.restore(blob)
+    assert asked.step("stay still")[4]["num_frames"] == 16  # a snapshot says who asked, too
+    env.reset(seed=0, options={"instruction": env.instruction})
+    env.data.qpos[env._joints[0]], env.data.qpos[env._joints[1]] = 0.8, 0.0
+    assert env.step("stay still")[4]["num_frames"] == 1
 
 
 def test_a_sentence_ends_with_the_episode(table):

@@ -138,7 +138,7 @@ def test_what_was_trained_dreams(trained, dataset):
 
 @pytest.mark.parametrize(("stage", "figure"), [("tokenizer", "validation_psnr"), ("world", "open_loop_psnr_gain")])
 def test_a_checkpoint_says_what_made_it(trained, dataset, stage, figure):
-    told = json.loads((trained / stage / "run.json").read_text())
+    told = json.loads((trained / stage / "run.json").read_text(encoding="utf-8"))
     assert {"command", "commit", "seed", "hardware"} < told.keys()
     metrics = told["metrics"]
     assert metrics["step"] == LONG["steps"] and np.isfinite(metrics[figure]).all()
@@ -304,13 +304,13 @@ if __name__ == "__main__":
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 def test_workers_end_with_their_run(tmp_path):
     """Else they would write into the folder of the run that resumes a killed one."""
-    (tmp_path / "run.py").write_text(RUN)
+    (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
     run = subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path)
     places = [tmp_path / f"{rank}.pid" for rank in range(2)]
-    assert soon(lambda: all(place.exists() and place.read_text() for place in places))
+    assert soon(lambda: all(place.exists() and place.read_text(encoding="utf-8") for place in places))
     run.kill()
     run.wait()
-    assert soon(lambda: not any(alive(int(place.read_text())) for place in places))
+    assert soon(lambda: not any(alive(int(place.read_text(encoding="utf-8"))) for place in places))
 
 
 COMMAND = """
@@ -326,7 +326,7 @@ if __name__ == "__main__":
 @pytest.mark.skipif(sys.platform != "linux", reason="Ctrl-C is sent as a Linux terminal does")
 def test_ctrl_c_in_a_terminal_saves_what_two_processes_learned(tmp_path, dataset, trained):
     """It reaches all processes, each in another moment; they stop after the same step, and the command says so."""
-    (tmp_path / "run.py").write_text(COMMAND)
+    (tmp_path / "run.py").write_text(COMMAND, encoding="utf-8")
     out = tmp_path / "toy" / "world"
     small = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(DYNAMICS).items()]
     command = [
@@ -357,7 +357,7 @@ def soon(happens: Callable[[], bool]) -> bool:
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split(")")[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

@@ -177,7 +177,7 @@ def test_the_report_needs_nothing_beside_it(twin, tmp_path):
     page = write_report(tmp_path, "A <b>title", "About.", ranking, zero_shot(cells, {"script": scripted("script")}))
     never = {**ranking.metrics["policies"][0], "divergence_step": None}  # infinity, out of a results file
     assert policy_row(never)[-1] == "-"
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert "A &lt;b&gt;title" in text and "script" in text
     assert text.count('src="data:image/') == 3 and 'src="' not in text.replace('src="data:image/', "")
 
@@ -193,7 +193,7 @@ def test_transfer_writes_figures_and_a_report(monkeypatch, make_world, write_che
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["worldgym", *map(str, arguments)])
     cli.main()
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     assert [one["policy"] for one in metrics["ranking"]["policies"]] == [
         "script", "still", "script, another goal", "CEM, 4 x 1",
     ]  # fmt: skip
@@ -205,6 +205,6 @@ def test_the_grid_can_be_had_alone(twin, tmp_path):
     cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
     grid = zero_shot(cells, {"script": scripted("script")})
     won = {"dream": {"value": 0.5, "interval": (0.3, 0.7), "cases": 20}}
-    text = write_report(tmp_path, "Tables", "About.", None, grid, {"ways": won}).read_text()
+    text = write_report(tmp_path, "Tables", "About.", None, grid, {"ways": won}).read_text(encoding="utf-8")
     assert "nominal" in text and "rank policies" not in text
     assert "search in the dream</td><td>50%</td><td>30% to 70%" in text

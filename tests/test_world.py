@@ -94,6 +94,12 @@ def test_kept_queries_are_seen_by_all_later_steps_and_by_nobody_sooner(make_worl
     assert torch.equal(mask, without)
 
 
+@pytest.mark.parametrize("copies", [0, -1])
+def test_a_fork_into_nothing_is_refused(world, frames, copies):
+    with pytest.raises(ValueError, match=f"got {copies} copies"):
+        world.start(frames[:, :1]).fork(copies)
+
+
 def test_a_fork_cannot_alter_its_parent(world, frames, actions):
     parent = world.start(frames[:, :1])
     expected, _ = dream(world, world.start(frames[:, :1]), actions[:, :6])

@@ -6,8 +6,6 @@ Written to a temporary name and renamed, loaded strictly, never a pickle.
 import hashlib
 import json
 import math
-import os
-import shutil
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +19,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .config import DraftConfig, DynamicsConfig, TokenizerConfig, WorldConfig
+from .files import check_room, recover, replacing
 
 FORMAT_VERSION = 1
 
@@ -40,33 +39,24 @@ def save_checkpoint(
         extras: further small files, name -> content (the BPE, starting states).
         training: tensors needed to resume.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
-    if training is not None:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in training.items()},
-            temporary / "training.safetensors",
-        )
-    for name, content in (extras or {}).items():
-        (temporary / name).parent.mkdir(exist_ok=True)
-        (temporary / name).write_bytes(content)
-    described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
-    (temporary / "config.json").write_text(json.dumps(described, indent=1))
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Put back the last checkpoint of a run that was killed between the two renames of `save_checkpoint`."""
-    old = folder.with_name(folder.name + ".old")
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
+    tensors = [*weights.values(), *(training or {}).values()]
+    size = sum(tensor.nbytes for tensor in tensors) + sum(len(content) for content in (extras or {}).values())
+    with replacing(folder) as temporary:
+        check_room(temporary, size)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+            if training is not None:
+                save_file(
+                    {name: tensor.contiguous() for name, tensor in training.items()},
+                    temporary / "training.safetensors",
+                )
+        except SafetensorError as error:  # as it says that the disk is full
+            raise OSError(f"cannot write {folder}: {error}") from error
+        for name, content in (extras or {}).items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            (temporary / name).write_bytes(content)
+        described = {"format": "worldgym", "version": FORMAT_VERSION, "stage": stage, **asdict(config)}
+        (temporary / "config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
 def load_config(folder: Path) -> tuple[WorldConfig, str]:
@@ -76,7 +66,7 @@ def load_config(folder: Path) -> tuple[WorldConfig, str]:
     if not path.exists():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no config.json")
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(described, dict) or described.pop("format", None) != "worldgym":

@@ -1,8 +1,9 @@
-"""Sizes of a world model, as frozen values that travel in its checkpoint."""
+"""Sizes of the models, as frozen values that travel in their checkpoints. Nothing here needs torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -173,3 +174,96 @@ class WorldConfig:
                 f"{len(self.instructions)}, for instance: {some}"
             )
         return wanted
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels that sampling passes through."""
+
+    steps: int = 50
+    """K."""
+    shift: float = 5.0
+    """How long it stays at high noise; a picture of more pixels needs more noise to be hidden (SD3). 1 is evenly."""
+
+    def __post_init__(self):
+        if self.steps < 1 or not self.shift > 0:
+            raise ValueError(f"a schedule takes at least 1 step and a positive shift, got {self}")
+
+    def level(self, share: Any) -> Any:
+        """Noise level of a share in [0, 1] of the steps that remains, a number or a tensor: the shift is applied here
+        and nowhere else.
+
+        Chunks are paired by the share, that is by step index, *before* the shift: with shift 5, the half of the
+        steps is a level of 0.83.
+        """
+        return self.shift * share / (1 + (self.shift - 1) * share)
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """The defaults are PAN's."""
+
+    frames: int = 10
+    """Latent frames of a chunk."""
+    schedule: Schedule = field(default_factory=Schedule)
+    offset: float = 0.5
+    """By how large a share of the steps the late chunk is noisier. 1 is no window at all: chunk after chunk."""
+    condition_level: float = 0.055
+    """Noise level of the frame before the window, so that its incidental pixels are not clung to."""
+    guidance: float = 4.0
+    """Of classifier-free guidance; 1 is none and takes half the time."""
+    first: float = 0.2
+    """Share of the training windows that are the beginning of a video: one chunk, from all noise to none."""
+    drop: float = 0.1
+    """Share of the training windows without action and state, for guidance."""
+
+    def __post_init__(self):
+        whole = self.offset * self.schedule.steps
+        if not 0 < self.offset <= 1 or abs(whole - round(whole)) > 1e-9:
+            raise ValueError(
+                f"an offset of {self.offset} of {self.schedule.steps} steps is not a whole number of steps"
+            )
+
+    @property
+    def overlap(self) -> int:
+        """Steps during which the late chunk sees the early one."""
+        return self.schedule.steps - round(self.offset * self.schedule.steps)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a toy decoder, and how it samples."""
+
+    patch: int = 4
+    """Pixels a side that one token shows. A whole cell of the fused map is quicker, and more than so narrow a network
+    can sharpen."""
+    spread: float = 0.3
+    """Standard deviation of the noise around the fast decoder's picture, of pixels in [-1, 1]."""
+    layers: int = 3
+    heads: int = 4
+    head_width: int = 32
+    mlp_width: int = 512
+    swin: SwinConfig = field(
+        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(4, 1.0), guidance=1.0, drop=0.0)
+    )
+
+    def __post_init__(self):
+        if self.swin.guidance != 1.0:
+            raise ValueError("nothing is said to this decoder that guidance could leave out; its guidance is 1")
+
+
+@dataclass(frozen=True)
+class ConversationConfig:
+    """What the backbone is shown of the past. The paper gives queries and rounds; the rest is not reported."""
+
+    queries: int = 256
+    """Continuous tokens that a state is predicted as."""
+    rounds: int = 10
+    """Steps remembered."""
+    frames: int = 4
+    """Frames shown of each chunk, evenly spread."""
+    height: int = 252
+    """Of a frame as the vision tower sees it; a multiple of its merged patches, 28."""
+    width: int = 448
+    lora_rank: int = 0
+    """Of adapters in the language model's attention; 0 leaves it as it was, as PAN does."""

@@ -6,18 +6,27 @@ steps holds t + 1 frames and t of everything else.
 
 import json
 import shutil
-import tempfile
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import minari
 import numpy as np
+from filelock import FileLock
+from gymnasium.spaces import Box
+from minari.dataset.minari_storage import is_image_space
 from minari.storage import get_dataset_path
 from tqdm import tqdm
 
-CACHE_VERSION = 3
+from .episodes import EpisodeFormat, as_frames
+from .errors import UserError
+from .files import check_room, whole_folder
+from .storage import Columns, read_columns, to_metadata
+
+CACHE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -57,15 +66,23 @@ class Episodes:
         return max(float(self.rewards.var(0).mean()), 1e-6)
 
     def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
-        """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests."""
+        """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests.
+
+        Raises:
+            UserError: so few episodes leave none for it.
+        """
         turn = np.arange(len(self.starts) - 1) % 20
         episodes = np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[name])
         if not len(episodes):
-            raise ValueError(
-                f"the data set has {len(turn)} episodes, and none of them for the {name} split: of every 20, 18 train, "
-                "one validates and one tests. Record 20 or more"
+            raise UserError(
+                f"{len(turn)} episodes leave none for the {name} split: of every 20, the 19th validates and the 20th "
+                "tests. Record at least 20"
             )
         return episodes
+
+    def episodes_of(self, rows: np.ndarray) -> np.ndarray:
+        """The episodes that these rows are of."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,14 @@ class Segment:
 def sample_segments(
     data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator, ends: float = 0.0
 ) -> Segment:
-    """`batch` stretches of `steps` steps, uniform over the given episodes and their offsets.
+    """`batch` stretches of `steps` steps, which begin where `sample_rows` says."""
+    return segments_at(data, sample_rows(data, episodes, batch, steps, rng, ends), steps)
+
+
+def sample_rows(
+    data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator, ends: float = 0.0
+) -> np.ndarray:
+    """Rows at which `batch` stretches of `steps` steps begin, uniform over the given episodes and their offsets.
 
     Args:
         ends: of the stretches of episodes that end under every instruction, the share in which they do: an end is one
@@ -117,7 +141,7 @@ def sample_segments(
         last = np.array([last_row(data, episode) for episode in chosen.tolist()])
         around = np.clip(last - rng.integers(1, steps + 1, batch), data.starts[chosen], data.starts[chosen] + room - 1)
         first = np.where(data.terminations[last].all(1) & (rng.random(batch) < ends), around, first)
-    return segments_at(data, first, steps)
+    return first
 
 
 def last_row(data: Episodes, episode: int) -> int:
@@ -142,7 +166,15 @@ def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
 
 
 def load_episodes(dataset_id: str) -> Episodes:
-    """Open a Minari dataset, through a memory-mapped cache beside it that the first call writes."""
+    """Open a Minari dataset, through a memory-mapped cache next to it.
+
+    The first call writes the cache, and so does the first one after the dataset has changed.
+
+    Raises:
+        FileNotFoundError: there is no such dataset.
+        UserError: it is not one that a world can learn from; the message names the episode, the step and what was
+            expected.
+    """
     try:
         dataset = minari.load_dataset(dataset_id)
     except FileNotFoundError:
@@ -150,70 +182,115 @@ def load_episodes(dataset_id: str) -> Episodes:
             f"there is no dataset {dataset_id!r} in {get_dataset_path('')}; "
             f"`worldgym record --dataset {dataset_id}` makes one of an environment"
         ) from None
-    cache = Path(dataset.storage.data_path).parent / "worldgym_cache"
-    if not (cache / "meta.json").exists():
-        _write_cache(dataset, cache)
-    meta = json.loads((cache / "meta.json").read_text())
-    if meta["version"] != CACHE_VERSION:
-        shutil.rmtree(cache)
-        return load_episodes(dataset_id)
-    arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    except (AssertionError, KeyError, ValueError) as error:  # as Minari says that its metadata are damaged
+        raise UserError(f"data set {dataset_id} cannot be read: {error!r}") from error
+    data, columns = Path(dataset.storage.data_path), read_columns(dataset)
+    stamp = {
+        "version": CACHE_VERSION,
+        "files": _files(data),
+        "environment": dataset.env_spec.id if dataset.env_spec else "",
+        **to_metadata(*columns),
+    }
+    cache = data.parent / "worldgym_cache"
+    found = _open_cache(cache, stamp)
+    if found is None:
+        with FileLock(data.parent / "worldgym_cache.lock"):  # several processes may find it missing at the same time
+            found = _open_cache(cache, stamp)
+            if found is None:
+                for leftover in (cache, *data.parent.glob(".worldgym_cache.*.tmp")):  # of a process that was killed
+                    shutil.rmtree(leftover, ignore_errors=True)
+                with whole_folder(cache) as temporary:
+                    _write_cache(dataset, columns, temporary, stamp)
+                found = _open_cache(cache, stamp)
+    assert found is not None
+    return found
+
+
+_ROWS = ("actions", "sentences", "sentence_actions", "rewards", "successes", "terminations")
+_ARRAYS = ("frames", *_ROWS, "starts")
+
+
+def _open_cache(cache: Path, stamp: dict[str, Any]) -> Episodes | None:
+    """None if there is no cache, or it is damaged or made of something else than `stamp` says."""
+    try:
+        found = json.loads((cache / "meta.json").read_text(encoding="utf-8"))
+        if found["made_of"] != stamp or found["sizes"] != _sizes(cache):
+            return None
+        arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
     return Episodes(
         **arrays,
-        instructions=tuple(meta["instructions"]),
-        phrase_list=tuple(meta["phrases"]),
-        frames_per_action=meta["frames_per_action"],
-        environment=meta["environment"],
+        instructions=tuple(stamp["worldgym_instructions"]),
+        phrase_list=tuple(stamp["worldgym_phrases"]),
+        frames_per_action=stamp["worldgym_frames_per_action"],
+        environment=stamp["environment"],
     )
 
 
-_INFOS = ("sentences", "sentence_actions", "rewards", "successes", "terminations")
-_ARRAYS = ("frames", "actions", *_INFOS, "starts")
+def _files(folder: Path) -> dict[str, list[int]]:
+    """Size and time of the last change of all files below a folder."""
+    found = {str(path.relative_to(folder)): path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: [file.st_size, file.st_mtime_ns] for name, file in found.items()}
 
 
-def _write_cache(dataset: minari.MinariDataset, cache: Path) -> None:
-    metadata = dataset.storage.metadata
-    if "worldgym_instructions" not in metadata:
-        raise ValueError(
-            f"dataset {dataset.spec.dataset_id} has no rewards by instruction; record it with `worldgym record`"
+def _sizes(folder: Path) -> dict[str, int]:
+    return {f"{name}.npy": (folder / f"{name}.npy").stat().st_size for name in _ARRAYS}
+
+
+def _iterate(dataset: minari.MinariDataset) -> Iterator[minari.EpisodeData]:
+    try:
+        yield from dataset.iterate_episodes()
+    except (AssertionError, KeyError, OSError) as error:  # as Minari and HDF5 say that files are damaged
+        raise UserError(f"data set {dataset.spec.dataset_id} is damaged: {error}") from error
+
+
+def _write_cache(dataset: minari.MinariDataset, columns: Columns, folder: Path, stamp: dict[str, Any]) -> None:
+    name, space = dataset.spec.dataset_id, dataset.observation_space
+    if not isinstance(space, Box):
+        raise UserError(f"data set {name} observes {space}; expected pictures, Box(0, 255, (height, width, 3), uint8)")
+    if is_image_space(space) and dataset.storage.metadata.get("jpeg_encoding", True):
+        warnings.warn(
+            f"data set {name} has its frames as JPEG, whose marks a world learns, too; Minari writes them so, and "
+            "`minari combine` as well, unless jpeg_encoding=False",
+            stacklevel=3,
         )
-    # A name of its own: two processes may find the cache missing at the same time.
-    temporary = Path(tempfile.mkdtemp(prefix="worldgym_cache.", suffix=".tmp", dir=cache.parent))
-    frames = None
-    rows, starts = 0, [0]
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in _ARRAYS if name not in ("frames", "starts")}
-    total = dataset.total_steps + dataset.total_episodes
-    for episode in tqdm(dataset.iterate_episodes(), total=dataset.total_episodes, desc="caching", unit="episode"):
-        length = len(episode.observations)
-        if frames is None:
-            shape = (total, *episode.observations.shape[1:])
-            frames = np.lib.format.open_memmap(temporary / "frames.npy", "w+", np.uint8, shape)
-        frames[rows : rows + length] = episode.observations
-        rows += length
-        starts.append(rows)
-        columns["actions"].append(np.concatenate([episode.actions, episode.actions[-1:]]).astype(np.float32))
-        nothing_said = {
-            "sentences": np.zeros((length, 0), np.int16),
-            "sentence_actions": np.zeros((length, 0, episode.actions.shape[-1]), np.float32),
-        }
-        infos = episode.infos if metadata["worldgym_phrases"] else {**nothing_said, **episode.infos}
-        for name in _INFOS:
-            columns[name].append(infos[name])
-    if frames is None:
-        raise ValueError(f"dataset {dataset.spec.dataset_id} has no episodes")
-    frames.flush()
-    for name, parts in columns.items():
-        np.save(temporary / f"{name}.npy", np.concatenate(parts))
-    np.save(temporary / "starts.npy", np.asarray(starts))
-    meta = {
-        "version": CACHE_VERSION,
-        "instructions": list(metadata["worldgym_instructions"]),
-        "phrases": list(metadata["worldgym_phrases"]),
-        "frames_per_action": int(metadata["worldgym_frames_per_action"]),
-        "environment": dataset.env_spec.id if dataset.env_spec else "",
-    }
-    (temporary / "meta.json").write_text(json.dumps(meta))
-    if cache.exists():  # the other process was faster; its content is the same
-        shutil.rmtree(temporary)
-    else:
-        temporary.rename(cache)
+    total, rows, starts, done = dataset.total_steps + dataset.total_episodes, 0, [0], set()
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in _ROWS}
+    layout: EpisodeFormat | None = None
+    # Not a memory map, in which a full disk ends the process.
+    with (folder / "frames.npy").open("wb") as file:
+        episodes = tqdm(_iterate(dataset), total=dataset.total_episodes, desc="caching", unit="episode")
+        for number, episode in enumerate(episodes):
+            where = f"data set {name}, episode {number}"
+            frames, changes = as_frames(where, episode.observations, float(space.high.max()))
+            done |= set(changes)
+            if layout is None:
+                size = np.shape(episode.actions)[-1] if np.ndim(episode.actions) == 2 else 1
+                layout = EpisodeFormat(frames.shape[1], size, *columns)
+                header = {"descr": "|u1", "fortran_order": False, "shape": (total, *frames.shape[1:])}
+                check_room(folder, total * frames[0].nbytes)
+                np.lib.format.write_array_header_1_0(file, header)
+            checked = layout.check(where, frames, episode.actions, episode.infos or {})
+            checked["actions"] = np.concatenate([checked["actions"], checked["actions"][-1:]])
+            file.write(checked["frames"].tobytes())
+            rows += len(checked["frames"])
+            starts.append(rows)
+            for part in _ROWS:
+                parts[part].append(checked[part])
+    if not rows:
+        raise UserError(f"data set {name} has no episodes")
+    if rows != total:
+        raise UserError(
+            f"data set {name} has {rows} frames; by its metadata it has {total}, one more than steps in each episode"
+        )
+    for part, arrays in parts.items():
+        widths = {array.shape[1:] for array in arrays}
+        if len(widths) > 1:
+            raise UserError(f"data set {name} has episodes whose {part} differ in width: {sorted(widths)}")
+        np.save(folder / f"{part}.npy", np.concatenate(arrays))
+    np.save(folder / "starts.npy", np.asarray(starts))
+    content = {"made_of": stamp, "sizes": _sizes(folder)}
+    (folder / "meta.json").write_text(json.dumps(content), encoding="utf-8")
+    if done:
+        warnings.warn(f"data set {name} is read with changes: {'; '.join(sorted(done))}", stacklevel=3)

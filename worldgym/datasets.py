@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
-import minari
 import numpy as np
 import torch
 from minari.data_collector import EpisodeBuffer
-from minari.storage import get_dataset_path
 
 from .checkpoint import load_config
+from .config import WorldConfig
+from .episodes import EpisodeFormat
+from .errors import UserError
 from .listing import find_world
+from .storage import write_dataset
 from .world import WorldModel, WorldState
 
 
@@ -62,7 +63,7 @@ def dream_episodes(
         temperature: 0 dreams the likeliest future, 1 the learned spread.
     """
     if frames.ndim != 4 or actions.ndim != 3 or len(frames) != len(actions):
-        raise ValueError(
+        raise UserError(
             f"frames have shape {frames.shape} and actions {actions.shape}; expected (b, h, w, 3) and (b, t, a)"
         )
     seeds = list(range(len(frames)) if seeds is None else seeds)
@@ -100,34 +101,30 @@ def write_minari(
         instruction: whose rewards are the dataset's own, the world's first by default; the infos have all of them.
     """
     config, _ = load_config(find_world(world))
-    folder, instructions = free_folder(dataset_id), list(config.instructions)
-    if not episodes:
-        raise ValueError("there are no episodes to write")
-    if instruction is not None and instruction not in instructions:
-        raise ValueError(f"unknown instruction {instruction!r}; the world judges {'; '.join(instructions)}")
-    column = 0 if instruction is None else instructions.index(instruction)
+    if instruction is not None and instruction not in config.instructions:
+        raise UserError(f"unknown instruction {instruction!r}; the world judges {'; '.join(config.instructions)}")
+    column = 0 if instruction is None else config.instructions.index(instruction)
     spec = deepcopy(gym.spec("worldgym/Dream-v0"))
     spec.kwargs["world"] = world
     buffers = []
     for index, one in enumerate(episodes):
         said = {name: getattr(one, name) for name in ("rewards", "successes", "terminations", "uncertainty")}
         buffers.append(episode_buffer(index, one.frames, one.actions, said, column, one.seed))
-    store(
-        dataset_id, buffers, episodes[0].frames.shape[1:], config.action_size,
-        instructions, list(config.phrases), config.frames_per_action,
-        env=spec,
-        algorithm_name="dreamed",
-        description=f"Dreams of the world {config.name!r}, rewards of every instruction in infos",
-    )  # fmt: skip
-    return folder
+    return write_dataset(
+        dataset_id,
+        buffers,
+        format_of(config),
+        "dreamed",
+        f"Dreams of the world {config.name!r}, rewards of every instruction in infos",
+        spec,
+    )
 
 
-def free_folder(dataset_id: str) -> Path:
-    """Where a Minari dataset will be; a FileExistsError if there is one already."""
-    folder = get_dataset_path(dataset_id)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; delete it (minari delete {dataset_id}) or choose another id")
-    return folder
+def format_of(config: WorldConfig) -> EpisodeFormat:
+    """What all episodes of a world, real or dreamed, have in common."""
+    return EpisodeFormat(
+        config.tokenizer.resolution, config.action_size, config.instructions, config.phrases, config.frames_per_action
+    )
 
 
 def episode_buffer(
@@ -161,46 +158,6 @@ def episode_buffer(
             "sentences": np.full((steps + 1, 1), -1, np.int16),
             "sentence_actions": np.zeros((steps + 1, 1, actions.shape[1]), np.float32),
         },
-    )
-
-
-def store(
-    dataset_id: str,
-    buffers: list[EpisodeBuffer],
-    frame_shape: tuple[int, ...],
-    action_size: int,
-    instructions: list[str],
-    phrases: list[str],
-    frames_per_action: int,
-    **about: Any,
-) -> None:
-    """Write episodes, each from `episode_buffer`, as a Minari dataset with exact pixels.
-
-    Args:
-        frame_shape: (h, w, 3).
-        instructions: m, the columns of rewards.
-        phrases: sentences that are known as actions.
-        frames_per_action: how long a sentence lasts.
-        about: what else Minari is told.
-    """
-    dataset = minari.create_dataset_from_buffers(
-        dataset_id,
-        buffers,
-        observation_space=gym.spaces.Box(0, 255, frame_shape, np.uint8),
-        action_space=gym.spaces.Box(-1.0, 1.0, (action_size,), np.float32),
-        author="WorldGym contributors",
-        author_email="",
-        code_permalink="",
-        jpeg_encoding=False,
-        data_format="hdf5",
-        **about,
-    )
-    dataset.storage.update_metadata(
-        {
-            "worldgym_instructions": instructions,
-            "worldgym_phrases": phrases,
-            "worldgym_frames_per_action": frames_per_action,
-        }
     )
 
 

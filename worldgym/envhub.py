@@ -48,6 +48,11 @@ class LeRobotDreams(VectorWrapper):
                 infos["final_obs"][index] = {"pixels": infos["final_obs"][index]}
         return {"pixels": frames}, rewards, terminations, truncations, infos
 
+    @property
+    def envs(self) -> "list[OneDream]":
+        """Each dream alone, where LeRobot up to 0.4 looks for its task and its picture."""
+        return [OneDream(self, index) for index in range(self.num_envs)]
+
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """A method or an attribute of each dream."""
         if name in TASK and not args and not kwargs:
@@ -62,6 +67,22 @@ class LeRobotDreams(VectorWrapper):
     def _dreams(self) -> DreamVectorEnv:
         assert isinstance(self.env.unwrapped, DreamVectorEnv)
         return self.env.unwrapped
+
+
+class OneDream:
+    """One dream of a batch, to be looked at."""
+
+    def __init__(self, batch: LeRobotDreams, index: int):
+        self._batch, self._index = batch, index
+
+    @property
+    def task(self) -> str:
+        return self._batch.get_attr("task")[self._index]
+
+    task_description = task
+
+    def render(self) -> np.ndarray:
+        return self._batch.call("render")[self._index]
 
 
 def make_tasks(

@@ -101,8 +101,8 @@ def push(
             copy = Path(temporary) / path.relative_to(folder)
             copy.parent.mkdir(exist_ok=True)
             shutil.copy(path, copy)
-        (Path(temporary) / "README.md").write_text(card)
-        (Path(temporary) / "env.py").write_text(ENV_PY.format(repo=repo))
+        (Path(temporary) / "README.md").write_text(card, encoding="utf-8")
+        (Path(temporary) / "env.py").write_text(ENV_PY.format(repo=repo), encoding="utf-8")
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repo, folder_path=temporary, commit_message=f"WorldGym world {folder.name}",
@@ -172,7 +172,7 @@ def _items(texts: Sequence[str]) -> list[str]:
 def _figures(path: Path) -> list[str]:
     """A results file as a table; lists over the horizon by their first, middle and last step."""
     try:
-        results = json.loads(path.read_text())
+        results = json.loads(path.read_text(encoding="utf-8"))
         metrics, command, commit, machine = (results[key] for key in ("metrics", "command", "commit", "hardware"))
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no results file; `worldgym evaluate --json` writes one") from None

@@ -1,6 +1,7 @@
-"""LeRobot data sets (layout v3.0, github.com/huggingface/lerobot): dreamed episodes as one, and training on one.
+"""LeRobot data sets (layout v3.0, github.com/huggingface/lerobot): dreams and recordings as one, and training on one.
 
     write_lerobot(Path("dreams"), "tabletop", episodes)
+    minari_to_lerobot("worldgym/tabletop-v0", Path("recorded"))
     lerobot_to_minari(Path("pusht"), "pusht/expert-v0", size=64)   # then: load_episodes("pusht/expert-v0")
 
 Written and read here, because the library itself holds torch below the version that WorldGym is developed with. A row
@@ -12,18 +13,25 @@ import io
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import imageio.v3 as imageio
+import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 from PIL import Image
 
 from .checkpoint import load_config
-from .datasets import DreamedEpisode, episode_buffer, free_folder, store
+from .data import load_episodes
+from .datasets import DreamedEpisode, episode_buffer, format_of
 from .env import DreamEnv
+from .episodes import EpisodeFormat, as_floats, as_frames, check_resolution
+from .errors import UserError
+from .files import check_room, whole_folder
 from .listing import find_world
+from .storage import new_dataset_folder, write_dataset
 
 try:
     import pyarrow as pa
@@ -45,94 +53,168 @@ OUTCOMES = {"next.rewards": "float32", "next.successes": "bool", "next.terminati
 
 
 def write_lerobot(folder: Path, world: str, episodes: Sequence[DreamedEpisode], instruction: str | None = None) -> None:
-    """Write dreamed episodes with exact pixels (PNG).
+    """Write dreamed episodes with exact pixels (PNG), under a temporary name until all is written.
 
     Args:
         folder: must not exist yet.
         world: the bundled name or checkpoint folder of the world that dreamed.
         instruction: the task, whose rewards are "next.reward"; the world's first by default.
+
+    Raises:
+        UserError: there are no episodes, they are not of this world, or it does not know the instruction.
+        FileExistsError: the folder exists.
     """
     config, _ = load_config(find_world(world))
+    layout = format_of(config)
+
+    def parts() -> Iterator[dict[str, np.ndarray]]:
+        for number, one in enumerate(episodes):
+            said = {name: getattr(one, name) for name in ("rewards", "successes", "terminations")}
+            said = episode_buffer(number, one.frames, one.actions, said).infos or {}
+            yield layout.check(f"dreams of {config.name}, episode {number}", one.frames, one.actions, said)
+
+    _write(folder, layout, parts(), instruction, {"world": world})
+
+
+def minari_to_lerobot(dataset_id: str, folder: Path, instruction: str | None = None) -> None:
+    """Copy a recording that `load_episodes` reads into a LeRobot data set, with exact pixels (PNG).
+
+    The positions of things, which the recorders of bundled worlds write, are "observation.state".
+
+    Args:
+        folder: must not exist yet.
+        instruction: the task, whose rewards are "next.reward"; the recording's first by default.
+
+    Raises:
+        FileNotFoundError: there is no such recording.
+        UserError: it is none that a world can learn from, or does not know the instruction.
+        FileExistsError: the folder exists.
+    """
+    data = load_episodes(dataset_id)
+    layout = EpisodeFormat(
+        data.frames.shape[1], data.actions.shape[1], data.instructions, data.phrase_list, data.frames_per_action
+    )
+
+    def parts() -> Iterator[dict[str, np.ndarray]]:
+        recorded = minari.load_dataset(dataset_id).iterate_episodes()
+        for first, end, episode in zip(data.starts.tolist(), data.starts[1:].tolist(), recorded, strict=False):
+            one = {name: getattr(data, name)[first:end] for name in ("frames", "rewards", "successes", "terminations")}
+            one["actions"] = data.actions[first : end - 1]
+            if "positions" in episode.infos:
+                where = f"data set {dataset_id}, episode {episode.id}"
+                positions = np.asarray(episode.infos["positions"])
+                one["state"] = as_floats(where, "positions", positions.reshape(len(positions), -1), (end - first, None))
+            yield one
+
+    _write(folder, layout, parts(), instruction, {"environment": data.environment})
+
+
+def _write(
+    folder: Path,
+    layout: EpisodeFormat,
+    episodes: Iterator[dict[str, np.ndarray]],
+    instruction: str | None,
+    about: dict[str, str],
+) -> None:
+    """Args:
+    episodes: `frames`, `rewards`, `successes`, `terminations`, and `state` [t + 1, k] if there is one, with a row for
+        each frame, and `actions` with one less.
+    """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; delete it or choose another")
-    if not episodes:
-        raise ValueError("there are no episodes to write")
-    task = config.instructions[0] if instruction is None else instruction
-    if task not in config.instructions:
-        raise ValueError(f"unknown instruction {task!r}; the world judges {'; '.join(config.instructions)}")
-    features: dict[str, dict[str, Any]] = {
-        CAMERA: _feature("image", episodes[0].frames.shape[1:], ["height", "width", "channels"]),
-        "action": _feature("float32", (config.action_size,), [f"action_{k}" for k in range(config.action_size)]),
+    task = layout.instructions[0] if instruction is None else instruction
+    if task not in layout.instructions:
+        raise UserError(f"unknown instruction {task!r}; the data know {'; '.join(layout.instructions)}")
+    if (first := next(episodes, None)) is None:
+        raise UserError("there are no episodes to write")
+    features = _features(layout, first["state"].shape[1] if "state" in first else 0)
+    fps, column = DreamEnv.metadata["render_fps"], layout.instructions.index(task)
+    schema = pa.schema([(name, _arrow(feature)) for name, feature in features.items()])
+    lengths: list[int] = []
+    figures: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in features}
+    with whole_folder(folder) as temporary:
+        path = temporary / DATA.format(chunk_index=0, file_index=0)
+        path.parent.mkdir(parents=True)
+        with pq.ParquetWriter(path, schema) as writer:
+            for number, episode in enumerate(chain([first], episodes)):
+                rows = _rows(episode, column, number, sum(lengths), fps)
+                lengths.append(len(episode["actions"]))
+                for name, values in rows.items():
+                    figures[name].append(_sums(values, name == CAMERA))
+                pictures = [{"bytes": _png(frame), "path": None} for frame in rows[CAMERA]]
+                arrays = [
+                    pa.array(pictures, schema.field(name).type) if name == CAMERA else _column(rows[name])
+                    for name in features
+                ]
+                check_room(temporary, sum(array.nbytes for array in arrays))
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        _write_episodes(temporary / EPISODES, task, lengths)
+        _write_table(temporary / "meta/tasks.parquet", {"task_index": [0], "task": [task]}, index="task")
+        stats = {name: _stats(parts, name == CAMERA) for name, parts in figures.items()}
+        info = {
+            "codebase_version": VERSION,
+            "robot_type": None,
+            "total_episodes": len(lengths),
+            "total_frames": sum(lengths),
+            "total_tasks": 1,
+            "chunks_size": 1000,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": fps,
+            "splits": {"train": f"0:{len(lengths)}"},
+            "data_path": DATA,
+            "video_path": None,
+            "features": features,
+            "worldgym": {"phrases": list(layout.phrases), "frames_per_action": layout.frames_per_action, **about},
+        }
+        (temporary / "meta/stats.json").write_text(json.dumps(stats), encoding="utf-8")
+        (temporary / "meta/info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+
+def _features(layout: EpisodeFormat, state: int) -> dict[str, dict[str, Any]]:
+    """What each column is; a `state` of 0 numbers is no column."""
+    side, size = layout.resolution, layout.action_size
+    features = {CAMERA: _feature("image", (side, side, 3), ["height", "width", "channels"])}
+    if state:
+        features["observation.state"] = _feature("float32", (state,), [f"position_{k}" for k in range(state)])
+    features |= {
+        "action": _feature("float32", (size,), [f"action_{k}" for k in range(size)]),
         "next.reward": _feature("float32", (1,)),
         "next.success": _feature("bool", (1,)),
         "next.done": _feature("bool", (1,)),
     }
-    features |= {
-        name: _feature(kind, (len(config.instructions),), config.instructions) for name, kind in OUTCOMES.items()
+    count = len(layout.instructions)
+    features |= {name: _feature(kind, (count,), layout.instructions) for name, kind in OUTCOMES.items()}
+    return features | {name: _feature(kind, (1,)) for name, kind in COUNTERS.items()}
+
+
+def _write_episodes(path: Path, task: str, lengths: list[int]) -> None:
+    begins = np.cumsum([0, *lengths])
+    columns = {
+        "episode_index": list(range(len(lengths))),
+        "tasks": [[task]] * len(lengths),
+        "length": lengths,
+        "dataset_from_index": begins[:-1].tolist(),
+        "dataset_to_index": begins[1:].tolist(),
     }
-    features |= {name: _feature(kind, (1,)) for name, kind in COUNTERS.items()}
-
-    fps, column = DreamEnv.metadata["render_fps"], config.instructions.index(task)
-    schema = pa.schema([(name, _arrow(feature)) for name, feature in features.items()])
-    begins = np.cumsum([0, *(len(episode.actions) for episode in episodes)])
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in features}
-    path = folder / DATA.format(chunk_index=0, file_index=0)
-    path.parent.mkdir(parents=True)
-    with pq.ParquetWriter(path, schema) as writer:
-        for number, episode in enumerate(episodes):
-            rows = _rows(episode, column, number, int(begins[number]), fps)
-            for name, values in rows.items():
-                columns[name].append(values)
-            pictures = [{"bytes": _png(frame), "path": None} for frame in rows[CAMERA]]
-            arrays = {name: pictures if name == CAMERA else values.tolist() for name, values in rows.items()}
-            writer.write_table(pa.table(arrays, schema=schema))
-
-    _write_table(
-        folder / EPISODES,
-        {
-            "episode_index": list(range(len(episodes))),
-            "tasks": [[task]] * len(episodes),
-            "length": np.diff(begins).tolist(),
-            "dataset_from_index": begins[:-1].tolist(),
-            "dataset_to_index": begins[1:].tolist(),
-            **{f"{what}/{index}": [0] * len(episodes)
-               for what in ("data", "meta/episodes") for index in ("chunk_index", "file_index")},
-        },
-    )  # fmt: skip
-    _write_table(folder / "meta/tasks.parquet", {"task_index": [0], "task": [task]}, index="task")
-    stats = {name: _stats(np.concatenate(parts), name == CAMERA) for name, parts in columns.items()}
-    info = {
-        "codebase_version": VERSION,
-        "robot_type": None,
-        "total_episodes": len(episodes),
-        "total_frames": int(begins[-1]),
-        "total_tasks": 1,
-        "chunks_size": 1000,
-        "data_files_size_in_mb": 100,
-        "video_files_size_in_mb": 200,
-        "fps": fps,
-        "splits": {"train": f"0:{len(episodes)}"},
-        "data_path": DATA,
-        "video_path": None,
-        "features": features,
-        "worldgym": {"phrases": list(config.phrases), "frames_per_action": config.frames_per_action, "world": world},
-    }
-    (folder / "meta/stats.json").write_text(json.dumps(stats))
-    (folder / "meta/info.json").write_text(json.dumps(info, indent=1))  # last: without it there is no data set
+    for what in ("data", "meta/episodes"):
+        columns |= {f"{what}/{index}": [0] * len(lengths) for index in ("chunk_index", "file_index")}
+    _write_table(path, columns)
 
 
-def _rows(episode: DreamedEpisode, column: int, number: int, begin: int, fps: int) -> dict[str, np.ndarray]:
-    count = len(episode.actions)
+def _rows(episode: dict[str, np.ndarray], column: int, number: int, begin: int, fps: int) -> dict[str, np.ndarray]:
+    count = len(episode["actions"])
     steps = np.arange(count)
     return {
-        CAMERA: episode.frames[:-1],
-        "action": episode.actions,
-        "next.reward": episode.rewards[1:, column],
-        "next.success": episode.successes[1:, column],
+        CAMERA: episode["frames"][:-1],
+        **({"observation.state": episode["state"][:-1]} if "state" in episode else {}),
+        "action": episode["actions"],
+        "next.reward": episode["rewards"][1:, column],
+        "next.success": episode["successes"][1:, column],
         "next.done": steps == count - 1,
-        "next.rewards": episode.rewards[1:],
-        "next.successes": episode.successes[1:],
-        "next.terminations": episode.terminations[1:],
+        "next.rewards": episode["rewards"][1:],
+        "next.successes": episode["successes"][1:],
+        "next.terminations": episode["terminations"][1:],
         "timestamp": (steps / fps).astype(np.float32),
         "frame_index": steps,
         "episode_index": np.full(count, number),
@@ -159,14 +241,38 @@ def _png(frame: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _stats(values: np.ndarray, image: bool) -> dict[str, list]:
-    """What LeRobot's policies normalise by; of images for each channel, [3, 1, 1], in [0, 1]."""
+def _column(values: np.ndarray) -> Any:
+    """Numbers or vectors as an array of Arrow's; LeRobot has vectors of one number as numbers."""
+    if values.ndim == 1 or values.shape[1] == 1:
+        return pa.array(values.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _sums(values: np.ndarray, image: bool) -> dict[str, np.ndarray]:
+    """What the figures of a column follow from, of one episode; of images for each channel, in [0, 1]."""
     count = len(values)
-    values = values.astype(np.float64)
-    values = values.reshape(-1, values.shape[-1]) / 255.0 if image else values.reshape(count, -1)
+    values = values.reshape(-1, values.shape[-1]) / 255.0 if image else values.reshape(count, -1).astype(np.float64)
+    squares = (values**2).mean(0)
+    return {
+        "count": np.array(count),
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": values.mean(0),
+        "squares": squares,
+    }
+
+
+def _stats(parts: list[dict[str, np.ndarray]], image: bool) -> dict[str, list]:
+    """What LeRobot's policies normalise by; of images [3, 1, 1]."""
+    each = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+    weights = each["count"] / each["count"].sum()
+    mean, squares = weights @ each["mean"], weights @ each["squares"]
+    std = np.sqrt(np.maximum(squares - mean**2, 0.0))
+    figures = {"min": each["min"].min(0), "max": each["max"].max(0), "mean": mean, "std": std}
     shape = (-1, 1, 1) if image else (-1,)
-    figures = {name: getattr(values, name)(0).reshape(shape).tolist() for name in ("min", "max", "mean", "std")}
-    return figures | {"count": [count]}
+    return {name: figure.reshape(shape).tolist() for name, figure in figures.items()} | {
+        "count": [int(each["count"].sum())]
+    }
 
 
 def _write_table(path: Path, columns: dict[str, list], index: str | None = None) -> None:
@@ -195,7 +301,8 @@ def lerobot_to_minari(
 ) -> Path:
     """Copy a LeRobot data set into a Minari one that `load_episodes` reads, and return that one's folder.
 
-    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1].
+    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1]. Of pictures that are not
+    square, the square in the middle is kept; a warning says so.
 
     Args:
         folder: with meta/, data/ and, where the camera is a video, videos/.
@@ -206,51 +313,70 @@ def lerobot_to_minari(
             with one task. "end": demonstrations: the last frame of each is worth 1 and a success, the others 0.
 
     Raises:
-        ValueError: another layout, no or several cameras, several tasks, no rewards.
+        UserError: another layout, no or several cameras, several tasks, no rewards, or numbers that are not finite.
     """
     info = _read_info(folder)
-    target = free_folder(dataset_id)
+    check_resolution(size)
+    new_dataset_folder(dataset_id)
     features = info["features"]
     cameras = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
     if camera is None and len(cameras) == 1:
         camera = cameras[0]
     if camera is None or camera not in cameras:
-        raise ValueError(f"camera is {camera!r}; {folder} has {', '.join(cameras) or 'none'}")
+        raise UserError(f"camera is {camera!r}; {folder} has {', '.join(cameras) or 'none'}")
     ours = set(OUTCOMES) <= set(features) and reward == "recorded"
     instructions = list(features["next.rewards"]["names"]) if ours else _single_task(folder)
     if not ours and reward == "recorded" and not {"next.reward", "next.success"} <= set(features):
-        raise ValueError(
+        raise UserError(
             f"{folder} has no next.reward and next.success, but {', '.join(features)}; if its episodes are "
             "demonstrations that end in success, reward='end'"
         )
+    if "action" not in features:
+        raise UserError(f"{folder} has no action, but {', '.join(features)}")
 
     table = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "data").glob("*/*.parquet"))])
-    actions = np.stack(table["action"].to_numpy()).astype(np.float32)
-    actions /= np.maximum(np.abs(actions).max(0), 1e-6)
-    buffers: list[EpisodeBuffer] = []
-    for row in _read_episodes(folder):
-        here = slice(row["dataset_from_index"], row["dataset_to_index"])
-        if row["length"] < 2:
-            continue  # no step leads from a frame to another
-        part = table.slice(here.start, row["length"])
-        frames: Iterator[Image.Image]
-        if features[camera]["dtype"] == "image":
-            frames = (Image.open(io.BytesIO(picture["bytes"])) for picture in part[camera].to_pylist())
-        else:
-            frames = _video(folder, info, camera, row)
-        pictures = np.stack([_fit(frame, size) for frame in frames])
-        if len(pictures) != row["length"]:
-            raise ValueError(f"episode {row['episode_index']} has {row['length']} rows and {len(pictures)} frames")
-        buffers.append(episode_buffer(len(buffers), pictures, actions[here][:-1], _outcomes(part, ours, reward)))
+    actions = _vectors(folder, table, "action")
+    rows = list(_read_episodes(folder))
+    for row in rows:
+        where, end = f"data set {folder}, episode {row['episode_index']}", row["dataset_to_index"]
+        if end > len(table) or end - row["dataset_from_index"] != row["length"]:
+            raise UserError(f"{where}: rows to {end} are its {row['length']}, by meta/episodes; there are {len(table)}")
+        as_floats(where, "actions", actions[row["dataset_from_index"] : end], (None, actions.shape[1]))
+    scale = np.maximum(np.abs(actions).max(0), 1e-6)
+    changes: set[str] = set()
+
+    def buffers() -> Iterator[EpisodeBuffer]:
+        number = 0
+        for row in rows:
+            here = slice(row["dataset_from_index"], row["dataset_to_index"])
+            if row["length"] < 2:
+                changes.add("episodes of one row, in which no step leads from a frame to another, are left out")
+                continue
+            where, part = f"data set {folder}, episode {row['episode_index']}", table.slice(here.start, row["length"])
+            frames = _pictures(folder, info, camera, row, part)
+            pictures = np.stack([_fit(where, frame, size, changes) for frame in frames])
+            if len(pictures) != row["length"]:
+                raise UserError(f"{where}: it has {row['length']} rows and {len(pictures)} frames")
+            acted = (actions[here][:-1] / scale).astype(np.float32)
+            yield episode_buffer(number, pictures, acted, _outcomes(folder, part, ours, reward))
+            number += 1
+
     known = info.get("worldgym", {})
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "env_spec is None", UserWarning)  # nobody can make the robot again
-        store(
-            dataset_id, buffers, (size, size, 3), actions.shape[1],
-            instructions, known.get("phrases", []), known.get("frames_per_action", 1),
-            algorithm_name="lerobot",
-            description=f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",
-        )  # fmt: skip
+    target = write_dataset(
+        dataset_id,
+        buffers(),
+        EpisodeFormat(
+            size,
+            actions.shape[1],
+            tuple(instructions),
+            tuple(known.get("phrases", ())),
+            known.get("frames_per_action", 1),
+        ),
+        "lerobot",
+        f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",
+    )
+    if changes:
+        warnings.warn(f"{folder} is copied with changes: {'; '.join(sorted(changes))}", stacklevel=2)
     return target
 
 
@@ -258,9 +384,9 @@ def _read_info(folder: Path) -> dict[str, Any]:
     path = folder / "meta/info.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} is no LeRobot data set: it has no meta/info.json")
-    info = json.loads(path.read_text())
+    info = json.loads(path.read_text(encoding="utf-8"))
     if info["codebase_version"] != VERSION:
-        raise ValueError(
+        raise UserError(
             f"{folder} has layout {info['codebase_version']}; this release reads {VERSION}. LeRobot converts it: "
             "python -m lerobot.datasets.v30.convert_dataset_v21_to_v30"
         )
@@ -275,11 +401,17 @@ def _read_episodes(folder: Path) -> Iterator[dict[str, Any]]:
 def _single_task(folder: Path) -> list[str]:
     tasks = sorted({task for row in _read_episodes(folder) for task in row["tasks"]})
     if len(tasks) != 1:
-        raise ValueError(
+        raise UserError(
             f"{folder} has {len(tasks)} tasks ({'; '.join(tasks[:3])}; ...) and says of each frame what it is worth "
             "for one of them only; a world judges every frame by all its instructions: split it by task"
         )
     return tasks
+
+
+def _pictures(folder: Path, info: dict[str, Any], camera: str, row: dict[str, Any], part: Any) -> Iterator[Image.Image]:
+    if info["features"][camera]["dtype"] == "image":
+        return (Image.open(io.BytesIO(picture["bytes"])) for picture in part[camera].to_pylist())
+    return _video(folder, info, camera, row)
 
 
 def _video(folder: Path, info: dict[str, Any], camera: str, row: dict[str, Any]) -> Iterator[Image.Image]:
@@ -295,25 +427,35 @@ def _video(folder: Path, info: dict[str, Any], camera: str, row: dict[str, Any])
             yield Image.fromarray(frame)
 
 
-def _fit(frame: Image.Image, size: int) -> np.ndarray:
-    frame = frame.convert("RGB")
-    return np.asarray(frame if frame.size == (size, size) else frame.resize((size, size), Image.Resampling.BOX))
+def _fit(where: str, picture: Image.Image, size: int, changes: set[str]) -> np.ndarray:
+    """A picture as uint8 [size, size, 3]; what had to be done to it but for resizing is added to `changes`."""
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    (square,), done = as_frames(where, np.asarray(picture)[None], 255.0)
+    changes |= set(done)
+    if len(square) == size:
+        return square
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BOX))
 
 
-def _outcomes(part: Any, ours: bool, reward: str) -> dict[str, np.ndarray]:
+def _vectors(folder: Path, table: Any, name: str) -> np.ndarray:
+    """A column of numbers or of vectors, [t, n]; LeRobot has vectors of one number as numbers."""
+    if table[name].null_count:
+        raise UserError(f"{folder} has rows without {name}")
+    values = table[name].to_numpy(zero_copy_only=False)
+    return np.stack(values) if values.dtype == object else values[:, None]
+
+
+def _outcomes(folder: Path, part: Any, ours: bool, reward: str) -> dict[str, np.ndarray]:
     """Rewards, successes and terminations [t, m] of the t frames of an episode; nothing is known of the first."""
     count = len(part)
     if ours:
-        told = [np.stack(part[name].to_numpy(zero_copy_only=False)) for name in OUTCOMES]
+        told = [_vectors(folder, part, name) for name in OUTCOMES]
     elif reward == "recorded":
-        success = part["next.success"].to_numpy(zero_copy_only=False)[:, None]
-        told = [part["next.reward"].to_numpy()[:, None], success, success]
+        success = _vectors(folder, part, "next.success")
+        told = [_vectors(folder, part, "next.reward"), success, success]
     else:
         end = (np.arange(count) == count - 2)[:, None]  # the step that leads to the last frame
-        told = [end, end, end]
-    rewards, successes, terminations = (np.concatenate([np.zeros_like(v[:1]), v[:-1]]) for v in told)
-    return {
-        "rewards": rewards.astype(np.float32),
-        "successes": successes.astype(bool),
-        "terminations": terminations.astype(bool),
-    }
+        told = [end.astype(np.float32), end, end]
+    shifted = (np.concatenate([np.zeros_like(values[:1]), values[:-1]]) for values in told)
+    return dict(zip(("rewards", "successes", "terminations"), shifted, strict=True))

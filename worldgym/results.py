@@ -23,7 +23,7 @@ def write_results(path: Path, seed: int, metrics: dict[str, Any], commit: str) -
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(provenance(seed, metrics, commit))
+    temporary.write_text(provenance(seed, metrics, commit), encoding="utf-8")
     temporary.rename(path)
 
 
@@ -40,8 +40,8 @@ def check_results(path: Path) -> None:
 
 def provenance(seed: int, metrics: dict[str, Any], commit: str) -> str:
     """`metrics` and what made them: command, commit, seed and machine, as JSON."""
-    called = Path(sys.argv[0])  # by its name, or as python -m worldgym.cli
-    ours = called.name == "worldgym" or called.parts[-3:] == ("worldgym", "cli", "__main__.py")
+    called = Path(sys.argv[0])  # by its name, or as python -m worldgym
+    ours = called.name == "worldgym" or called.parts[-2:] == ("worldgym", "__main__.py")
     content = {
         "command": shlex.join(["worldgym", *sys.argv[1:]] if ours else sys.argv),
         "commit": commit,
@@ -70,7 +70,11 @@ def hardware() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.split(":")[1].strip()
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
         cpu = models[0] if models else cpu
     return {
         "cpu": cpu,

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .config import WorldConfig
+from .episodes import as_array, as_floats, as_truths
+from .errors import UserError
 from .listing import find_world
 
 
@@ -66,30 +68,44 @@ def bundled_starts(world: str, config: WorldConfig) -> InitialStates | None:
 
 @lru_cache(maxsize=8)
 def _load(path: Path, modified: int, config: WorldConfig) -> InitialStates:
+    side, columns = config.tokenizer.resolution, len(config.instructions)
     try:
         with path.open("rb") as stream, np.load(stream) as file:
-            frames, over = file["frames"], file["successes"]
-            if frames.ndim == 4:  # as checkpoints had it that begin from single frames alone
-                frames = frames[:, None]
-            begins, count = frames.shape[:2]
-            nothing = np.zeros((begins, count, config.action_size), np.float32)
-            actions = file.get("actions", nothing)
-            newest = np.arange(1, begins + 1) * count - 1
-            frames, actions = (part.reshape(begins * count, *part.shape[2:]) for part in (frames, actions))
-            return InitialStates(frames, actions, newest, over, config.instructions, count)
+            parts = dict(file)
+        frames = parts["frames"]
+        if frames.ndim == 4:  # as checkpoints had it that begin from single frames alone
+            frames = frames[:, None]
+        frames = as_array(str(path), "frames", frames, (None, None, side, side, 3), "u", "uint8")
+        begins, count = frames.shape[:2]
+        nothing = np.zeros((begins, count, config.action_size), np.float32)
+        actions = parts.get("actions", nothing)
+        actions = as_floats(str(path), "actions", actions, (begins, count, config.action_size), -1.0, 1.0)
+        over = as_truths(str(path), "successes", parts["successes"], (begins, columns))
+    except UserError:
+        raise
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error}") from None
+    newest = np.arange(1, begins + 1) * count - 1
+    frames, actions = (part.reshape(begins * count, *part.shape[2:]) for part in (frames, actions))
+    return InitialStates(frames, actions, newest, over, config.instructions, count)
 
 
-def recorded_starts(dataset_id: str, count: int = 1) -> InitialStates:
-    """Every frame of a Minari dataset that `worldgym record` wrote but those where an episode has ended.
+def recorded_starts(dataset_id: str, config: WorldConfig) -> InitialStates:
+    """Every frame of a Minari dataset that `worldgym record` wrote but those where an episode has ended, and the first
+    ones of an episode, which have too few before them for the world to begin from.
 
-    Args:
-        count: frames that a dream begins from; the first ones of an episode have too few before them.
+    Raises:
+        UserError: the dataset is none that a world can learn from, or not of a world like this one.
     """
     from .data import load_episodes  # brings Minari
 
-    data = load_episodes(dataset_id)
+    data, count = load_episodes(dataset_id), config.dynamics.observed
+    side, found, size = config.tokenizer.resolution, data.frames.shape[1], data.actions.shape[1]
+    if (found, size) != (side, config.action_size):
+        raise UserError(
+            f"data set {dataset_id} has frames of {found} pixels a side and actions of {size} numbers; the world "
+            f"{config.name!r} begins from {side} pixels and takes {config.action_size} numbers"
+        )
     newest = np.arange(len(data.frames))
     newest = newest[newest - np.repeat(data.starts[:-1], np.diff(data.starts)) >= count - 1]
     over = data.successes[newest] | data.terminations[newest]

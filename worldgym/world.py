@@ -29,7 +29,7 @@ from .inputs import action_vectors, dream_seeds, observed_actions, observed_fram
 from .listing import find_world
 from .model.cache import KVCache
 from .model.compiled import CompiledStep
-from .model.device import pick_device
+from .model.device import isolated, pick_device
 from .model.draft import Draft
 from .model.dynamics import Dynamics, Prefix
 from .model.outcome_heads import OutcomeVotes, returns_until_end
@@ -68,6 +68,7 @@ class WorldModel(nn.Module):
         """Follows the points of motion prompts; training uses `lucas_kanade`, too."""
 
     @classmethod
+    @isolated
     def load(cls, name: str, device: str = "auto", dtype: torch.dtype = torch.float32) -> "WorldModel":
         """A world, ready to dream.
 
@@ -131,6 +132,7 @@ class WorldModel(nn.Module):
         self.dtype = dtype
         return self
 
+    @isolated
     def compile_for(self, dreams: int) -> "WorldModel":
         """This world, with the step and the picture of so many dreams compiled, from the weights as they are now.
 
@@ -156,7 +158,7 @@ class WorldModel(nn.Module):
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @isolated
     def start(
         self,
         frames: Tensor | np.ndarray,
@@ -194,7 +196,7 @@ class WorldModel(nn.Module):
             temperature,
         )
 
-    @torch.no_grad()
+    @isolated
     def step(
         self, state: WorldState, action: Tensor | np.ndarray | Sequence[str], drafted: bool = False
     ) -> tuple[WorldState, Outcome]:
@@ -227,7 +229,7 @@ class WorldModel(nn.Module):
         """How each dream's newest map differs from the one before; None in a world without `memory`."""
         return state.fused - state.past[:, -1] if self.config.dynamics.memory > 1 else None
 
-    @torch.no_grad()
+    @isolated
     def render(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
         """The newest frame of each dream, on the model's device."""
         if compiled := self.compiled.get(len(state)):
@@ -236,7 +238,7 @@ class WorldModel(nn.Module):
             parts = [to_uint8(self.tokenizer.decode(state.fused[rows])) for rows in self._blocks(len(state))]
         return torch.cat(parts)
 
-    @torch.no_grad()
+    @isolated
     def evaluate(
         self,
         state: WorldState,
@@ -283,7 +285,7 @@ class WorldModel(nn.Module):
             return self.act(state, self.read(list(action)))
         return action_vectors(action, batch, self.config, self.device)
 
-    @torch.no_grad()
+    @isolated
     def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
         """Sentences as the backbone understands them; what they mean does not depend on any frame."""
         unique = sorted(set(sentences))
@@ -292,7 +294,7 @@ class WorldModel(nn.Module):
             read = self.dynamics.backbone.read(ids.to(self.device), lengths.to(self.device)).float()
         return read[[unique.index(sentence) for sentence in sentences]]
 
-    @torch.no_grad()
+    @isolated
     def act(self, state: WorldState, read: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """The vector actions that carry out sentences, once `read`, from the newest frame of each dream."""
         if self.dynamics.sentence_policy is None:
@@ -301,13 +303,13 @@ class WorldModel(nn.Module):
             self.dynamics.outcome_heads.features(state.fused, self.motion(state)), read
         )
 
-    @torch.no_grad()
+    @isolated
     def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
         """Fused maps of given frames, one for each dream and relative to its context: comparable to `state.fused`."""
         with self._precision():
             return self.tokenizer.fuse(self.latent(to_float(frames), state.context), state.context).float()
 
-    @torch.no_grad()
+    @isolated
     def latent(self, images: Float[Tensor, "b c h w"], contexts: Float[Tensor, "b f g g"]) -> Float[Tensor, "b z g g"]:
         """Latents of observed frames of the kind that the model dreams: tokens, and a share of what they leave out.
 
@@ -320,7 +322,7 @@ class WorldModel(nn.Module):
             total = self.tokenizer.quantizer.quantize(latent).totals[-1]
             return torch.lerp(total, latent, self.config.dynamics.residual)
 
-    @torch.no_grad()
+    @isolated
     def read_instructions(self, instructions: list[str]) -> Float[Tensor, "b d"]:
         """Instructions for the outcome heads."""
         self.check_instructions(instructions)

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
+
+from worldgym.episodes import EpisodeFormat
 
 from ..recording import record_episodes
 from ..settings import TABLETOP, RecordConfig
@@ -19,19 +22,18 @@ frame, not only where it was followed."""
 def record(config: RecordConfig) -> Path:
     """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
     env = TabletopEnv(resolution=config.resolution)
-    about = {
-        "env": TABLETOP,
-        "observation_space": env.observation_space,
-        "action_space": env.action_space,
-        "algorithm_name": "scripted mix: random, goal-seeking, text skills",
-        "description": f"Tabletop in MuJoCo, {config.resolution} pixels a side, rewards of every instruction in infos",
-    }
-    metadata = {
-        "worldgym_instructions": list(tasks(env.colors)),
-        "worldgym_phrases": list(phrases(env.colors)),
-        "worldgym_frames_per_action": FRAMES_PER_TEXT,
-    }
-    return record_episodes(config, play_episode, about, metadata)
+    layout = EpisodeFormat(
+        config.resolution, gym.spaces.flatdim(env.action_space), tuple(tasks(env.colors)), tuple(phrases(env.colors)),
+        FRAMES_PER_TEXT,
+    )  # fmt: skip
+    return record_episodes(
+        config,
+        play_episode,
+        layout,
+        "scripted mix: random, goal-seeking, text skills",
+        f"Tabletop in MuJoCo, {config.resolution} pixels a side, rewards of every instruction in infos",
+        gym.spec(TABLETOP),
+    )
 
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:

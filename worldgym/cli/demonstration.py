@@ -74,7 +74,7 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
             shown(out / f"{task}.gif", f"episodes of {task}"),
             picture(rewards[task], "png", f"reward by step, {task}"),
         ]
-    (out / "index.html").write_text(page(f"A demonstration of {world.config.name}", parts))
+    (out / "index.html").write_text(page(f"A demonstration of {world.config.name}", parts), encoding="utf-8")
     print(f"Done in {time.monotonic() - began:.0f} s. Look at {out / 'index.html'}")
     return out / "index.html"
 

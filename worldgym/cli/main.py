@@ -61,7 +61,7 @@ def main() -> None:
             settings,
             prog="worldgym",
             description=f"WorldGym {__version__}: learned video world models that are Gymnasium environments.",
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+            config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         if (seed := getattr(getattr(config, "stage", config), "seed", 0)) < 0:
             raise UserError(f"seed is {seed}; it must be 0 or more")

@@ -5,18 +5,38 @@ A stage is its settings in `Train.stage` and a row of `STAGES`.
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from ..train.settings import DraftTraining, DynamicsTraining, TokenizerTraining
+from ..train.settings import (
+    DecoderTraining,
+    DraftTraining,
+    DynamicsTraining,
+    PanAdaptTraining,
+    PanJointTraining,
+    TokenizerTraining,
+)
 
 STAGES: dict[type, str] = {
     TokenizerTraining: "worldgym.train.tokenizer:train_tokenizer",
     DynamicsTraining: "worldgym.train.dynamics:train_dynamics",
     DraftTraining: "worldgym.train.draft:train_draft",
+    DecoderTraining: "worldgym.train.decoder:train_decoder",
+    PanAdaptTraining: "worldgym.pan.train:train_pan_adapt",
+    PanJointTraining: "worldgym.pan.train:train_pan_joint",
 }
-"""What trains each of them and returns the checkpoint's folder; by path, because it brings torch."""
+"""What trains each of them and returns the run's folder; by path, because it brings torch."""
+
+
+@dataclass(frozen=True)
+class Pan:
+    """Train the PAN preset: first its decoder, then the decoder with the language model. On GPUs, see docs/pan.md."""
+
+    stage: (
+        Annotated[PanAdaptTraining, tyro.conf.subcommand("adapt")]
+        | Annotated[PanJointTraining, tyro.conf.subcommand("joint")]
+    )
 
 
 @dataclass(frozen=True)
@@ -31,11 +51,14 @@ class Train:
     """
 
     stage: (
-        Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer")]
-        | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics")]
-        | Annotated[DraftTraining, tyro.conf.subcommand("draft")]
+        Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer"), tyro.conf.OmitArgPrefixes]
+        | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics"), tyro.conf.OmitArgPrefixes]
+        | Annotated[DraftTraining, tyro.conf.subcommand("draft"), tyro.conf.OmitArgPrefixes]
+        | Annotated[DecoderTraining, tyro.conf.subcommand("decoder")]
+        | Annotated[Pan, tyro.conf.subcommand("pan")]
     )
 
 
 def train(config: Train) -> None:
-    print(f"trained {resolve_name(STAGES[type(config.stage)])(config.stage)}")
+    stage: Any = config.stage.stage if isinstance(config.stage, Pan) else config.stage
+    print(f"trained {resolve_name(STAGES[type(stage)])(stage)}")

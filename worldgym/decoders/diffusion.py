@@ -12,7 +12,7 @@ Noise is spread around the fast decoder's picture, not around nothing (a couplin
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,39 +21,16 @@ from diffusers import WanTransformer3DModel
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from ..config import TokenizerConfig
+from ..config import DecoderConfig, Schedule, SwinConfig, TokenizerConfig
 from ..model.pixels import to_float, to_uint8
 from ..model.rng import uniforms
 from ..model.tokenizer import Tokenizer
-from .flow import Schedule
-from .swin import Asked, CausalSwin, Stream, SwinConfig
+from .swin import Asked, CausalSwin, Stream
 from .wan import Condition, ConditionedWan, Keys
 
 FORMAT_VERSION = 2
 LEAST_LEVEL = 0.1
 """Below this noise level a guess of the truth is not asked to be more exact than at it."""
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """Sizes of a toy decoder, and how it samples."""
-
-    patch: int = 4
-    """Pixels a side that one token shows. A whole cell of the fused map is quicker, and more than so narrow a network
-    can sharpen."""
-    spread: float = 0.3
-    """Standard deviation of the noise around the fast decoder's picture, of pixels in [-1, 1]."""
-    layers: int = 3
-    heads: int = 4
-    head_width: int = 32
-    mlp_width: int = 512
-    swin: SwinConfig = field(
-        default_factory=lambda: SwinConfig(frames=1, schedule=Schedule(4, 1.0), guidance=1.0, drop=0.0)
-    )
-
-    def __post_init__(self):
-        if self.swin.guidance != 1.0:
-            raise ValueError("nothing is said to this decoder that guidance could leave out; its guidance is 1")
 
 
 def codebook_digest(tokenizer: Tokenizer) -> str:
@@ -159,7 +136,7 @@ class DiffusionDecoder(nn.Module):
         path = folder / "decoder.json"
         if not path.exists():
             raise FileNotFoundError(f"{folder} holds no diffusion decoder: it has no decoder.json")
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if found.pop("version") != FORMAT_VERSION:
             raise ValueError(f"{path} is of another format; this release reads {FORMAT_VERSION}")
         if found["codebook"] != (own := codebook_digest(tokenizer)):
@@ -184,7 +161,7 @@ class DiffusionDecoder(nn.Module):
             "config": config,
             "schedule": schedule,
         }
-        (folder / "decoder.json").write_text(json.dumps(described, indent=1))
+        (folder / "decoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
     def start(self, frames: UInt8[Tensor, "b h w c"]) -> Stream:
         """Go on from observed frames."""

@@ -5,11 +5,11 @@ clean), but its "K/2", its "k + 0.5 for the second chunk" and its "k = 0.055" on
 Wan's weights expect the velocity towards noise.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ..config import Schedule
 
 TIMESTEPS = 1000
 """What a diffusion transformer calls noise level 1."""
@@ -31,30 +31,9 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     return unconditional + scale * (conditional - unconditional)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The noise levels that sampling passes through."""
-
-    steps: int = 50
-    """K."""
-    shift: float = 5.0
-    """How long it stays at high noise; a picture of more pixels needs more noise to be hidden (SD3). 1 is evenly."""
-
-    def __post_init__(self):
-        if self.steps < 1 or not self.shift > 0:
-            raise ValueError(f"a schedule takes at least 1 step and a positive shift, got {self}")
-
-    def level(self, share: Tensor) -> Tensor:
-        """Noise level of a share of the steps that remains, in [0, 1]: the shift is applied here and nowhere else.
-
-        Chunks are paired by the share, that is by step index, *before* the shift: with shift 5, the half of the
-        steps is a level of 0.83.
-        """
-        return self.shift * share / (1 + (self.shift - 1) * share)
-
-    def levels(self) -> Float[Tensor, " steps_and_one"]:
-        """From 1 to 0, both included."""
-        return self.level(torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)).float()
+def noise_levels(schedule: Schedule) -> Float[Tensor, " steps_and_one"]:
+    """From 1 to 0, both included."""
+    return schedule.level(torch.linspace(1, 0, schedule.steps + 1, dtype=torch.float64)).float()
 
 
 def advance(x: Tensor, velocity: Tensor, level: Tensor | float, following: Tensor | float) -> Tensor:

@@ -8,47 +8,16 @@ chunk can be finished before the next action exists, and what it was at each ste
     window     [ condition | early chunk, K/2 .. 0 | late chunk, K .. K/2 ]
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .flow import Schedule, advance, guide, mix, velocity
+from ..config import SwinConfig
+from .flow import advance, guide, mix, noise_levels, velocity
 from .wan import Condition, Keys
-
-
-@dataclass(frozen=True)
-class SwinConfig:
-    """The defaults are PAN's."""
-
-    frames: int = 10
-    """Latent frames of a chunk."""
-    schedule: Schedule = field(default_factory=Schedule)
-    offset: float = 0.5
-    """By how large a share of the steps the late chunk is noisier. 1 is no window at all: chunk after chunk."""
-    condition_level: float = 0.055
-    """Noise level of the frame before the window, so that its incidental pixels are not clung to."""
-    guidance: float = 4.0
-    """Of classifier-free guidance; 1 is none and takes half the time."""
-    first: float = 0.2
-    """Share of the training windows that are the beginning of a video: one chunk, from all noise to none."""
-    drop: float = 0.1
-    """Share of the training windows without action and state, for guidance."""
-
-    def __post_init__(self):
-        whole = self.offset * self.schedule.steps
-        if not 0 < self.offset <= 1 or abs(whole - round(whole)) > 1e-9:
-            raise ValueError(
-                f"an offset of {self.offset} of {self.schedule.steps} steps is not a whole number of steps"
-            )
-
-    @property
-    def overlap(self) -> int:
-        """Steps during which the late chunk sees the early one."""
-        return self.schedule.steps - round(self.offset * self.schedule.steps)
-
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
@@ -166,7 +135,7 @@ class CausalSwin:
             noise: what the chunk begins from.
             condition_noise: of the frame before it.
         """
-        config, levels = self.config, self.config.schedule.levels().to(noise.device)
+        config, levels = self.config, noise_levels(self.config.schedule).to(noise.device)
         steps, overlap = config.schedule.steps, config.overlap if stream.trail else 0
         level = torch.full((len(noise), 1), config.condition_level, device=noise.device)
         before = mix(stream.condition, condition_noise, level)

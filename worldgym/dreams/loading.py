@@ -8,7 +8,7 @@ from traceback import walk_stack
 import torch
 from gymnasium.vector import AsyncVectorEnv
 
-from ..checkpoint import recover
+from ..files import recover
 from ..listing import find_world
 from ..world import WorldModel
 

@@ -412,11 +412,11 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2) -> None:
-    """A GIF or MP4 of pairs, real above dream, `columns` of them side by side.
+def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray) -> None:
+    """A GIF or MP4 of four pairs side by side, real above dream.
 
     Args:
-        real, dreamed: uint8 [b, t, h, w, 3], b >= columns.
+        real, dreamed: uint8 [b, t, h, w, 3], b >= 4.
     """
-    pairs = [stacked([real[i], dreamed[i]]) for i in range(columns)]
-    write_video(path, enlarged(side_by_side(pairs, gap=2), scale))
+    pairs = [stacked([real[i], dreamed[i]]) for i in range(4)]
+    write_video(path, enlarged(side_by_side(pairs, gap=2), 2))

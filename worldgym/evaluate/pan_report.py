@@ -112,13 +112,13 @@ def write_report(folder: Path, world: str, metrics: dict[str, Any], rows: dict[s
         f"{escape(machine['cpu'])}, GPU {escape(str(machine['gpu'] or 'none'))}, torch {machine['torch']}.</p>",
     ]
     path = folder / "index.html"
-    path.write_text(page(title, parts))
+    path.write_text(page(title, parts), encoding="utf-8")
     return path
 
 
-def comparison(rows: dict[str, Row], columns: int = 4) -> bytes:
-    """A GIF of the first episodes, every other frame: the truth above the dream."""
-    truth, dream = (rows[name].frames[:columns, ::2] for name in ("truth", "dream"))
+def comparison(rows: dict[str, Row]) -> bytes:
+    """A GIF of the first four episodes, every other frame: the truth above the dream."""
+    truth, dream = (rows[name].frames[:4, ::2] for name in ("truth", "dream"))
     pairs = [stacked(list(pair)) for pair in zip(truth, dream, strict=True)]
     return gif(enlarged(side_by_side(pairs, gap=2)), 10)
 

@@ -120,7 +120,7 @@ def write_report(
         f"{escape(machine['cpu'])}, GPU {escape(str(machine['gpu'] or 'none'))}, torch {machine['torch']}.</p>",
     ]
     path = folder / "index.html"
-    path.write_text(page(title, parts))
+    path.write_text(page(title, parts), encoding="utf-8")
     return path
 
 

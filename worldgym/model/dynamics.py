@@ -17,7 +17,7 @@ from .layout import TokenLayout
 from .outcome_heads import OutcomeHeads
 from .scale_head import ScaleHead, zero_init
 from .sentence_policy import SentencePolicy
-from .tokenizer import Quantized, Tokenizer
+from .tokenizer import Quantized, Tokenizer, TokenNoise
 
 
 class Batch(NamedTuple):
@@ -84,6 +84,15 @@ class DynamicsLoss(NamedTuple):
     sentence: Tensor
 
 
+class Chances(NamedTuple):
+    """The random numbers of a training step."""
+
+    noise: TokenNoise | None
+    """Of the frames of all segments, then of the frames before the contexts."""
+    scored: Int[Tensor, " s"]
+    """Rows of the frames, [b * t], whose tokens count: one half, as they are the dearest part of a step."""
+
+
 class Dynamics(nn.Module):
     """Backbone, scale head and outcome heads, and what sentences mean if it `speaks`. The tokenizer is handed in."""
 
@@ -144,12 +153,42 @@ class Dynamics(nn.Module):
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch, tokenizer: Tokenizer, token_noise: float, self_forcing: int = 0) -> DynamicsLoss:
-        """Teacher-forced over whole segments, or fed with its own dreams of them.
+    def draw_chances(
+        self,
+        tokenizer: Tokenizer,
+        segments: int,
+        token_noise: float,
+        generator: torch.Generator | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> Chances:
+        """For a batch of so many segments, of which rows `rank`, `rank + processes`, ... are asked for.
 
         Args:
             token_noise: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
                 mistakes: finer scales learn to make up for coarser ones, and the next step for the last.
+        """
+        steps, mine = self.config.window, torch.arange(segments)[rank::processes]
+        frames, before = segments * (steps + 1), segments if self._reads_earlier else 0
+        noise = tokenizer.quantizer.draw_noise(frames + before, token_noise, generator)
+        scored = torch.randperm(segments * steps, generator=generator)[: (segments * steps + 1) // 2]
+        if noise is not None:
+            rows = torch.arange(frames).view(segments, -1)[mine].flatten()
+            rows = torch.cat([rows, frames + mine]) if before else rows
+            noise = TokenNoise(*(part[rows.to(part.device)] for part in noise))
+        scored = scored[scored // steps % processes == rank]
+        scored = scored // steps // processes * steps + scored % steps
+        return Chances(noise, scored.to(self.cells.device))
+
+    @property
+    def _reads_earlier(self) -> bool:
+        """Whether the frame before the context says how the context moves."""
+        return self.config.lead > 0 and self.config.memory > 1
+
+    def loss(self, batch: Batch, tokenizer: Tokenizer, chances: Chances, self_forcing: int = 0) -> DynamicsLoss:
+        """Teacher-forced over whole segments, or fed with its own dreams of them.
+
+        Args:
             self_forcing: how many of the segments have all frames but the first `memory` replaced, as inputs, by what
                 the model itself dreams there. The targets stay the truth (Self Forcing, arXiv 2506.08009, and before
                 it DAgger).
@@ -160,10 +199,10 @@ class Dynamics(nn.Module):
             prompt = tokenizer.encode_context(batch.prompt) if self.config.prompt else None
             contexts = context.repeat_interleave(steps + 1, 0)
             images = batch.frames.flatten(0, 1)
-            if self.config.lead and self.config.memory > 1:  # behind all others the frames before the contexts
+            if self._reads_earlier:  # behind all others the frames before the contexts
                 images, contexts = torch.cat([images, batch.earlier]), torch.cat([contexts, context])
             target = tokenizer.latent(images, contexts).float()
-            quantized = tokenizer.quantizer.quantize(target, token_noise)
+            quantized = tokenizer.quantizer.quantize(target, chances.noise)
             kept = torch.lerp(quantized.totals[-1], target, self.config.residual)
             latent = kept[: size * (steps + 1)].unflatten(0, (size, steps + 1))
             fused, earlier = tokenizer.fuse(kept, contexts).split([size * (steps + 1), len(kept) - size * (steps + 1)])
@@ -207,8 +246,7 @@ class Dynamics(nn.Module):
                 [t[after] for t in quantized.totals],
                 quantized.taken[after],
             ),
-            # Half of the frames: tokens are the dearest part of a step, and the guess is what better dreams wait for.
-            torch.randperm(len(after), device=after.device)[: (len(after) + 1) // 2],
+            chances.scored,  # of the frames, half; the guess, which better dreams wait for, counts in all
             tokenizer.quantizer,
         )
 
@@ -224,7 +262,7 @@ class Dynamics(nn.Module):
     def _sentence_loss(self, batch: Batch, features: Tensor, read: Tensor) -> Tensor:
         """Negative log-likelihood of the sentences' vector actions, where they are known."""
         known = (batch.sentences >= 0).flatten()
-        if self.sentence_policy is None or not known.any():
+        if self.sentence_policy is None:
             return features.new_zeros(())
         frame = torch.arange(len(features), device=features.device).repeat_interleave(batch.sentences.shape[-1])
         return self.sentence_policy.loss(

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..config import DynamicsConfig, TokenizerConfig
+from .processes import mean_of_processes
 from .tokenizer import MultiScaleQuantizer, Quantized, resize_area
 
 
@@ -141,16 +142,19 @@ class ScaleHead(nn.Module):
         guess = latent + self.guess(aligned)
         totals = [torch.zeros_like(target[scored]), *(total[scored] for total in quantized.totals[:-1])]
         parts = quantized.ids[scored].split(quantizer.splits, dim=1)
+        share = mean_of_processes(target.new_tensor(len(scored)))
         losses = [
             F.cross_entropy(
                 self(aligned[scored], action[scored], guess[scored] - total, index, quantizer).flatten(0, 1).float(),
                 part.flatten(),
+                reduction="sum",
             )
+            / (share * part.shape[1])
             for index, (total, part) in enumerate(zip(totals, parts, strict=True))
         ]
         total = torch.stack([scale * loss for scale, loss in zip(self.scales, losses, strict=True)]).sum()
         # Relative to copying the last frame: 1 is as good as that.
-        error = F.mse_loss(guess.float(), target) / F.mse_loss(last, target).clamp(min=1e-6)
+        error = F.mse_loss(guess.float(), target) / mean_of_processes(F.mse_loss(last, target)).clamp(min=1e-6)
         return total / sum(self.scales), losses, error
 
     def draw(

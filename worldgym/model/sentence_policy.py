@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..config import DynamicsConfig, TokenizerConfig
+from .processes import mean_of_processes
 
 CHOICES = 6
 """Actions that are weighed against each other; their average would be none of them."""
@@ -53,10 +54,11 @@ class SentencePolicy(nn.Module):
         return self.choices(x).unflatten(1, (CHOICES, -1)).tanh(), self.odds(x).float().log_softmax(-1)
 
     def loss(self, features: Tensor, sentence: Tensor, action: Float[Tensor, "b a"]) -> Tensor:
-        """Negative log-likelihood of the actions, up to a constant."""
+        """Negative log-likelihood of the actions, up to a constant; 0 if there are none."""
         choices, odds = self(features, sentence)
         distance = (choices.float() - action[:, None]).square().sum(-1) / (2 * SPREAD**2)
-        return -torch.logsumexp(odds - distance, -1).mean()
+        known = mean_of_processes(odds.new_tensor(len(action))).clamp(min=1e-6)
+        return -torch.logsumexp(odds - distance, -1).sum() / known
 
     def act(self, features: Tensor, sentence: Tensor) -> Float[Tensor, "b a"]:
         """The likeliest choice."""

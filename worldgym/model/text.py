@@ -39,7 +39,7 @@ class PhraseTokenizer:
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing from the checkpoint")
         try:
-            return cls.from_json(path.read_text())
+            return cls.from_json(path.read_text(encoding="utf-8"))
         except Exception as error:  # what tokenizers raises for bad JSON has no narrower type
             raise ValueError(f"{path} is damaged: {error}") from None
 

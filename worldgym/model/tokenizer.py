@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..config import TokenizerConfig
+from .processes import rows_of_processes
 
 
 class TokenizerLoss(NamedTuple):
@@ -92,6 +93,22 @@ class Quantized(NamedTuple):
     """[b, n] long, the codes in `latent` and `totals`: `ids`, but where one slipped."""
 
 
+class TokenNoise(NamedTuple):
+    """Random numbers by which some tokens of each of b frames are replaced by wrong ones."""
+
+    rate: Float[Tensor, "b 1"]
+    """Share of the frame's tokens."""
+    uniform: Float[Tensor, "b n"]
+    """In [0, 1), one for each token: below the rate it is replaced, below half of that by any code."""
+    neighbour: Int[Tensor, "b n"]
+    """Else by which of the code's neighbours."""
+    code: Int[Tensor, "b n"]
+
+
+NEIGHBOURS = 16
+"""Codes nearest to a code, itself included, that it may be replaced by."""
+
+
 class MultiScaleQuantizer(nn.Module):
     """Residual vector quantisation over scales with one codebook (VAR's f_hat scheme, SAMPO A1).
 
@@ -113,46 +130,54 @@ class MultiScaleQuantizer(nn.Module):
         self.register_buffer("codebook", torch.randn(config.codes, config.latent_channels) * 0.5)
         self.register_buffer("usage", torch.ones(config.codes))
 
-    def quantize(self, latent: Float[Tensor, "b z g g"], token_noise: float = 0.0) -> Quantized:
+    def draw_noise(self, frames: int, mean: float, generator: torch.Generator | None = None) -> TokenNoise | None:
+        """Noise that replaces a share of each frame's tokens, uniform in [0, 2 x mean]; None for a mean of 0."""
+        if not mean:
+            return None
+        rate, parts = torch.rand(frames, 1, generator=generator) * 2 * mean, []
+        for split in self.splits:
+            near = torch.randint(NEIGHBOURS, (frames, split), generator=generator)
+            code = torch.randint(len(self.codebook), (frames, split), generator=generator)
+            parts.append((torch.rand(frames, split, generator=generator), near, code))
+        uniform, near, code = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        return TokenNoise(*(part.to(self.codebook.device) for part in (rate, uniform, near, code)))
+
+    def quantize(self, latent: Float[Tensor, "b z g g"], noise: TokenNoise | None = None) -> Quantized:
         """Token ids of a latent, coarse to fine.
 
         Args:
-            token_noise: at a rate drawn for each frame from [0, 2 x token_noise], go on from a wrong code instead of
-                the nearest. `ids` still names the nearest, so a finer scale's is the one that makes up for the
-                coarser ones' mistakes: what a model must learn that draws its own tokens (as Infinity's
-                self-correction, arXiv 2412.04431).
+            noise: where to continue from a wrong code instead of the nearest. `ids` still names the nearest, so a finer
+                scale's is the one that makes up for the coarser ones' mistakes: what a model must learn that draws its
+                own tokens (as Infinity's self-correction, arXiv 2412.04431).
         """
         with torch.autocast(latent.device.type, enabled=False):
             latent = latent.float()
             target, total, commitment = latent.detach(), torch.zeros_like(latent), latent.new_zeros(())
             all_ids, all_taken, inputs, totals = [], [], [], []
-            # Without noise no random number is drawn: encoding must not touch torch's global generator.
-            rates = torch.rand(len(latent), 1, device=latent.device) * 2 * token_noise if token_noise else None
-            neighbours = self.distances(self.codebook).topk(16, largest=False).indices if token_noise else None
+            near = None if noise is None else self.distances(self.codebook).topk(NEIGHBOURS, largest=False).indices
             for index, scale in enumerate(self.scales):
                 residual = resize_area(target - total.detach(), scale).permute(0, 2, 3, 1).flatten(0, 2)
                 ids = self.nearest(residual).view(-1, scale * scale)
-                taken = ids if rates is None or neighbours is None else self._slip(ids, rates, neighbours)
+                taken = ids if noise is None or near is None else self._slip(ids, noise, index, near)
                 total = total + self.contribution(taken, index)
                 commitment = commitment + F.mse_loss(total.detach(), latent)
                 all_ids.append(ids)
                 all_taken.append(taken)
-                inputs.append(residual)
+                inputs.append(residual.view(len(latent), -1, residual.shape[1]))
                 totals.append(total)
             if self.training:
-                self._follow(torch.cat(inputs), torch.cat([ids.flatten() for ids in all_ids]))
+                seen, named = ([rows_of_processes(part).flatten(0, 1) for part in all] for all in (inputs, all_ids))
+                self._follow(torch.cat(seen), torch.cat(named))
             # Straight through to the encoder; phi learns through `total` itself.
             straight = total + latent - target
             commitment = commitment / len(self.scales)
             return Quantized(torch.cat(all_ids, 1), straight, commitment, totals, torch.cat(all_taken, 1))
 
-    def _slip(self, ids: Tensor, rates: Tensor, neighbours: Int[Tensor, "c k"]) -> Tensor:
-        """Some of the ids replaced: one half by one of the code's neighbours, the other by any code."""
-        near = neighbours[ids, torch.randint_like(ids, neighbours.shape[1])]
-        any_code = torch.randint_like(ids, len(self.codebook))
-        chance = torch.rand(ids.shape, device=ids.device)
-        wrong = torch.where(chance < rates / 2, any_code, near)
-        return torch.where(chance < rates, wrong, ids)
+    def _slip(self, ids: Tensor, noise: TokenNoise, index: int, neighbours: Int[Tensor, "c k"]) -> Tensor:
+        """Ids of scale number `index`, some replaced: one half by one of the code's neighbours, the other by any."""
+        uniform, near, code = (part.split(self.splits, 1)[index] for part in noise[1:])
+        wrong = torch.where(uniform < noise.rate / 2, code, neighbours[ids, near])
+        return torch.where(uniform < noise.rate, wrong, ids)
 
     def nearest(self, vectors: Float[Tensor, "m z"]) -> Int[Tensor, " m"]:
         """Index of the nearest code to each vector."""

@@ -12,7 +12,7 @@ with them what looks at their outputs.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -23,28 +23,12 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLModel
 
 from ..checkpoint import load_tensors
+from ..config import ConversationConfig
 
 TEXT, SEEN, PREDICTED, QUERY, PADDING = range(5)
 """What a token of the conversation is."""
 MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of pixels in [0, 1], as the vision tower was trained."""
-
-
-@dataclass(frozen=True)
-class ConversationConfig:
-    """What the backbone is shown of the past. The paper gives queries and rounds; the rest is not reported."""
-
-    queries: int = 256
-    """Continuous tokens that a state is predicted as."""
-    rounds: int = 10
-    """Steps remembered."""
-    frames: int = 4
-    """Frames shown of each chunk, evenly spread."""
-    height: int = 252
-    """Of a frame as the vision tower sees it; a multiple of its merged patches, 28."""
-    width: int = 448
-    lora_rank: int = 0
-    """Of adapters in the language model's attention; 0 leaves it as it was, as PAN does."""
 
 
 class PanBackbone(nn.Module):
@@ -77,7 +61,7 @@ class PanBackbone(nn.Module):
         vlm = Qwen2_5_VLModel.from_pretrained(name, dtype=dtype)
         backbone = cls(vlm, AutoTokenizer.from_pretrained(name), config)
         if trained is not None:
-            found = json.loads((trained / "backbone.json").read_text())
+            found = json.loads((trained / "backbone.json").read_text(encoding="utf-8"))
             if found != asdict(config):
                 raise ValueError(f"{trained} was trained as {found}; this is {asdict(config)}")
             weights, wanted = load_tensors(trained / "backbone.safetensors"), backbone.trained()
@@ -95,7 +79,7 @@ class PanBackbone(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         mine = self.trained()
         save_file(mine if weights is None else {name: weights[name] for name in mine}, folder / "backbone.safetensors")
-        (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1))
+        (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
 
     def trained(self) -> dict[str, Tensor]:
         """The parameters that training moves: queries and, if there are any, adapters."""

@@ -27,7 +27,7 @@ def find_clips(folder: Path, least: int) -> list[Clip]:
     path = folder / "clips.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{folder} has no clips.jsonl, which names videos and their actions")
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     clips = [Clip(folder / line["video"], tuple(line["actions"])) for line in lines]
     if missing := [str(clip.video) for clip in clips if not clip.video.exists()]:
         raise FileNotFoundError(f"{path} names {len(missing)} videos that are not there, such as {missing[0]}")

@@ -1,24 +1,23 @@
-"""PAN's two stages of training, on clips: first the decoder alone, then decoder and queries together (PAN 4).
+"""PAN's two stages of training, on clips: first the decoder alone, then decoder and queries together (PAN 4)."""
 
-accelerate launch --config_file docs/accelerate/hsdp.yaml -m worldgym.pan.train adapt --clips CLIPS
-accelerate launch --config_file docs/accelerate/hsdp.yaml -m worldgym.pan.train joint --clips CLIPS
-"""
-
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
-from ..decoders.swin import SwinConfig, window_loss
+from ..config import SwinConfig
+from ..decoders.swin import window_loss
 from ..decoders.wan import Condition, ConditionedWan
-from ..interrupt import in_one_line
-from .backbone import ConversationConfig, PanBackbone
+from ..train.checkpoints import load_state, save_state
+from ..train.log import Log
+from ..train.loop import run, train
+from ..train.settings import PanAdaptTraining, PanJointTraining
+from .backbone import PanBackbone
 from .clips import find_clips, read_frames
-from .fit import Fit, fit, make_accelerator
 from .latents import WanLatents
 
 PADDING = 30
@@ -26,35 +25,39 @@ PADDING = 30
 under way, as it is in a stream. (The paper: 0 to 122 frames.)"""
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """Stage one: a text-to-video Wan becomes Causal Swin-DPM."""
-
-    clips: Path
-    """Folder with clips.jsonl."""
-    wan: str = "Wan-AI/Wan2.1-T2V-14B-Diffusers"
-    """Pipeline by hub name or folder."""
-    out: Path = Path("runs/pan/adapt")
-    """Folder of the run; the decoder is in its subfolder `decoder`."""
-    height: int = 480
-    width: int = 832
-    swin: SwinConfig = field(default_factory=SwinConfig)
-    gradient_checkpointing: bool = True
-    """Compute the layers' activations again in the backward pass instead of keeping them."""
-    fit: Fit = field(default_factory=Fit)
+def train_pan_adapt(config: PanAdaptTraining) -> Path:
+    """Stage one; returns the decoder's folder."""
+    with run(config, config.precision, whole=False) as accelerator:
+        torch.manual_seed(config.seed)
+        decoder = ConditionedWan.load(config.wan, None)
+        decoder.gradient_checkpointing = config.gradient_checkpointing
+        wan = WanLatents.load(config.wan).to(accelerator.device)
+        stage = ClipStage(config, DecoderLoss(decoder, config.swin), wan, None)
+        weights = accelerator.get_state_dict(train(stage, config, accelerator))
+        if accelerator.is_main_process:
+            decoder.holding(_of("decoder", weights)).save(config.out / "decoder")
+        accelerator.wait_for_everyone()
+    return config.out / "decoder"
 
 
-@dataclass(frozen=True)
-class Joint(Adaptation):
-    """Stage two: the queries of the frozen language model learn what the decoder needs, and the decoder to look."""
-
-    vlm: str = "Qwen/Qwen2.5-VL-7B-Instruct"
-    """Backbone by hub name or folder."""
-    decoder: Path = Path("runs/pan/adapt/decoder")
-    """What stage one wrote."""
-    out: Path = Path("runs/pan/joint")
-    """Folder of the run; `backbone` and `decoder` in it are what `PanWorld.load` takes."""
-    conversation: ConversationConfig = field(default_factory=ConversationConfig)
+def train_pan_joint(config: PanJointTraining) -> Path:
+    """Stage two; returns the folder that `PanWorld.load` takes as trained."""
+    with run(config, config.precision, whole=False) as accelerator:
+        torch.manual_seed(config.seed)
+        backbone = PanBackbone.load(config.vlm, config.conversation)
+        decoder = ConditionedWan.load(str(config.decoder), backbone.width)
+        decoder.gradient_checkpointing = config.gradient_checkpointing
+        wan = WanLatents.load(config.wan).to(accelerator.device)
+        # The tower looks outside the sharded module, so it has a copy of its own there.
+        eyes = PanBackbone.load(config.vlm, config.conversation, dtype=torch.bfloat16).to(accelerator.device)
+        eyes.vlm.language_model.layers = nn.ModuleList()
+        stage = ClipStage(config, JointLoss(backbone, decoder, config.swin), wan, eyes)
+        weights = accelerator.get_state_dict(train(stage, config, accelerator))
+        if accelerator.is_main_process:
+            decoder.holding(_of("decoder", weights)).save(config.out / "decoder")
+            backbone.save(config.out / "backbone", _of("backbone", weights))
+        accelerator.wait_for_everyone()
+    return config.out
 
 
 class DecoderLoss(nn.Module):
@@ -64,9 +67,11 @@ class DecoderLoss(nn.Module):
         super().__init__()
         self.decoder, self.config = decoder, config
 
-    def forward(self, latents: Tensor, text: Tensor, silence: Tensor, noise: Tensor, chances: Tensor) -> Tensor:
+    def forward(
+        self, latents: Tensor, text: Tensor, silence: Tensor, noise: Tensor, chances: Tensor
+    ) -> dict[str, Tensor]:
         said, nothing = Condition(text), Condition(silence)
-        return window_loss(self.decoder, self.config, latents, said, nothing, noise, chances)
+        return {"loss": window_loss(self.decoder, self.config, latents, said, nothing, noise, chances).mean()}
 
 
 class JointLoss(nn.Module):
@@ -79,33 +84,40 @@ class JointLoss(nn.Module):
     def forward(
         self, latents: Tensor, text: Tensor, silence: Tensor, noise: Tensor, chances: Tensor,
         seen: list[Tensor], actions: list[list[str]],
-    ) -> Tensor:  # fmt: skip
+    ) -> dict[str, Tensor]:  # fmt: skip
         state = self.backbone(seen, actions, [None] * len(seen))[:, -2:].float()
         said, nothing = Condition(text, state), Condition(silence, torch.zeros_like(state))
-        return window_loss(self.decoder, self.config, latents, said, nothing, noise, chances)
+        return {"loss": window_loss(self.decoder, self.config, latents, said, nothing, noise, chances).mean()}
 
 
-class ClipWindows:
-    """Training windows out of clips: two chunks, the frame before them, and the conversation up to them."""
+class ClipStage:
+    """What the loop asks of both stages: windows out of clips, that is two chunks, the frame before them, and the
+    conversation up to them."""
 
-    def __init__(self, config: Adaptation, wan: WanLatents, backbone: PanBackbone | None):
-        self.config, self.wan, self.backbone = config, wan, backbone
+    def __init__(self, config: PanAdaptTraining, model: nn.Module, wan: WanLatents, backbone: PanBackbone | None):
+        self.config, self.model, self.wan, self.backbone = config, model.train(), wan, backbone
+        self.name, self.logs = config.out.name, config.out / "tensorboard"
+        self.clip, self.parts = config.clip, config.accumulate
+        self.warm_up = max(1, round(config.warm_up * config.steps))
+        self.frames = config.batch * 2 * config.swin.frames * wan.stride
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(weights, config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
         self.clips = find_clips(config.clips, least=2)
 
     @torch.no_grad()
     def draw(self, step: int, rank: int, processes: int) -> tuple[Any, ...]:
-        """This process's rows of batch number `step`. All rows tell of equally many rounds."""
+        """All rows of a batch tell of equally many rounds."""
         config, wan = self.config, self.wan
-        rng = np.random.default_rng([config.fit.seed, step])
-        chosen = [self.clips[row] for row in rng.integers(len(self.clips), size=config.fit.batch)]
+        rng, numbers = self._clips(step)
+        chosen = [self.clips[number] for number in numbers]
         most = min(len(clip.actions) for clip in chosen)
         rounds = int(rng.integers(2, most + 1))
         if self.backbone is not None:
             rounds = min(rounds, self.backbone.config.rounds)
         begins = [int(rng.integers(len(clip.actions) - rounds + 1)) for clip in chosen]
-        paddings = rng.integers(PADDING + 1, size=config.fit.batch)
+        paddings = rng.integers(PADDING + 1, size=config.batch)
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        mine = range(rank, config.fit.batch, processes)
+        mine = range(rank, config.batch, processes)
 
         chunk = config.swin.frames * wan.stride
         latents, videos = [], []
@@ -125,9 +137,9 @@ class ClipWindows:
         words = [chosen[row].actions[begins[row] : begins[row] + rounds] for row in mine]
         text = torch.stack([wan.read(list(said[-2:])) for said in words])
         silence = wan.read([""])[None].expand_as(text)
-        shape = (config.fit.batch, *clean.shape[1:])
+        shape = (config.batch, *clean.shape[1:])
         noise = torch.randn(shape, generator=chance)[list(mine)].to(clean)
-        chances = torch.rand((config.fit.batch, 3), generator=chance)[list(mine)].to(clean)
+        chances = torch.rand((config.batch, 3), generator=chance)[list(mine)].to(clean)
         batch: tuple[Any, ...] = (clean, text, silence, noise, chances)
         if self.backbone is not None:
             batch += (self._seen(torch.stack(videos), rounds, chunk), [list(said) for said in words])
@@ -140,65 +152,24 @@ class ClipWindows:
         parts = [videos[:, :1], *(videos[:, 1 + i * chunk : 1 + (i + 1) * chunk] for i in range(rounds - 1))]
         return [self.backbone.see(part.to(device)) for part in parts]
 
+    def _clips(self, step: int) -> tuple[np.random.Generator, np.ndarray]:
+        """Numbers of the clips of a whole batch, and what else about it is drawn from."""
+        rng = np.random.default_rng([self.config.seed, step])
+        return rng, rng.integers(len(self.clips), size=self.config.batch)
 
-def train_adaptation(config: Adaptation) -> Path:
-    """Stage one; returns the decoder's folder."""
-    accelerator = make_accelerator(config.fit)
-    torch.manual_seed(config.fit.seed)
-    decoder = ConditionedWan.load(config.wan, None)
-    decoder.gradient_checkpointing = config.gradient_checkpointing
-    wan = WanLatents.load(config.wan).to(accelerator.device)
-    windows = ClipWindows(config, wan, None)
-    weights = fit(
-        accelerator, DecoderLoss(decoder, config.swin), windows.draw, config.fit, config.out, _describe(config)
-    )
-    if accelerator.is_main_process:
-        decoder.holding(_of("decoder", weights)).save(config.out / "decoder")
-    accelerator.wait_for_everyone()
-    return config.out / "decoder"
+    def source(self, step: int) -> str:
+        return f"clips {sorted(set(self._clips(step)[1].tolist()))} of {self.config.clips}"
 
+    def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
+        """Nothing but the loss: `worldgym evaluate` is for whole worlds."""
 
-def train_joint(config: Joint) -> Path:
-    """Stage two; returns the folder that `PanWorld.load` takes as trained."""
-    accelerator = make_accelerator(config.fit)
-    torch.manual_seed(config.fit.seed)
-    backbone = PanBackbone.load(config.vlm, config.conversation)
-    decoder = ConditionedWan.load(str(config.decoder), backbone.width)
-    decoder.gradient_checkpointing = config.gradient_checkpointing
-    wan = WanLatents.load(config.wan).to(accelerator.device)
-    # The tower looks outside the sharded module, so it has a copy of its own there.
-    eyes = PanBackbone.load(config.vlm, config.conversation, dtype=torch.bfloat16).to(accelerator.device)
-    eyes.vlm.language_model.layers = nn.ModuleList()
-    windows = ClipWindows(config, wan, eyes)
-    model = JointLoss(backbone, decoder, config.swin)
-    weights = fit(accelerator, model, windows.draw, config.fit, config.out, _describe(config))
-    if accelerator.is_main_process:
-        decoder.holding(_of("decoder", weights)).save(config.out / "decoder")
-        backbone.save(config.out / "backbone", _of("backbone", weights))
-    accelerator.wait_for_everyone()
-    return config.out
+    def save(self, accelerator: Accelerator, step: int) -> None:
+        save_state(accelerator, self.config, step)
+
+    def load(self, accelerator: Accelerator) -> int:
+        return load_state(accelerator, self.config)
 
 
 def _of(part: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of one part of the model, on the CPU."""
     return {name.removeprefix(part + "."): w.cpu() for name, w in weights.items() if name.startswith(part + ".")}
-
-
-def _describe(config: Adaptation) -> dict[str, Any]:
-    """What a checkpoint and the run that goes on from it must share."""
-    return {
-        name: str(part) if isinstance(part, Path) else part for name, part in asdict(config).items() if name != "fit"
-    }
-
-
-def main() -> None:
-    config = tyro.cli(
-        Annotated[Adaptation, tyro.conf.subcommand("adapt")] | Annotated[Joint, tyro.conf.subcommand("joint")],  # type: ignore[arg-type]
-        description=__doc__,
-    )
-    with in_one_line():
-        print(f"trained {train_joint(config) if isinstance(config, Joint) else train_adaptation(config)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,52 +2,53 @@
 
 It learns from maps of what really happened, not from the dreamed ones that it is to show: where a dream strays, the
 truth is something else than the dream says, and what would be learned is to doubt the dream. So does PAN's first stage.
-
-worldgym train decoder
-torchrun --nproc-per-node 2 -m worldgym.train.decoder --fit.cpu
 """
 
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
-from ..data import Episodes, load_episodes, sample_segments
-from ..decoders.diffusion import DecoderConfig, DiffusionDecoder, Refiner
+from ..config import SwinConfig
+from ..data import Episodes, load_episodes, sample_rows, sample_segments, segments_at
+from ..decoders.diffusion import DiffusionDecoder, Refiner
 from ..decoders.render import read_maps
-from ..decoders.swin import SwinConfig, window_loss
+from ..decoders.swin import window_loss
 from ..decoders.wan import Condition
-from ..interrupt import in_one_line
+from ..errors import UserError
 from ..metrics import psnr
 from ..model.dynamics import Prefix
 from ..model.pixels import to_float, to_uint8
-from ..pan.fit import Fit, fit, make_accelerator
 from ..world import WorldModel
+from .checkpoints import load_state, save_state
+from .launch import launch
+from .log import Log
+from .loop import named, run, train
+from .settings import DecoderTraining
 
 
-@dataclass(frozen=True)
-class DecoderTraining:
-    """Train the diffusion decoder of a world; a killed run goes on from its last checkpoint."""
+def train_decoder(config: DecoderTraining) -> Path:
+    """Train until `config.steps`; returns the decoder's folder."""
+    launch(_train, config)
+    return config.out / "decoder"
 
-    world: str = "tabletop"
-    """A bundled world or a checkpoint folder; it stays as it is."""
-    dataset: str = "worldgym/tabletop-v0"
-    """Minari id of recorded episodes."""
-    out: Path = Path("runs/tabletop/decoder")
-    """Folder of the run; the decoder itself is in its subfolder `decoder`."""
-    windows: int = 4
-    """Windows cut out of each segment; `fit.batch` counts windows."""
-    fit: Fit = field(
-        default_factory=lambda: Fit(steps=3000, batch=8, learning_rate=2e-3, clip=1.0, checkpoint_every=250)
-    )
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
-    def __post_init__(self):
-        if self.fit.batch % self.windows:
-            raise ValueError(f"a batch of {self.fit.batch} windows is no multiple of {self.windows} windows a segment")
+def _train(config: DecoderTraining) -> None:
+    with run(config, whole=False) as accelerator:
+        stage = DecoderStage(config, accelerator.device)
+        weights = accelerator.get_state_dict(train(stage, config, accelerator))
+        if accelerator.is_main_process:
+            prefix = "refiner.wan."
+            trained = {name.removeprefix(prefix): w.cpu() for name, w in weights.items() if name.startswith(prefix)}
+            stage.decoder.refiner.wan = stage.decoder.refiner.wan.holding(trained)
+            stage.decoder.save(config.out / "decoder")
+            decoder = DiffusionDecoder.load(config.out / "decoder", stage.world.tokenizer, stage.world.device)
+            fast, shown = compare(stage.world, decoder, stage.data)
+            print(f"PSNR of 16 held-out dreams: fast decoder {fast:.2f} dB, diffusion {shown:.2f} dB")
+        accelerator.wait_for_everyone()
 
 
 class WindowLoss(nn.Module):
@@ -57,34 +58,44 @@ class WindowLoss(nn.Module):
         super().__init__()
         self.refiner, self.config = refiner, config
 
-    def forward(self, latents: Tensor, text: Tensor, aligned: Tensor, noise: Tensor, chances: Tensor) -> Tensor:
+    def forward(
+        self, latents: Tensor, text: Tensor, aligned: Tensor, noise: Tensor, chances: Tensor
+    ) -> dict[str, Tensor]:
         condition = Condition(text, aligned=aligned)
         error = window_loss(self.refiner, self.config, latents, condition, condition, noise, chances)
-        return error / self.refiner.spread**2
+        return {"loss": (error / self.refiner.spread**2).mean()}
 
 
-class Windows:
-    """Training windows: fused maps of recorded segments, and the pictures they were read off."""
+class DecoderStage:
+    """What the loop asks of this stage: windows of recorded segments' fused maps, and the pictures behind the maps."""
 
-    def __init__(self, config: DecoderTraining, world: WorldModel, data: Episodes, refiner: Refiner):
-        self.config, self.world, self.data, self.refiner = config, world, data, refiner
-        self.episodes = data.split("train")
+    name, clip, parts = "decoder", 1.0, 1
+
+    def __init__(self, config: DecoderTraining, device: torch.device):
+        self.config, self.logs, self.warm_up = config, config.out / "tensorboard", max(1, round(config.steps / 20))
+        torch.manual_seed(config.seed)
+        self.world = world = WorldModel.load(config.world, str(device))
+        self.data = load_episodes(config.dataset)
+        self.episodes, self.length = self.data.split("train"), world.config.dynamics.window
+        self.decoder = DiffusionDecoder(world.tokenizer, config.decoder)
+        self.refiner, self.frames = self.decoder.refiner, config.batch * 2 * config.decoder.swin.frames
+        self.model = WindowLoss(self.refiner, config.decoder.swin).train()
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(weights, config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
 
     @torch.no_grad()
     def draw(self, step: int, rank: int, processes: int) -> tuple[Tensor, ...]:
-        """Latents, condition, noise and chances of this process's windows of batch number `step`."""
+        """Latents, condition, noise and chances of the windows."""
         config, world = self.config, self.world
-        rng = np.random.default_rng([config.fit.seed, 1, step])
-        segments, length = config.fit.batch // config.windows, world.config.dynamics.window
-        span = 2 * config.decoder.swin.frames
-        starts = rng.integers(length - span + 1, size=(segments, config.windows))
-        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        mine = np.arange(rank, segments, processes)
+        segments, rows, starts, chance = self._rows(step)
+        span, mine = 2 * config.decoder.swin.frames, np.arange(rank, segments, processes)
+        if segments % processes:
+            raise UserError(f"windows of {segments} segments can't be shared by {processes} processes")
 
-        segment = sample_segments(self.data, self.episodes, segments, length, rng)
-        pictures = torch.from_numpy(segment.frames[mine])
+        segment = segments_at(self.data, rows[mine], self.length)
+        pictures = torch.from_numpy(segment.frames)
         frames = to_float(pictures.to(world.device).flatten(0, 1)).unflatten(0, pictures.shape[:2])
-        fused = torch.stack([read_maps(world, episode) for episode in segment.frames[mine]])
+        fused = torch.stack([read_maps(world, episode) for episode in segment.frames])
         row = torch.arange(len(mine)).repeat_interleave(config.windows)[:, None]
         start = torch.from_numpy(starts[mine]).flatten()[:, None]
         latents = self.refiner.to_latents(frames[row, start + torch.arange(span + 1)])
@@ -96,6 +107,28 @@ class Windows:
         chances = torch.rand((segments, config.windows, 3), generator=chance)[mine].flatten(0, 1).to(latents)
         assert condition.aligned is not None
         return latents, condition.text, condition.aligned, noise, chances
+
+    def _rows(self, step: int) -> tuple[int, np.ndarray, np.ndarray, torch.Generator]:
+        """Of a whole batch: its segments' number and rows, where windows begin in them, and what noise comes from."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, 1, step])
+        segments = config.batch // config.windows
+        room = self.length - 2 * config.decoder.swin.frames + 1
+        starts = rng.integers(room, size=(segments, config.windows))
+        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return segments, sample_rows(self.data, self.episodes, segments, self.length, rng), starts, chance
+
+    def source(self, step: int) -> str:
+        return named(self.config.dataset, self.data.episodes_of(self._rows(step)[1]))
+
+    def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
+        """At the end alone, once its weights are whole."""
+
+    def save(self, accelerator: Accelerator, step: int) -> None:
+        save_state(accelerator, self.config, step)
+
+    def load(self, accelerator: Accelerator) -> int:
+        return load_state(accelerator, self.config)
 
 
 @torch.no_grad()
@@ -111,31 +144,6 @@ def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
     return maps.float()
 
 
-def train_decoder(config: DecoderTraining) -> Path:
-    """Train until `config.fit.steps`; returns the decoder's folder."""
-    accelerator = make_accelerator(config.fit)
-    torch.manual_seed(config.fit.seed)
-    world = WorldModel.load(config.world, str(accelerator.device))
-    data = load_episodes(config.dataset)
-    decoder = DiffusionDecoder(world.tokenizer, config.decoder)
-    windows = Windows(config, world, data, decoder.refiner)
-    model = WindowLoss(decoder.refiner, config.decoder.swin)
-    described = {name: getattr(config, name) for name in ("world", "dataset", "windows")}
-    described |= {"decoder": asdict(config.decoder)}
-    weights = fit(accelerator, model, windows.draw, config.fit, config.out, described)
-    folder = config.out / "decoder"
-    if accelerator.is_main_process:
-        prefix = "refiner.wan."
-        trained = {name.removeprefix(prefix): part.cpu() for name, part in weights.items() if name.startswith(prefix)}
-        decoder.refiner.wan = decoder.refiner.wan.holding(trained)
-        decoder.save(folder)
-        decoder = DiffusionDecoder.load(folder, world.tokenizer, world.device)
-        fast, shown = compare(world, decoder, data)
-        print(f"PSNR of 16 held-out dreams: fast decoder {fast:.2f} dB, diffusion {shown:.2f} dB")
-    accelerator.wait_for_everyone()
-    return folder
-
-
 def compare(world: WorldModel, decoder: DiffusionDecoder, data: Episodes) -> tuple[float, float]:
     """PSNR in dB of the fast decoder's and of the diffusion decoder's pictures of 16 held-out dreams."""
     rng, length = np.random.default_rng(0), world.config.dynamics.window
@@ -148,9 +156,3 @@ def compare(world: WorldModel, decoder: DiffusionDecoder, data: Episodes) -> tup
     shown = decoder.rerender(world.tokenizer, frames, fused, torch.arange(16, device=world.device))
     real = segment.frames[:, 1:]
     return float(psnr(fast.cpu().numpy(), real).mean()), float(psnr(shown.cpu().numpy(), real).mean())
-
-
-if __name__ == "__main__":
-    config = tyro.cli(DecoderTraining)
-    with in_one_line():
-        print(f"trained {train_decoder(config)}")

@@ -4,80 +4,66 @@ It is trained on what it is used for: on its own maps, several steps on, first a
 is how far they are from the true frames' maps, and what the world's heads make of them.
 """
 
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
+from accelerate import Accelerator
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..checkpoint import (
-    decoder_files,
-    fingerprint,
-    load_config,
-    load_tensors,
-    recover,
-    resume,
-    save_checkpoint,
-    training_state,
-)
+from ..checkpoint import decoder_files, fingerprint, load_config, load_tensors
 from ..config import DraftConfig
 from ..data import Episodes, load_episodes
-from ..interrupt import between_steps
+from ..errors import UserError
 from ..listing import find_world
 from ..model.device import pick_device
 from ..model.pixels import to_float
-from ..results import current_commit, provenance
+from ..model.processes import mean_of_processes
+from ..results import current_commit
 from ..world import WorldModel
+from .checkpoints import check_world, load_world, save_world, training_into
+from .launch import launch, launched
+from .log import Log
+from .loop import named, run, train
 from .settings import DraftTraining
-from .together import average_gradients, in_any, run_together
-from .tokenizer import schedule
 
 JUDGED = 2
 """Instructions that each step is judged by, drawn anew for each."""
-
-
-class DraftLoss(NamedTuple):
-    total: Tensor
-    error: Float[Tensor, " h"]
-    """Squared error of the maps at each step ahead, relative to repeating the first."""
-    reward: Float[Tensor, " h"]
-    """Squared error of the rewards read off them."""
-    terminated: Tensor
 
 
 def train_draft(config: DraftTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
     source, stage = load_config(find_world(config.world))
     if stage != "world":
-        raise ValueError(f"{config.world} holds a {stage} only; train its dynamics first")
+        raise UserError(f"{config.world} holds a {stage} only; train its dynamics first")
     if config.batch % config.processes:
-        raise ValueError(f"a batch of {config.batch} stretches can't be shared by {config.processes} processes")
+        raise UserError(f"a batch of {config.batch} stretches can't be shared by {config.processes} processes")
     if not config.ahead or any(source.dynamics.window % length for length in config.ahead):
-        raise ValueError(f"--ahead is {config.ahead}; the window of {config.world} has {source.dynamics.window} steps")
-    recover(config.out)
-    if config.out.exists() and (found := load_config(config.out)[0]) != replace(source, draft=config.draft):
-        raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
+        raise UserError(f"--ahead is {config.ahead}; the window of {config.world} has {source.dynamics.window} steps")
+    resuming = check_world(config, "world")
+    if resuming and (found := load_config(config.out)[0]) != replace(source, draft=config.draft):
+        raise UserError(f"{config.out} holds another world, {found}; choose another --out")
     data = load_episodes(config.dataset)
     if data.instructions != source.instructions:
-        raise ValueError(
+        raise UserError(
             f"{config.dataset} judges by {len(data.instructions)} instructions and {config.world} by "
             f"{len(source.instructions)}, not the same ones; name the recording that the world was trained on"
         )
-    if config.out.exists() and int(load_tensors(config.out / "training.safetensors")["step"]) >= config.steps:
+    if resuming and int(load_tensors(config.out / "training.safetensors")["step"]) >= config.steps:
         return config.out  # there is nothing to read the recording for
-    device = pick_device(config.device)
-    world = WorldModel.load(config.world, str(device))
-    read_maps(world, data, _maps_path(config, world, data))
-    run_together(_train, config.processes if device.type == "cpu" else 1, config)
-    _maps_path(config, world, data).unlink()
+    world = WorldModel.load(config.world, str(pick_device(config.device)))
+    if not launched():  # one process reads faster than several of which all but one wait
+        with training_into(config.out):
+            read_maps(world, data, _maps_path(config, world, data))
+    launch(_train, config)
+    _maps_path(config, world, data).unlink(missing_ok=True)
     return config.out
 
 
@@ -89,67 +75,90 @@ def _maps_path(config: DraftTraining, world: WorldModel, data: Episodes) -> Path
     )
 
 
-def _train(rank: int, config: DraftTraining) -> None:
-    device, folder = pick_device(config.device), find_world(config.world)
-    torch.manual_seed(config.seed)
-    world = drafting(WorldModel.load(config.world, str(device)), config.draft)
-    assert world.draft is not None
-    data = load_episodes(config.dataset)
-    optimizer = torch.optim.AdamW(world.draft.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
-    first = resume(config.out, world, optimizer) if config.out.exists() else 0
-    if first and rank == 0:
-        print(f"resuming {config.out} at step {first}")
-    share = config.batch // config.processes if device.type == "cpu" else config.batch
-    true_maps = read_maps(world, data, _maps_path(config, world, data))
-    train = true_maps.of(data.split("train"))
-    instructions = world.read_instructions(list(data.instructions))
-    extras = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
-    if (folder / "decoder").exists():
-        extras |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
-    commit = current_commit()
-    figures: dict[str, float] = {}  # of the newest evaluation
+def _train(config: DraftTraining) -> None:
+    with run(config) as accelerator:
+        with accelerator.main_process_first():
+            stage = DraftStage(config, accelerator.device)
+        train(stage, config, accelerator)
 
-    def save(step: int) -> None:
-        if rank == 0:
-            told = {"step": step, "held_out": figures, "training": asdict(config)}
-            files = extras | {"run.json": provenance(config.seed, told, commit).encode()}
-            state = training_state(optimizer, step)
-            save_checkpoint(config.out, world.config, world.state_dict(), "world", files, state)
 
-    writer = SummaryWriter(config.out.parent / "tensorboard" / "draft", purge_step=first) if rank == 0 else None
-    started = time.monotonic()
-    with (
-        tqdm(total=config.steps, initial=first, desc="draft", unit="step", disable=rank > 0) as progress,
-        between_steps() as interrupted,
-    ):
-        for step in range(first, config.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(step, config.steps)
-            rng = np.random.default_rng([config.seed, step, rank])
-            length = config.ahead[step * len(config.ahead) // config.steps]
-            loss = draft_loss(world, data, true_maps, rng.choice(train, share), instructions, length, rng)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()
-            average_gradients(world.draft.parameters())
-            torch.nn.utils.clip_grad_norm_(world.draft.parameters(), 1.0)
-            optimizer.step()
-            progress.update()
-            if writer and step % 20 == 0:
-                writer.add_scalar(f"loss/error_{length}_steps", loss.error.mean().item(), step)
-                writer.add_scalar(f"loss/reward_{length}_steps", loss.reward.mean().item(), step)
-                writer.add_scalar("loss/terminated", loss.terminated.item(), step)
-                frames = (step + 1 - first) * config.batch * world.config.dynamics.window
-                writer.add_scalar("speed/frames_per_second", frames / (time.monotonic() - started), step)
-            if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
-                if writer:
-                    figures |= _evaluate(world, data, true_maps, instructions, writer, step)
-                    progress.set_postfix({name: f"{value:.2f}" for name, value in figures.items()})
-                save(step + 1)
-            if in_any(interrupted()):
-                save(step + 1)
-                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
-    if writer:
-        writer.close()
+class Stretches(NamedTuple):
+    """Stretches of a recording, on the device; w steps of a window, q instructions that each is judged by."""
+
+    maps: Float[Tensor, "b m f g g"]
+    """Fused maps in truth: of the frame that the window begins with and of its steps; with motion, of one before."""
+    actions: Float[Tensor, "b w a"]
+    asked: Int[Tensor, "b w q"]
+    rewards: Float[Tensor, "b w q"]
+    terminations: Float[Tensor, "b w q"]
+
+
+class DraftStage:
+    """What the loop asks of this stage."""
+
+    name, clip, warm_up, parts = "draft", 1.0, 200, 1
+
+    def __init__(self, config: DraftTraining, device: torch.device):
+        self.config, folder = config, find_world(config.world)
+        self.logs = config.out.parent / "tensorboard" / "draft"
+        torch.manual_seed(config.seed)
+        self.world = world = drafting(WorldModel.load(config.world, str(device)), config.draft)
+        assert world.draft is not None
+        self.frames = config.batch * world.config.dynamics.window
+        self.data = data = load_episodes(config.dataset)
+        self.optimizer = torch.optim.AdamW(
+            world.draft.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
+        )
+        self.maps = read_maps(world, data, _maps_path(config, world, data))
+        self.training, self.validation = (self.maps.of(data.split(name)) for name in ("train", "validation"))
+        self.model = DraftLoss(world, world.read_instructions(list(data.instructions)), data.reward_variance)
+        self.files = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
+        if (folder / "decoder").exists():
+            self.files |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
+        self.commit = current_commit()
+        self.figures: dict[str, float] = {}
+        """Of the newest evaluation."""
+
+    def draw(self, step: int, rank: int, processes: int) -> tuple[Stretches, int]:
+        chosen, asked = (part[rank::processes] for part in self._rows(step))
+        ahead = self.config.ahead[step * len(self.config.ahead) // self.config.steps]
+        return cut_stretches(self.world, self.data, self.maps, chosen, asked), ahead
+
+    def _rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.config.seed, step, 0])
+        chosen = rng.choice(self.training, self.config.batch)
+        return chosen, ask(self.world, self.data, len(chosen), rng)
+
+    def source(self, step: int) -> str:
+        return named(self.config.dataset, self.maps.episodes[self._rows(step)[0]])
+
+    @torch.no_grad()
+    def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
+        """Held-out stretches, over the whole window."""
+        rng = np.random.default_rng(0)
+        held_out = np.sort(rng.permutation(self.validation)[:64])
+        asked = ask(self.world, self.data, len(held_out), rng)
+        stretches = cut_stretches(self.world, self.data, self.maps, held_out, asked)
+        found = self.model.errors(stretches, self.world.config.dynamics.window)
+        error = found.error / found.still
+        for when in (1, 4, 8, 12, 16):
+            if when <= len(error):
+                self.figures[f"error_{when}"] = error[when - 1].item()
+                self.figures[f"reward_off_{when}"] = found.reward[when - 1].sqrt().item()
+        for name, value in self.figures.items():
+            writer.add_scalar(f"validation/{name}", value, step)
+        log.say(f"step {step + 1}: " + ", ".join(f"{name} {value:.2f}" for name, value in self.figures.items()))
+
+    def save(self, accelerator: Accelerator, step: int) -> None:
+        told: dict[str, Any] = {"step": step, "held_out": self.figures}
+        if accelerator.is_main_process:
+            world = self.world
+            save_world(
+                self.config, world.config, world.state_dict(), "world", self.optimizer, told, self.files, self.commit
+            )
+
+    def load(self, accelerator: Accelerator) -> int:
+        return load_world(self.config, "world", self.world, self.optimizer)
 
 
 def drafting(world: WorldModel, config: DraftConfig) -> WorldModel:
@@ -189,7 +198,7 @@ def read_maps(world: WorldModel, data: Episodes, path: Path) -> TrueMaps:
         rows += first
         episodes += [episode] * len(first)
     if not rows:
-        raise ValueError(f"no episode is as long as the {frames} frames of a window; record longer ones")
+        raise UserError(f"no episode is as long as the {frames} frames of a window; record longer ones")
     if not path.exists():
         temporary = path.with_name(path.name + ".tmp")
         grid, width = world.config.tokenizer.grid, world.config.tokenizer.width
@@ -215,71 +224,81 @@ def _before(world: WorldModel) -> int:
     return int(world.config.dynamics.memory > 1)
 
 
-def draft_loss(
-    world: WorldModel,
-    data: Episodes,
-    true_maps: TrueMaps,
-    chosen: np.ndarray,
-    instructions: Float[Tensor, "m d"],
-    ahead: int,
-    rng: np.random.Generator,
-) -> DraftLoss:
-    """Of the chosen stretches, each cut into pieces of `ahead` steps that the draft goes by itself.
+def ask(world: WorldModel, data: Episodes, stretches: int, rng: np.random.Generator) -> np.ndarray:
+    """Which instructions each step of so many stretches is judged by, int64 [b, w, q]."""
+    return rng.integers(len(data.instructions), size=(stretches, world.config.dynamics.window, JUDGED))
+
+
+def cut_stretches(
+    world: WorldModel, data: Episodes, true_maps: TrueMaps, chosen: np.ndarray, asked: np.ndarray
+) -> Stretches:
+    """The chosen stretches."""
+    now = true_maps.rows[chosen][:, None] + _before(world) + np.arange(world.config.dynamics.window)
+    answers = (np.take_along_axis(each[now + 1], asked, -1) for each in (data.rewards, data.terminations))
+    parts = (data.actions[now], asked, *(each.astype(np.float32) for each in answers))
+    maps = torch.from_numpy(true_maps.maps[chosen]).to(world.device).float()
+    return Stretches(maps, *(torch.from_numpy(part).to(world.device) for part in parts))
+
+
+class DraftErrors(NamedTuple):
+    """What a draft is off by after each of h steps."""
+
+    error: Float[Tensor, " h"]
+    """Squared error of the maps."""
+    still: Float[Tensor, " h"]
+    """That of repeating the first map."""
+    reward: Float[Tensor, " h"]
+    """Squared error of the rewards read off the maps."""
+    terminated: Float[Tensor, ""]
+    """Cross-entropy of the ends."""
+
+
+class DraftLoss(nn.Module):
+    """The loss of a world's draft, its one part that is trained, as one module: what Accelerate wraps.
 
     Args:
         instructions: those of the data, as the world reads them.
+        reward_variance: theirs; rewards are metres here, fractions of a table there.
     """
-    assert world.draft is not None
-    window, before = world.config.dynamics.window, _before(world)
-    asked = rng.integers(len(data.instructions), size=(len(chosen), window, JUDGED))
-    now = true_maps.rows[chosen][:, None] + before + np.arange(window)
 
-    def cut(array: np.ndarray | Tensor) -> Tensor:
-        """[stretches, window, ...] -> [pieces, ahead, ...], on the device."""
-        whole = array if isinstance(array, Tensor) else torch.from_numpy(array)
-        return whole.to(world.device).unflatten(1, (-1, ahead)).flatten(0, 1)
+    def __init__(self, world: WorldModel, instructions: Float[Tensor, "m d"], reward_variance: float):
+        super().__init__()
+        self.world, self.instructions, self.reward_variance = world, instructions, reward_variance
 
-    def answers(judged: np.ndarray) -> Tensor:
-        return cut(np.take_along_axis(judged[now + 1], asked, -1).astype(np.float32))
+    def forward(self, stretches: Stretches, ahead: int) -> dict[str, Tensor]:
+        found = self.errors(stretches, ahead)
+        error, reward = (found.error / mean_of_processes(found.still)).mean(), found.reward.mean()
+        total = error + reward / self.reward_variance + found.terminated
+        parts = {f"error_{ahead}_steps": error, f"reward_{ahead}_steps": reward, "terminated": found.terminated}
+        return {"loss": total, **parts}
 
-    maps = torch.from_numpy(true_maps.maps[chosen]).to(world.device).float()
-    fused, true = cut(maps[:, before:-1])[:, 0], cut(maps[:, before + 1 :])
-    still = (true - fused[:, None]).square().mean((0, 2, 3, 4)).clamp(min=1e-6)
-    motion = cut(maps[:, 1:-1] - maps[:, :-2])[:, 0] if before else None
-    made, moved = [], []
-    with torch.autocast(world.device.type, torch.bfloat16):
-        for action in cut(data.actions[now]).unbind(1):
-            after = world.draft(fused, action, motion).float()
-            made.append(after)
-            moved.append(after - fused)
-            fused, motion = after, moved[-1] if before else None
-        heads = world.dynamics.outcome_heads
-        features = heads.features(
-            torch.stack(made, 1).flatten(0, 1), torch.stack(moved, 1).flatten(0, 1) if before else None
-        )
-        judged = heads(features.repeat_interleave(JUDGED, 0), instructions[cut(asked).flatten()])
-    error = (torch.stack(made, 1) - true).square().mean((0, 2, 3, 4)) / still
-    reward = (judged.reward.float().mean(0).view(-1, ahead, JUDGED) - answers(data.rewards)).square().mean((0, 2))
-    over = answers(data.terminations)
-    terminated = F.binary_cross_entropy_with_logits(judged.terminated.float().mean(0).view_as(over), over)
-    # Relative, as the maps' error: rewards are metres here, fractions of a table there.
-    relative = reward.mean() / data.reward_variance
-    return DraftLoss(error.mean() + relative + terminated, error.detach(), reward.detach(), terminated)
+    def errors(self, stretches: Stretches, ahead: int) -> DraftErrors:
+        """Of stretches, each cut into pieces of `ahead` steps that the draft goes by itself."""
+        world, maps, before = self.world, stretches.maps, _before(self.world)
+        assert world.draft is not None
 
+        def cut(whole: Tensor) -> Tensor:
+            """[stretches, window, ...] -> [pieces, ahead, ...]."""
+            return whole.unflatten(1, (-1, ahead)).flatten(0, 1)
 
-@torch.no_grad()
-def _evaluate(
-    world: WorldModel, data: Episodes, true_maps: TrueMaps, instructions: Tensor, writer: SummaryWriter, step: int
-) -> dict[str, float]:
-    """Of held-out stretches, over the whole window."""
-    rng = np.random.default_rng(0)
-    held_out = np.sort(rng.permutation(true_maps.of(data.split("validation")))[:64])
-    loss = draft_loss(world, data, true_maps, held_out, instructions, world.config.dynamics.window, rng)
-    figures = {}
-    for when in (1, 4, 8, 12, 16):
-        if when <= len(loss.error):
-            figures[f"error_{when}"] = loss.error[when - 1].item()
-            figures[f"reward_off_{when}"] = loss.reward[when - 1].sqrt().item()
-    for name, value in figures.items():
-        writer.add_scalar(f"validation/{name}", value, step)
-    return figures
+        fused, true = cut(maps[:, before:-1])[:, 0], cut(maps[:, before + 1 :])
+        still = (true - fused[:, None]).square().mean((0, 2, 3, 4)).clamp(min=1e-6)
+        motion = cut(maps[:, 1:-1] - maps[:, :-2])[:, 0] if before else None
+        made, moved = [], []
+        with torch.autocast(world.device.type, torch.bfloat16):
+            for action in cut(stretches.actions).unbind(1):
+                after = world.draft(fused, action, motion).float()
+                made.append(after)
+                moved.append(after - fused)
+                fused, motion = after, moved[-1] if before else None
+            heads = world.dynamics.outcome_heads
+            features = heads.features(
+                torch.stack(made, 1).flatten(0, 1), torch.stack(moved, 1).flatten(0, 1) if before else None
+            )
+            votes = heads(features.repeat_interleave(JUDGED, 0), self.instructions[cut(stretches.asked).flatten()])
+        error = (torch.stack(made, 1) - true).square().mean((0, 2, 3, 4))
+        said = votes.reward.float().mean(0).view(-1, ahead, JUDGED)
+        reward = (said - cut(stretches.rewards)).square().mean((0, 2))
+        over = cut(stretches.terminations)
+        terminated = F.binary_cross_entropy_with_logits(votes.terminated.float().mean(0).view_as(over), over)
+        return DraftErrors(error, still, reward, terminated)

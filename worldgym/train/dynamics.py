@@ -1,40 +1,36 @@
 """Stage two: the world learns what happens next, over frozen tokens; its checkpoint is the whole world."""
 
 import io
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from ..checkpoint import (
-    load_config,
-    load_tensors,
-    load_weights,
-    recover,
-    resume,
-    save_checkpoint,
-    training_state,
-)
+from ..checkpoint import load_config, load_tensors, load_weights
 from ..config import DynamicsConfig
-from ..data import Episodes, Segment, load_episodes, sample_segments
+from ..data import Episodes, Segment, load_episodes, sample_rows, sample_segments, segments_at
+from ..errors import UserError
 from ..evaluate.video import gif, side_by_side, stacked
-from ..interrupt import between_steps
 from ..metrics import psnr
-from ..model.device import pick_device
-from ..model.dynamics import Batch, DynamicsLoss
+from ..model.dynamics import Batch, Chances, Dynamics
 from ..model.pixels import to_float
 from ..model.text import PhraseTokenizer
+from ..model.tokenizer import Tokenizer
 from ..motion import motion_prompt
-from ..results import current_commit, provenance
+from ..results import current_commit
 from ..world import WorldModel
+from .checkpoints import check_world, load_world, save_world
+from .launch import launch
+from .log import Log
+from .loop import named, run, train
 from .settings import DynamicsTraining
-from .together import average_gradients, in_any, run_together
-from .tokenizer import begin_from, schedule
+from .tokenizer import begin_from
 
 JUDGED = 6
 """Instructions that each step is judged by, drawn anew for each."""
@@ -45,119 +41,118 @@ ENDS = 0.25
 def train_dynamics(config: DynamicsTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
     if config.batch % config.processes:
-        raise ValueError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
+        raise UserError(f"a batch of {config.batch} segments can't be shared by {config.processes} processes")
     # Mistakes show here, in one process, before several begin.
     world = _new_world(config)
-    _check_resumable(config, world)
-    if config.begin_from is not None and not config.out.exists():
+    if check_world(config, "world"):
+        if (found := load_config(config.out)[0]) != world.config:
+            raise UserError(f"{config.out} holds another world, {found}; choose another --out")
+    elif config.begin_from is not None:
         print(begin_from(config.begin_from, world.dynamics, "dynamics."))
     load_episodes(config.dataset)
-    on_cpu = pick_device(config.device).type == "cpu"
-    run_together(_train, config.processes if on_cpu else 1, config)
+    launch(_train, config)
     return config.out
 
 
-def _train(rank: int, config: DynamicsTraining) -> None:
-    device = pick_device(config.device)
-    torch.manual_seed(config.seed)
-    world = _new_world(config).to(device)
-    data = load_episodes(config.dataset)
-    world.tokenizer.eval().requires_grad_(False)
-    model = world.dynamics
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-    first = _begin(config, world, optimizer)
-    share = config.batch // config.processes if device.type == "cpu" else config.batch
-    batches = Batches(data, world.text, share, config.dynamics, config.prompt_dropout, device)
-    log = Log(config, world, data, first) if rank == 0 else None
-
-    def save(step: int) -> None:
-        if log:
-            state = training_state(optimizer, step)
-            save_checkpoint(config.out, world.config, world.state_dict(), "world", log.extras(step), state)
-
-    with between_steps() as interrupted:
-        for step in range(first, config.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(step, config.steps)
-            # Everything random follows from (seed, step, process), so a resumed run goes on as it would have.
-            torch.manual_seed(hash((config.seed, step, rank)))
-            own = round(share * config.self_forcing) if step >= config.steps * (1 - config.self_forcing_steps) else 0
-            with torch.autocast(device.type, torch.bfloat16):
-                loss = model.loss(batches.draw(config.seed, step, rank), world.tokenizer, config.token_noise, own)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()
-            average_gradients(model.parameters())
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            if log:
-                log.step(step, loss, norm)
-            if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
-                if log:
-                    log.evaluate(step)
-                save(step + 1)
-            if in_any(interrupted()):
-                save(step + 1)
-                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
-    if log:
-        log.close()
+def _train(config: DynamicsTraining) -> None:
+    with run(config) as accelerator:
+        train(DynamicsStage(config, accelerator.device), config, accelerator)
 
 
-class Log:
-    """What is told of a run: a progress bar, TensorBoard's scalars, and dreams of held-out segments."""
+class WorldLoss(nn.Module):
+    """The loss of the dynamics over a frozen tokenizer, as one module: what Accelerate wraps."""
 
-    def __init__(self, config: DynamicsTraining, world: WorldModel, data: Episodes, first: int):
-        self.config, self.world = config, world
-        held_out = data.split("validation")
+    def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer):
+        super().__init__()
+        self.dynamics, self.tokenizer = dynamics, tokenizer
+
+    def forward(self, batch: Batch, chances: Chances, self_forcing: int) -> dict[str, Tensor]:
+        loss = self.dynamics.loss(batch, self.tokenizer, chances, self_forcing)._asdict()
+        scales = zip(self.tokenizer.config.scales, loss.pop("scales"), strict=True)
+        return {"loss": loss.pop("total"), **loss, **{f"scale_{scale}": value for scale, value in scales}}
+
+
+class DynamicsStage:
+    """What the loop asks of this stage."""
+
+    name, clip, warm_up, parts = "dynamics", 1.0, 200, 1
+
+    def __init__(self, config: DynamicsTraining, device: torch.device):
+        self.config, self.frames = config, config.batch * config.dynamics.window
+        self.logs = config.out.parent / "tensorboard" / "dynamics"
+        torch.manual_seed(config.seed)
+        self.world = world = _new_world(config).to(device)
+        if config.begin_from is not None and not config.out.exists():
+            begin_from(config.begin_from, world.dynamics, "dynamics.")
+        world.tokenizer.eval().requires_grad_(False)
+        self.model = WorldLoss(world.dynamics, world.tokenizer)
+        self.optimizer = torch.optim.AdamW(
+            world.dynamics.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+        )
+        self.data = data = load_episodes(config.dataset)
+        self.batches = Batches(data, world.text, config.batch, config.dynamics, config.prompt_dropout, device)
         steps = config.dynamics.lead + config.dynamics.window
-        self.segment = sample_segments(data, held_out, 32, steps, np.random.default_rng(0))
+        self.held_out = sample_segments(data, data.split("validation"), 32, steps, np.random.default_rng(0))
         starts = pick_starts(data, config.starts, config.dynamics.observed)
         self.files = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts}
         self.commit = current_commit()
         self.gain: list[float] | None = None
         """Of the newest evaluation, dB at each step."""
-        self.writer = SummaryWriter(config.out.parent / "tensorboard" / "dynamics", purge_step=first)
-        self.progress = tqdm(total=config.steps, initial=first, desc="dynamics", unit="step")
-        self.first, self.started = first, time.monotonic()
-        if first:
-            tqdm.write(f"resuming {config.out} at step {first}")
 
-    def step(self, step: int, loss: DynamicsLoss, norm: torch.Tensor) -> None:
-        self.progress.update()
-        if step % 20:
-            return
-        add = self.writer.add_scalar
-        add("loss/tokens", loss.tokens.item(), step)
-        for scale, value in zip(self.world.config.tokenizer.scales, loss.scales, strict=True):
-            add(f"loss/scale_{scale}", value.item(), step)
-        for name in ("guess", "reward", "success", "terminated", "sentence"):
-            add(f"loss/{name}", getattr(loss, name).item(), step)
-        add("loss/gradient_norm", norm.item(), step)
-        frames = (step + 1 - self.first) * self.config.batch * self.config.dynamics.window
-        add("speed/frames_per_second", frames / (time.monotonic() - self.started), step)
-        self.progress.set_postfix(
-            {name: f"{getattr(loss, name).item():.3f}" for name in ("tokens", "guess", "reward", "sentence")}
+    def draw(self, step: int, rank: int, processes: int) -> tuple[Batch, Chances, int]:
+        config, generator = self.config, torch.Generator().manual_seed(hash((self.config.seed, step, 0)))
+        chances = self.world.dynamics.draw_chances(
+            self.world.tokenizer, config.batch, config.token_noise, generator, rank, processes
         )
+        late = step >= config.steps * (1 - config.self_forcing_steps)
+        # The first rows of the batch are read as the world dreams them itself; of them, those of this process.
+        self_forced = len(range(rank, round(config.batch * config.self_forcing), processes)) if late else 0
+        return self.batches.draw(config.seed, step, rank, processes), chances, self_forced
 
-    def extras(self, step: int) -> dict[str, bytes]:
-        """What a checkpoint has beside weights; `run.json` says what made it, and how good it is."""
-        told = {"step": step, "open_loop_psnr_gain": self.gain, "training": asdict(self.config)}
-        return self.files | {"run.json": provenance(self.config.seed, told, self.commit).encode()}
+    def source(self, step: int) -> str:
+        return named(self.config.dataset, self.data.episodes_of(self.batches.rows(self.config.seed, step)[0]))
 
-    def evaluate(self, step: int) -> None:
-        gain = _evaluate(self.world, self.segment, self.writer, step)
+    @torch.no_grad()
+    def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
+        """Open-loop dreams of held-out segments, in dB over repeating the last frame seen, for each step."""
+        world, segment = self.world, self.held_out
+        world.eval()
+        seen = world.config.dynamics.observed
+        state = world.start(segment.frames[:, :seen], segment.actions[:, : seen - 1])
+        dreamed = []
+        for when in range(seen - 1, segment.actions.shape[1]):
+            state, _ = world.step(state, segment.actions[:, when])
+            dreamed.append(world.render(state).cpu().numpy())
+        world.dynamics.train()
+        frames, real = np.stack(dreamed, 1), segment.frames[:, seen:]
+        repeated = np.broadcast_to(segment.frames[:, seen - 1 : seen], real.shape)
+        quality, gain = psnr(frames, real).mean(0), psnr(frames, real).mean(0) - psnr(repeated, real).mean(0)
+        for when in (0, 3, 7, 15):
+            if when < len(quality):
+                writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
+                writer.add_scalar(f"validation/psnr_over_repeat_step_{when + 1}", gain[when], step)
+        pairs = [stacked([real[i], frames[i]]) for i in range(6)]
+        _add_gif(writer, "validation/real_above_dream", side_by_side([stacked(pairs[:3]), stacked(pairs[3:])]), step)
         self.gain = gain.tolist()
-        tqdm.write(
+        log.say(
             f"step {step + 1}: open loop {gain.mean():+.2f} dB over repeating the last frame seen, "
             f"last step {gain[-1]:+.2f}"
         )
 
-    def close(self) -> None:
-        self.progress.close()
-        self.writer.close()
+    def save(self, accelerator: Accelerator, step: int) -> None:
+        told: dict[str, Any] = {"step": step, "open_loop_psnr_gain": self.gain}
+        if accelerator.is_main_process:
+            world = self.world
+            save_world(
+                self.config, world.config, world.state_dict(), "world", self.optimizer, told, self.files, self.commit
+            )
+
+    def load(self, accelerator: Accelerator) -> int:
+        return load_world(self.config, "world", self.world, self.optimizer)
 
 
 class Batches:
-    """Training batches; each follows from (seed, step, process)."""
+    """Training batches; each follows from (seed, step)."""
 
     def __init__(
         self,
@@ -175,23 +170,31 @@ class Batches:
         self.instruction_rows = np.array([self.sentences.index(text) for text in data.instructions])
         self.ids, self.lengths = text.encode(self.sentences)
 
-    def draw(self, seed: int, step: int, rank: int) -> Batch:
-        rng = np.random.default_rng([seed, step, rank])
-        steps = self.dynamics.lead + self.dynamics.window
-        return self.batch(sample_segments(self.data, self.episodes, self.size, steps, rng, ENDS), rng)
+    def draw(self, seed: int, step: int, rank: int = 0, processes: int = 1) -> Batch:
+        """Rows `rank`, `rank + processes`, ... of batch number `step`."""
+        rows, told, asked = (part[rank::processes] for part in self.rows(seed, step))
+        return self.batch(segments_at(self.data, rows, self.dynamics.lead + self.dynamics.window), told, asked)
 
-    def batch(self, segment: Segment, rng: np.random.Generator) -> Batch:
+    def rows(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of a whole batch: where its segments begin, which are told of the motion before them, and which instructions
+        [b, t, q] each step is judged by."""
+        rng = np.random.default_rng([seed, step, 0])
+        begin = sample_rows(self.data, self.episodes, self.size, self.dynamics.lead + self.dynamics.window, rng, ENDS)
+        told = np.zeros(self.size, bool)
+        if self.dynamics.lead:
+            told = rng.random(self.size) >= self.prompt_dropout
+        return begin, told, rng.integers(len(self.data.instructions), size=(self.size, self.dynamics.window, JUDGED))
+
+    def batch(self, segment: Segment, told: np.ndarray, asked: np.ndarray) -> Batch:
         """On the device; of a segment's frames the first `lead` are for the motion prompt alone."""
         lead = self.dynamics.lead
         before, segment = segment.frames[:, :lead], segment.since(lead)
         context = segment.frames[:, 0]
-        told, prompt, earlier = np.zeros(len(context), bool), context, context
+        prompt, earlier = context, context
         if lead:
-            told = rng.random(len(context)) >= self.prompt_dropout
             observed = np.concatenate([before, context[:, None]], 1)
             prompt = np.stack([motion_prompt(each if t else each[-1:]) for each, t in zip(observed, told, strict=True)])
             earlier = before[:, -1]
-        asked = rng.integers(len(self.data.instructions), size=(*segment.actions.shape[:2], JUDGED))
         phrases = np.maximum(segment.sentences, 0)
         # Only the sentences of this batch are read by the backbone.
         used, rows = np.unique(
@@ -245,45 +248,6 @@ def _new_world(config: DynamicsTraining) -> WorldModel:
         weights = {name.removeprefix(part): value for name, value in weights.items() if name.startswith(part)}
     load_weights(world.tokenizer, weights, config.tokenizer)
     return world
-
-
-def _check_resumable(config: DynamicsTraining, world: WorldModel) -> None:
-    recover(config.out)
-    if config.out.exists() and (found := load_config(config.out)[0]) != world.config:
-        raise ValueError(f"{config.out} holds another world, {found}; choose another --out")
-
-
-def _begin(config: DynamicsTraining, world: WorldModel, optimizer: torch.optim.Optimizer) -> int:
-    if config.out.exists():
-        return resume(config.out, world, optimizer)
-    if config.begin_from is not None:
-        begin_from(config.begin_from, world.dynamics, "dynamics.")
-    return 0
-
-
-@torch.no_grad()
-def _evaluate(world: WorldModel, segment: Segment, writer: SummaryWriter, step: int) -> np.ndarray:
-    """Open-loop dreams of held-out segments; returns dB over repeating the last frame seen, for each step."""
-    world.eval()
-    seen = world.config.dynamics.observed
-    state = world.start(segment.frames[:, :seen], segment.actions[:, : seen - 1])
-    dreamed = []
-    for when in range(seen - 1, segment.actions.shape[1]):
-        state, _ = world.step(state, segment.actions[:, when])
-        dreamed.append(world.render(state).cpu().numpy())
-    world.dynamics.train()
-    frames, real = np.stack(dreamed, 1), segment.frames[:, seen:]
-    quality, repeat = (
-        psnr(frames, real).mean(0),
-        psnr(np.broadcast_to(segment.frames[:, seen - 1 : seen], real.shape), real).mean(0),
-    )
-    for when in (0, 3, 7, 15):
-        if when < len(quality):
-            writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
-            writer.add_scalar(f"validation/psnr_over_repeat_step_{when + 1}", quality[when] - repeat[when], step)
-    pairs = [stacked([real[i], frames[i]]) for i in range(6)]
-    _add_gif(writer, "validation/real_above_dream", side_by_side([stacked(pairs[:3]), stacked(pairs[3:])]), step)
-    return quality - repeat
 
 
 def _add_gif(writer: SummaryWriter, tag: str, video: np.ndarray, step: int) -> None:

@@ -2,8 +2,33 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, Protocol
 
-from ..config import DraftConfig, DynamicsConfig, TokenizerConfig
+from ..config import ConversationConfig, DecoderConfig, DraftConfig, DynamicsConfig, SwinConfig, TokenizerConfig
+from ..errors import UserError
+
+MAY_DIFFER = frozenset({"out", "processes", "device", "evaluate_every", "accumulate", "gradient_checkpointing"})
+"""What a resumed run may be asked for otherwise than the run that it continues: none of it moves a weight by more than
+rounding."""
+
+
+class Training(Protocol):
+    """What the loop reads of any of them."""
+
+    @property
+    def out(self) -> Path: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def evaluate_every(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -109,3 +134,98 @@ class DraftTraining:
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
     draft: DraftConfig = field(default_factory=DraftConfig)
+
+
+@dataclass(frozen=True)
+class DecoderTraining:
+    """Train the diffusion decoder of a world on recorded episodes; the world stays as it is.
+
+    For example:
+        worldgym train decoder --processes 2
+        worldgym export tabletop worlds/mine --decoder runs/tabletop/decoder/decoder
+    """
+
+    world: str = "tabletop"
+    """The trained world: a bundled name, a folder or user/name."""
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the recorded episodes."""
+    out: Path = Path("runs/tabletop/decoder")
+    """Folder of the run, an existing one is resumed; the decoder itself is in its subfolder `decoder`."""
+    steps: int = 3000
+    """Optimiser steps."""
+    batch: int = 8
+    """Windows a step."""
+    windows: int = 4
+    """Windows cut out of each segment of the recording."""
+    learning_rate: float = 2e-3
+    """Peak; warm-up, then cosine to a twentieth."""
+    processes: int = 1
+    """Processes that share each batch on a CPU; a GPU takes one."""
+    seed: int = 0
+    evaluate_every: int = 250
+    """Steps between checkpoints."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self):
+        if self.batch % self.windows:
+            raise UserError(f"a batch of {self.batch} windows is no multiple of {self.windows} windows a segment")
+
+
+@dataclass(frozen=True)
+class PanAdaptTraining:
+    """Train PAN, stage one: a text-to-video Wan becomes Causal Swin-DPM.
+
+    For example:
+        accelerate launch --config_file docs/accelerate/hsdp.yaml \
+            -m worldgym train pan adapt --clips clips
+    """
+
+    clips: Path
+    """Folder with clips.jsonl."""
+    wan: str = "Wan-AI/Wan2.1-T2V-14B-Diffusers"
+    """Pipeline by hub name or folder."""
+    out: Path = Path("runs/pan/adapt")
+    """Folder of the run, an existing one is resumed; the decoder is in its subfolder `decoder`."""
+    height: int = 480
+    width: int = 832
+    swin: SwinConfig = field(default_factory=SwinConfig)
+    steps: int = 10_000
+    """Optimiser steps."""
+    batch: int = 8
+    """Windows a step, over all processes together."""
+    accumulate: int = 1
+    """Parts in which a process computes its windows one after another, for less memory."""
+    learning_rate: float = 1e-5
+    """Peak; warm-up, then cosine to a twentieth."""
+    warm_up: float = 0.05
+    """Share of the steps."""
+    clip: float = 0.05
+    """Norm that gradients are clipped to."""
+    precision: Literal["no", "bf16"] = "bf16"
+    gradient_checkpointing: bool = True
+    """Compute the layers' activations again in the backward pass instead of keeping them."""
+    seed: int = 0
+    evaluate_every: int = 500
+    """Steps between checkpoints."""
+    device: str = "auto"
+    """"auto" takes GPUs where there are any."""
+
+
+@dataclass(frozen=True)
+class PanJointTraining(PanAdaptTraining):
+    """Train PAN, stage two: the queries of the frozen language model learn what the decoder needs, and it to look.
+
+    For example:
+        accelerate launch --config_file docs/accelerate/hsdp.yaml \
+            -m worldgym train pan joint --clips clips
+    """
+
+    vlm: str = "Qwen/Qwen2.5-VL-7B-Instruct"
+    """Backbone by hub name or folder."""
+    decoder: Path = Path("runs/pan/adapt/decoder")
+    """What stage one wrote."""
+    out: Path = Path("runs/pan/joint")
+    """Folder of the run; `backbone` and `decoder` in it are what `PanWorld.load` takes."""
+    conversation: ConversationConfig = field(default_factory=ConversationConfig)

@@ -1,0 +1,181 @@
+"""WorldGym and LeRobot: each reads what the other wrote, and LeRobot rolls out a world by the `env.py` of its EnvHub.
+
+Run by with_lerobot.sh, in an environment that has both; a folder stands in for the hub.
+"""
+
+import importlib.metadata
+import inspect
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+# Compiled operators of torchvision, which nothing here needs, do not load next to torch for CPUs.
+register_fake, torch.library.register_fake = torch.library.register_fake, lambda name: lambda function: function  # type: ignore
+import torchvision  # noqa: E402, F401
+
+torch.library.register_fake = register_fake
+
+from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
+
+from worldgym.data import load_episodes  # noqa: E402
+from worldgym.datasets import DreamedEpisode, dream_episodes  # noqa: E402
+from worldgym.envs_real import hopper_record, reacher_record  # noqa: E402
+from worldgym.envs_real.recording import RecordConfig  # noqa: E402
+from worldgym.envs_real.tabletop import record as tabletop_record  # noqa: E402
+from worldgym.hub import ENV_PY  # noqa: E402
+from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot, write_lerobot  # noqa: E402
+from worldgym.listing import find_world  # noqa: E402
+from worldgym.results import current_commit, write_results  # noqa: E402
+from worldgym.starts import bundled_starts  # noqa: E402
+from worldgym.world import WorldModel  # noqa: E402
+
+RECORDERS = {"tabletop": tabletop_record, "reacher": reacher_record, "hopper": hopper_record}
+
+
+@dataclass(frozen=True)
+class WithLeRobot:
+    json: Path | None = None
+    """Write the figures here."""
+    steps: int = 6
+    """Of each episode."""
+
+
+def main(config: WithLeRobot) -> None:
+    commit, metrics = current_commit(), {"lerobot": importlib.metadata.version("lerobot")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["MINARI_DATASETS_PATH"] = str(folder / "minari")
+        for world in RECORDERS:
+            metrics |= {f"{world}, {what}": figure for what, figure in read_back(folder, world, config.steps).items()}
+        metrics["its own data set, imported"] = import_theirs(folder)
+        metrics["EnvHub"] = roll_out(folder) or "this version has none"
+    for what, figure in metrics.items():
+        print(f"{what}: {figure}")
+    if config.json:
+        write_results(config.json, 0, metrics, commit)
+
+
+def read_back(folder: Path, name: str, steps: int) -> dict[str, str]:
+    """Dreams and a recording of a bundled world as LeRobot loads them, compared number by number."""
+    world = WorldModel.load(name)
+    starts, rng = bundled_starts(name, world.config), np.random.default_rng(0)
+    assert starts is not None
+    first = np.stack([starts.draw(None, rng).frames[-1] for _ in range(2)])
+    actions = rng.uniform(-1, 1, (2, steps, world.config.action_size)).astype(np.float32)
+    dreams = dream_episodes(world, first, actions)
+    write_lerobot(folder / f"dreams_{name}", name, dreams)
+
+    dataset = f"test/{name}-v0"
+    RECORDERS[name].record(RecordConfig(dataset, episodes=2, steps=steps, workers=1))
+    minari_to_lerobot(dataset, folder / f"recorded_{name}")
+    data = load_episodes(dataset)
+    recorded = []
+    for begin, end in zip(data.starts, data.starts[1:], strict=False):
+        parts = {part: getattr(data, part)[begin:end] for part in ("frames", "rewards", "successes", "terminations")}
+        empty = {"uncertainty": np.zeros(end - begin), "seed": 0}
+        recorded.append(DreamedEpisode(actions=data.actions[begin : end - 1], **parts, **empty))
+    return {
+        "dreams": compare(folder / f"dreams_{name}", dreams),
+        "recording": compare(folder / f"recorded_{name}", recorded),
+    }
+
+
+def compare(folder: Path, episodes: list[DreamedEpisode]) -> str:
+    found = LeRobotDataset("local/test", root=folder)
+    number = 0
+    for episode in episodes:
+        for step in range(len(episode.actions)):
+            row = found[number]
+            frame = np.rint(row["observation.image"].numpy().transpose(1, 2, 0) * 255)
+            assert np.array_equal(frame, episode.frames[step])
+            assert np.array_equal(row["action"].numpy(), episode.actions[step])
+            for part in ("rewards", "successes", "terminations"):
+                told = np.atleast_1d(row[f"next.{part}"].numpy())
+                assert np.array_equal(told, getattr(episode, part)[step + 1])
+            number += 1
+    assert len(found) == number and found.num_episodes == len(episodes)
+    state = found.features.get("observation.state", {"shape": (0,)})["shape"][0]
+    return f"{number} rows of {len(episodes)} episodes are equal, observation.state has {state} numbers"
+
+
+def import_theirs(folder: Path) -> str:
+    """What LeRobot writes itself, with pictures that are not square."""
+    features: dict[str, dict[str, Any]] = {
+        "observation.images.top": {"dtype": "image", "shape": (48, 64, 3), "names": ["height", "width", "channels"]},
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
+        "action": {"dtype": "float32", "shape": (2,), "names": None},
+    }
+    theirs = LeRobotDataset.create("local/theirs", 10, features, root=folder / "theirs", use_videos=False)
+    pictures, actions = [], []
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        for _ in range(5):
+            picture, number = rng.integers(0, 256, (48, 64, 3), np.uint8), rng.uniform(-2, 2, 2).astype(np.float32)
+            theirs.add_frame(
+                {"observation.images.top": picture, "observation.state": number, "action": number, "task": "reach"}
+            )
+            pictures.append(picture[:, 8:56]), actions.append(number)
+        theirs.save_episode()
+    getattr(theirs, "finalize", lambda: None)()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        lerobot_to_minari(folder / "theirs", "test/theirs-v0", size=48, reward="end")
+    data = load_episodes("test/theirs-v0")
+    assert np.array_equal(data.frames, pictures) and data.starts.tolist() == [0, 5, 10]
+    wanted = np.stack(actions) / np.abs(actions).max(0)
+    steps = np.r_[0:4, 5:9]
+    assert np.allclose(data.actions[steps], wanted[steps]) and data.instructions == ("reach",)
+    assert any("square in the middle" in str(warning.message) for warning in told)
+    return "10 frames and their actions are equal"
+
+
+class Still(torch.nn.Module):
+    """A policy that does nothing, as LeRobot's `rollout` asks one."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size, self.nothing = size, torch.nn.Parameter(torch.zeros(1))
+
+    def reset(self) -> None:
+        pass
+
+    def select_action(self, observation: dict[str, Any]) -> torch.Tensor:
+        return torch.zeros(len(observation["observation.image"]), self.size)
+
+
+def roll_out(folder: Path) -> str | None:
+    """LeRobot's own `make_env` and `rollout` on the `env.py` of a world; None before it has an EnvHub."""
+    from lerobot.envs import utils
+    from lerobot.envs.factory import make_env
+    from lerobot.scripts.lerobot_eval import rollout
+
+    if not hasattr(utils, "_download_hub_file"):
+        return None
+    (folder / "pushed").mkdir()
+    for file in find_world("hopper").iterdir():
+        if file.is_file():
+            (folder / "pushed" / file.name).symlink_to(file)
+    (folder / "pushed/env.py").write_text(ENV_PY.format(repo="user/hopper"), encoding="utf-8")
+    utils.hf_hub_download = lambda **_: str(folder / "pushed/env.py")
+    envs = make_env("user/hopper", n_envs=2, trust_remote_code=True)
+    env = envs["hopper"][0]
+    processors = {name: lambda value: value for name in inspect.signature(rollout).parameters if "processor" in name}
+    try:
+        with torch.no_grad():
+            played = rollout(env=env, policy=Still(env.single_action_space.shape[0]), seeds=[0, 1], **processors)
+    except KeyError as error:  # 0.4.1 alone
+        return f"its rollouts take environments with {error} only"
+    assert torch.isfinite(played["reward"]).all()
+    dreams, steps = played["reward"].shape
+    return f"{dreams} dreams of {steps} steps"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(WithLeRobot))
