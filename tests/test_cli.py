@@ -114,7 +114,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", ["", "train dynamics", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "train dynamics", "train decoder", "train pan joint"])
 def test_help_imports_nothing_heavy(command):
     """Which would take seconds."""
     asked = subprocess.run([sys.executable, "-c", HELP, *command.split()], capture_output=True, text=True)
@@ -125,7 +125,7 @@ def test_help_imports_nothing_heavy(command):
 
 @pytest.mark.parametrize(
     "command",
-    ["record", "train", "train tokenizer", "train dynamics", "evaluate", "plan", "learn", "transfer", "demo", "bench",
+    ["record", "train", "train tokenizer", "train dynamics", "train decoder", "evaluate", "plan", "learn", "transfer", "demo", "bench",
      "render", "export", "play", "list", "push"],
 )  # fmt: skip
 def test_help_teaches_by_example(monkeypatch, capsys, command):

@@ -25,6 +25,7 @@ from worldgym.evaluate import (
     unseen,
 )
 from worldgym.evaluate.perceptual import Lpips, VideoFeatures
+from worldgym.evaluate.report import verdict
 from worldgym.metrics import ssim
 
 
@@ -215,6 +216,40 @@ def test_any_recorded_world_is_judged_on_its_test_split(strange, tmp_path, capsy
     assert 'src="http' not in page
     assert NO_WEIGHTS in page
     assert json.loads(file.read_text(encoding="utf-8"))["metrics"]["not_known"] == metrics["not_known"]
+
+
+def figures(gain: float, seen: float, correlation: float) -> dict:
+    """What the verdict is read off: two steps whose pictures are so much better than the first frame's 20 dB."""
+    return {
+        "reconstruction_psnr": seen,
+        "psnr_repeat_context": [20.0, 20.0],
+        "psnr_gain": [0.0, gain],
+        "psnr_gain_interval": [(-1.0, 1.0), (gain - 1, gain + 1)],
+        "reward_correlation_all_steps": correlation,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (figures(4.0, 30.0, 0.95), ["better than repeating the first one, by 4.0 dB", "follow the true ones"]),
+        (figures(0.5, 30.0, 0.5), ["about as good as repeating the first one", "partly follow"]),
+        (figures(-18.0, 12.0, np.nan), ["Train the tokenizer longer", "worse than repeating", "is undefined"]),
+        (figures(2.0, 30.0, 0.1), ["better than", "do not follow"]),
+    ],
+)
+def test_the_verdict_is_in_plain_words(found, says):
+    sentences = verdict(found)
+    assert len(sentences) == len(says)
+    assert all(part in sentence for part, sentence in zip(says, sentences, strict=True))
+
+
+def test_a_single_step_gets_no_chart(strange, tmp_path, capsys):
+    folder, dataset = strange
+    evaluate(Evaluate(str(folder), episodes=4, dataset=dataset, steps=1, report=tmp_path / "report"))
+    assert not (tmp_path / "report" / "horizon.png").exists()
+    assert (tmp_path / "report" / "index.html").read_text().count("data:image/png;base64,") == 1
+    assert "nan" not in capsys.readouterr().out
 
 
 def test_a_world_of_another_twin_needs_its_recording(strange):

@@ -171,7 +171,7 @@ def test_two_episodes_are_too_few(tmp_path, capsys):
     assert "20 episodes or more" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run("train", "tokenizer", "--dataset", "test/two-v0", "--out", tmp_path / "tokenizer", *TOKENIZER)
-    assert "the data set has 2 episodes" in capsys.readouterr().err
+    assert "2 episodes leave none for the" in capsys.readouterr().err
     assert not (tmp_path / "tokenizer").exists()
 
 

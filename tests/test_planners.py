@@ -1,15 +1,33 @@
 """Planning: on worlds small enough to know the answer, and MPC on the real table."""
 
+import json
+import sys
 import time
+from dataclasses import fields
 from itertools import pairwise
+from pkgutil import resolve_name
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import worldgym  # noqa: F401  registers the ids
-from worldgym.planners import CEM, ICEM, MPC, MPPI, DreamReturns, Plan, RandomShooting, TwinReturns
+from worldgym.cli import main
+from worldgym.evaluate.rollout import play
+from worldgym.planners import (
+    CEM,
+    ICEM,
+    MPC,
+    MPPI,
+    PLANNERS,
+    DreamReturns,
+    Plan,
+    PlannerKind,
+    RandomShooting,
+    TwinReturns,
+)
 from worldgym.planners.icem import coloured_noise
+from worldgym.planners.settings import Planning
 
 GOAL = np.array([0.8, -0.5])
 
@@ -20,8 +38,12 @@ def point_mass(sequences: np.ndarray) -> np.ndarray:
     return -np.linalg.norm(places - GOAL, axis=-1).sum(1)
 
 
-ALL = [RandomShooting, CEM, ICEM, MPPI]
-SEARCHING = [CEM, ICEM, MPPI]
+ALL = [
+    resolve_name(kind.make)
+    for kind in PLANNERS.values()
+    if kind.over == "actions" and kind.dream == PlannerKind.dream  # the others need more than returns
+]
+SEARCHING = [kind for kind in ALL if kind is not RandomShooting]
 
 
 def planner(kind, evaluate=point_mass, **arguments):
@@ -350,3 +372,45 @@ def test_a_planner_works_inside_a_dream(make_world, frames):
     assert np.abs(control(frames[0, 0])).max() <= 1
     plain = returns(np.zeros((1, 4, 2), np.float32))
     assert control.plan.expected_return >= plain[0] - 1e-5  # doing nothing was among what it tried
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_all_of_them_are_there():
+    for name, kind in PLANNERS.items():
+        assert callable(resolve_name(kind.make)), name
+        assert {field.name for field in fields(Planning)} >= set(kind.budget)
+
+
+STILL = """
+from worldgym.planners import Plan, Search
+
+
+class Still(Search):
+    def plan(self, warm_start=None):
+        knots = self.centre(None)
+        return self.made(knots, self.score(knots[None])[0], 0 * knots)
+"""
+
+
+def test_a_planner_is_a_file_and_a_row(monkeypatch, tmp_path, capsys):
+    """Which the command line then knows."""
+    (tmp_path / "stillness.py").write_text(STILL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PLANNERS, "still", PlannerKind("does nothing", "stillness:Still"))
+    file = tmp_path / "plan.json"
+    command = [
+        "worldgym", "plan", "reacher", "--planner", "still", "--hold", "2", "--horizon", "4", "--episodes", "1",
+        "--json", str(file),
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    assert "--hold is now called --action-repeat" in capsys.readouterr().err
+    metrics = json.loads(file.read_text())["metrics"]
+    assert metrics["planner"] == "still"
+    assert metrics["budget"]["action_repeat"] == 2
+    env = gym.make("worldgym/ReacherMuJoCo-v0")
+    still = play(env, lambda frame: np.zeros(2, np.float32), seed=0)
+    env.close()
+    assert metrics["mean_return"] == pytest.approx(still.total)

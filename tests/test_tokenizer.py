@@ -255,3 +255,21 @@ def test_scales_must_grow(scales):
 def test_sizes_follow_from_the_configuration():
     config = TokenizerConfig(**SIZES | {"channels": (8, 16)}, scales=(1, 4, 16))
     assert (config.grid, config.width, config.tokens) == (16, 16, 1 + 16 + 256)
+
+
+@pytest.mark.parametrize(
+    ("side", "scales"), [(64, (1, 2, 4, 8)), (96, (1, 2, 4, 8, 12)), (128, (1, 2, 4, 8, 16)), (8, (1,))], ids=str
+)
+def test_sizes_follow_from_the_frames(side, scales):
+    fitted = TokenizerConfig().fitted((side, side, 3))
+    assert (fitted.resolution, fitted.scales) == (side, scales)
+
+
+def test_sizes_that_are_asked_for_stay():
+    assert TokenizerConfig(scales=(1, 8)).fitted((96, 96, 3)).scales == (1, 8)
+    with pytest.raises(ValueError, match="resolution is 32, but the data set has frames of 64 pixels a side"):
+        TokenizerConfig(resolution=32, scales=(1, 2, 4)).fitted((64, 64, 3))
+    with pytest.raises(ValueError, match="a tokenizer takes squares"):
+        TokenizerConfig().fitted((64, 48, 3))
+    with pytest.raises(ValueError, match="a multiple of 8"):
+        TokenizerConfig().fitted((100, 100, 3))

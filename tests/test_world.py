@@ -160,6 +160,14 @@ def test_dreams_of_different_ages_share_a_batch(world, frames, actions):
     assert (found[:, 1:2].int() - expected_fresh.int()).abs().max() <= 1
 
 
+def test_no_futures_have_no_returns(make_world, frames):
+    world = make_world()
+    state = world.start(frames[:, :1])
+    assert world.evaluate(state, np.zeros((3, 0, 4, 2), np.float32)).shape == (3, 0)
+    with pytest.raises(ValueError, match="copies is 0"):
+        state.fork(0)
+
+
 def test_evaluate_adds_up_the_rewards_of_stepping(world, frames, actions):
     """Also past the end of the window, where dreams re-anchor; and it leaves the state alone."""
     state = world.start(frames[:2, :1])

@@ -518,8 +518,10 @@ class WorldModel(nn.Module):
 
     def _tiles(self, batch: int, count: int) -> Iterator[tuple[Tensor, slice]]:
         """(dreams, tries of each) that are evaluated at a time."""
+        if not count:
+            return
         block = self._block(batch * count)
-        for dreams in torch.arange(batch, device=self.device).split(max(1, block // max(1, count))):
+        for dreams in torch.arange(batch, device=self.device).split(max(1, block // count)):
             for start in range(0, count, block):
                 yield dreams, slice(start, min(start + block, count))
 
