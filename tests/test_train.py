@@ -28,7 +28,7 @@ from worldgym.model.pixels import to_uint8
 from worldgym.model.text import PhraseTokenizer
 from worldgym.motion import motion_prompt
 from worldgym.train import dynamics as dynamics_module
-from worldgym.train import tokenizer as tokenizer_module
+from worldgym.train import loop as loop_module
 from worldgym.train.dynamics import train_dynamics
 from worldgym.train.loop import schedule
 from worldgym.train.settings import DynamicsTraining, TokenizerTraining
@@ -72,16 +72,16 @@ def trained(tmp_path_factory, dataset) -> Path:
     return root
 
 
-def killed_at(monkeypatch, module, train, config, when: int) -> None:
+def killed_at(monkeypatch, train, config, when: int) -> None:
     """Train until just before the given step, then die."""
 
-    def stop(step, steps):
+    def stop(step, steps, warm_up):
         if step == when:
             raise Killed
-        return schedule(step, steps)
+        return schedule(step, steps, warm_up)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "schedule", stop)
+        patch.setattr(loop_module, "schedule", stop)
         with pytest.raises(Killed):
             train(config)
 
@@ -173,7 +173,7 @@ def test_a_killed_tokenizer_training_ends_up_the_same(tmp_path, dataset, monkeyp
     whole = tokenizer_training(dataset, tmp_path / "whole", steps=6, evaluate_every=3)
     halved = replace(whole, out=tmp_path / "halved" / "tokenizer")
     train_tokenizer(whole)
-    killed_at(monkeypatch, tokenizer_module, train_tokenizer, halved, when=5)  # two steps are lost
+    killed_at(monkeypatch, train_tokenizer, halved, when=5)  # two steps are lost
     train_tokenizer(halved)
     assert_same(whole.out, halved.out)
 
@@ -183,7 +183,7 @@ def test_a_killed_dynamics_training_ends_up_the_same(tmp_path, dataset, trained,
     whole = dynamics_training(dataset, tmp_path / "whole", tokenizer, steps=6, evaluate_every=3)
     halved = replace(whole, out=tmp_path / "halved" / "world")
     train_dynamics(whole)
-    killed_at(monkeypatch, dynamics_module, train_dynamics, halved, when=5)
+    killed_at(monkeypatch, train_dynamics, halved, when=5)
     train_dynamics(halved)
     assert_same(whole.out, halved.out)
 
@@ -192,21 +192,21 @@ def test_a_killed_dynamics_training_ends_up_the_same(tmp_path, dataset, trained,
 def test_ctrl_c_saves_at_the_end_of_a_step(tmp_path, dataset, trained, monkeypatch, stage):
     """And who goes on from there ends up where an undisturbed run does."""
     if stage == "tokenizer":
-        module, train = tokenizer_module, train_tokenizer
+        train = train_tokenizer
         whole = tokenizer_training(dataset, tmp_path / "whole", steps=6)
     else:
         whole = dynamics_training(dataset, tmp_path / "whole", trained / "tokenizer", steps=6)
-        module, train = dynamics_module, train_dynamics
+        train = train_dynamics
     train(whole)
     broken = replace(whole, out=tmp_path / "broken" / whole.out.name)
 
-    def press(step, steps):
+    def press(step, steps, warm_up):
         if step == 2:
             signal.raise_signal(signal.SIGINT)
-        return schedule(step, steps)
+        return schedule(step, steps, warm_up)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "schedule", press)
+        patch.setattr(loop_module, "schedule", press)
         with pytest.raises(KeyboardInterrupt, match="saved at step 3"):
             train(broken)
     train(broken)
@@ -242,7 +242,7 @@ def test_a_world_with_motion_prompts_trains_and_resumes(tmp_path, dataset, train
     )
     train_dynamics(whole)
     halved = replace(whole, out=tmp_path / "halved" / "world")
-    killed_at(monkeypatch, dynamics_module, train_dynamics, halved, when=5)
+    killed_at(monkeypatch, train_dynamics, halved, when=5)
     train_dynamics(halved)
     assert_same(whole.out, halved.out)
     assert load_file(whole.out / "model.safetensors")["dynamics.from_prompt.weight"].any()
@@ -393,7 +393,7 @@ def test_codes_are_reborn_the_same_after_a_kill(tmp_path, dataset, monkeypatch):
     """Two groups of unused codes die, one before and one after the kill, and are replaced at random."""
     whole = tokenizer_training(dataset, tmp_path / "whole", steps=8, evaluate_every=2)
     halved = replace(whole, out=tmp_path / "halved" / "tokenizer")
-    killed_at(monkeypatch, tokenizer_module, train_tokenizer, whole, when=2)
+    killed_at(monkeypatch, train_tokenizer, whole, when=2)
     # Cloned: what load_file returns lives in the file that is about to be overwritten.
     weights = {name: tensor.clone() for name, tensor in load_file(whole.out / "model.safetensors").items()}
     weights["quantizer.codebook"][:10] = 1000.0  # far from everything
@@ -401,7 +401,7 @@ def test_codes_are_reborn_the_same_after_a_kill(tmp_path, dataset, monkeypatch):
     save_file(weights, whole.out / "model.safetensors")
     shutil.copytree(whole.out, halved.out)
     train_tokenizer(whole)
-    killed_at(monkeypatch, tokenizer_module, train_tokenizer, halved, when=4)
+    killed_at(monkeypatch, train_tokenizer, halved, when=4)
     train_tokenizer(halved)
     assert load_file(whole.out / "model.safetensors")["quantizer.codebook"].abs().max() < 100  # all reborn
     assert_same(whole.out, halved.out)
