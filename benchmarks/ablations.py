@@ -48,7 +48,8 @@ from worldgym.model.text import PhraseTokenizer
 from worldgym.model.tokenizer import Tokenizer
 from worldgym.results import current_commit, write_results
 from worldgym.train.dynamics import Batches
-from worldgym.train.tokenizer import sample_pairs, schedule
+from worldgym.train.loop import schedule
+from worldgym.train.tokenizer import sample_pairs
 from worldgym.world import WorldModel
 
 WINDOW = 8
@@ -220,7 +221,10 @@ def batches(config: Ablations, data: Episodes, world: WorldModel | TokenWorld) -
 
 
 def dynamics_loss(config: Ablations, world: WorldModel | TokenWorld, drawn: Batches, seed: int, step: int) -> Tensor:
-    return world.dynamics.loss(drawn.draw(seed, step, 0), world.tokenizer, config.token_noise).total
+    batch, tokenizer, noise = drawn.draw(seed, step), world.tokenizer, config.token_noise
+    if isinstance(world, TokenWorld):
+        return world.dynamics.loss(batch, tokenizer, noise).total
+    return world.dynamics.loss(batch, tokenizer, world.dynamics.draw_chances(tokenizer, drawn.size, noise)).total
 
 
 def at_resolution(config: TokenizerConfig, frames: np.ndarray) -> np.ndarray:

@@ -296,7 +296,7 @@ class ThroughBackbone(nn.Module):
             context = tokenizer.encode_context(batch.context)
             contexts = context.repeat_interleave(steps + 1, 0)
             target = tokenizer.latent(batch.frames.flatten(0, 1), contexts).float()
-            quantized = tokenizer.quantizer.quantize(target, token_noise)
+            quantized = tokenizer.quantizer.quantize(target, tokenizer.quantizer.draw_noise(len(target), token_noise))
             fused = tokenizer.fuse(quantized.totals[-1], contexts)
             latent, ids, taken, fused = (
                 part.unflatten(0, (size, steps + 1))

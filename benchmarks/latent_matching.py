@@ -33,7 +33,7 @@ from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.metrics import bootstrap, psnr
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results
-from worldgym.train.tokenizer import schedule
+from worldgym.train.loop import schedule
 
 GENERATIVE, MATCHING, REGULARISED = "generative", "matching", "matching, regularised"
 WIDTH, CHANNELS = 48, 32

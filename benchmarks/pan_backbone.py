@@ -36,7 +36,7 @@ from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, car
 from worldgym.metrics import bootstrap, wilson
 from worldgym.pan.backbone import MEAN, SPREAD, ConversationConfig, PanBackbone, patchify
 from worldgym.results import current_commit, write_results
-from worldgym.train.tokenizer import schedule
+from worldgym.train.loop import schedule
 
 MARKS = ("<pad>", *(f"<|{m}|>" for m in ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")))
 CELLS = 8

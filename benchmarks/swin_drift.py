@@ -39,7 +39,7 @@ from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.model.tokenizer import Tokenizer
 from worldgym.results import current_commit, write_results
-from worldgym.train.tokenizer import schedule
+from worldgym.train.loop import schedule
 from worldgym.world import WorldModel
 
 matplotlib.use("Agg")

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from worldgym.episodes import check_resolution
 from worldgym.errors import UserError
 
 TABLETOP = "worldgym/TabletopMuJoCo-v0"
@@ -38,7 +37,8 @@ class RecordConfig:
     """Processes that simulate and render."""
 
     def __post_init__(self):
-        from worldgym.storage import check_dataset_id  # brings Minari, which help can do without
+        from worldgym.episodes import check_resolution  # with what they need, they would slow down --help
+        from worldgym.storage import check_dataset_id
 
         check_dataset_id(self.dataset)
         check_resolution(self.resolution)

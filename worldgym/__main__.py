@@ -1,6 +1,6 @@
-"""`python -m worldgym`, and `accelerate launch -m worldgym`."""
+"""`python -m worldgym`, which launchers such as torchrun need: the command `worldgym`."""
 
-from .cli import main
+from .cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -44,7 +44,12 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 """What each command can be asked for, and what it does with that."""
 
 
-RENAMED = {"--hold": "--action-repeat"}
+RENAMED = {
+    "--hold": "--action-repeat",
+    "--slips": "--token-noise",
+    "--self-fed": "--self-forcing",
+    "--self-fed-steps": "--self-forcing-steps",
+}
 """Flags that still work under their old names."""
 
 

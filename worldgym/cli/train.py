@@ -5,7 +5,7 @@ A stage is its settings in `Train.stage` and a row of `STAGES`.
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -26,14 +26,14 @@ STAGES: dict[type, str] = {
     PanAdaptTraining: "worldgym.pan.train:train_pan_adapt",
     PanJointTraining: "worldgym.pan.train:train_pan_joint",
 }
-"""What trains each of them and returns the run's folder; by path, because it brings torch."""
+"""What trains each of them and returns the checkpoint's folder; by path, because it brings torch."""
 
 
 @dataclass(frozen=True)
-class Pan:
-    """Train the PAN preset: first its decoder, then the decoder with the language model. On GPUs, see docs/pan.md."""
+class TrainPan:
+    """Train PAN, the large preset, in two stages."""
 
-    stage: (
+    part: (
         Annotated[PanAdaptTraining, tyro.conf.subcommand("adapt")]
         | Annotated[PanJointTraining, tyro.conf.subcommand("joint")]
     )
@@ -41,7 +41,8 @@ class Pan:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a world: its tokenizer, its dynamics, for planners a draft. A killed run continues from its checkpoint.
+    """Train a world: its tokenizer, its dynamics, a draft, a diffusion decoder. A killed run continues from its
+    checkpoint.
 
     For example:
         worldgym train tokenizer
@@ -51,14 +52,14 @@ class Train:
     """
 
     stage: (
-        Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer"), tyro.conf.OmitArgPrefixes]
-        | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics"), tyro.conf.OmitArgPrefixes]
-        | Annotated[DraftTraining, tyro.conf.subcommand("draft"), tyro.conf.OmitArgPrefixes]
+        Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer")]
+        | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics")]
+        | Annotated[DraftTraining, tyro.conf.subcommand("draft")]
         | Annotated[DecoderTraining, tyro.conf.subcommand("decoder")]
-        | Annotated[Pan, tyro.conf.subcommand("pan")]
+        | Annotated[TrainPan, tyro.conf.subcommand("pan")]
     )
 
 
 def train(config: Train) -> None:
-    stage: Any = config.stage.stage if isinstance(config.stage, Pan) else config.stage
+    stage = config.stage.part if isinstance(config.stage, TrainPan) else config.stage
     print(f"trained {resolve_name(STAGES[type(stage)])(stage)}")

@@ -10,10 +10,11 @@ continues, in as many processes as it likes, as it would have.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from .log import Log
 from .settings import Training
 
 
+@runtime_checkable
 class Stage(Protocol):
     """What is trained, on what. The loop does the rest."""
 
@@ -75,8 +77,9 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     device = pick_device(config.device)
     if device.index is not None:
         torch.cuda.set_device(device)
-    # One flat sum of all gradients, in place.
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True, bucket_cap_mb=1000)
+    # One flat sum of all gradients, in place. Of a dimension of size 1 two strides are as good as one another.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=1000)
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
     if whole and accelerator.distributed_type == DistributedType.FSDP:
         raise UserError("this stage's model is never in shards; launch it with docs/accelerate/ddp.yaml")
@@ -144,13 +147,12 @@ def _agree(accelerator: Accelerator, interrupted: bool, losses: dict[str, Tensor
 def _described(stage: Stage, config: Training, accelerator: Accelerator, first: int) -> str:
     """What is about to happen, in a line."""
     millions = sum(parameter.numel() for parameter in stage.model.parameters() if parameter.requires_grad) / 1e6
-    share = config.batch // (accelerator.num_processes * stage.parts)
-    parts = f" x {stage.parts} parts" if stage.parts > 1 else ""
+    processes = accelerator.num_processes
+    shared = "one process" if processes == 1 else f"{processes} processes"
+    rows = f"{config.batch // (processes * stage.parts)} rows at a time in {shared}"
     begin = f"resuming {config.out} at step {first}" if first else f"training {config.out}"
-    return (
-        f"{begin}: {millions:.2f} M weights, a batch of {config.batch} = "
-        f"{accelerator.num_processes} processes{parts} x {share}, {accelerator.mixed_precision} on {accelerator.device}"
-    )
+    where = f"{accelerator.mixed_precision} on {accelerator.device.type}"
+    return f"{begin}: {millions:.2f} M weights, a batch of {config.batch}, {rows}, {where}"
 
 
 def schedule(step: int, steps: int, warm_up: int = 200) -> float:
