@@ -14,6 +14,7 @@ regression from the encoder's latents of true frames to the objects' places is a
 open loop, and a decoder is trained on latents of true frames, so that there are pictures of all three.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +24,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from fit import fit
 from jaxtyping import Float
 from section import Results, Section, made_by, markdown, over_seeds
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from worldgym.data import Episodes, load_episodes, sample_segments
 from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.metrics import bootstrap, psnr
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results
-from worldgym.train.loop import schedule
 
 GENERATIVE, MATCHING, REGULARISED = "generative", "matching", "matching, regularised"
 WIDTH, CHANNELS = 48, 32
@@ -133,31 +133,23 @@ def train(data: Episodes, config: LatentMatching, variant: str, seed: int) -> La
     torch.manual_seed(seed)
     model, decoder = Latents(), make_decoder()
     learned = [*model.parameters(), *(decoder.parameters() if variant == GENERATIVE else ())]
-    optimizer = torch.optim.AdamW(learned, config.learning_rate)
-    progress = tqdm(batches(data, config, config.steps, seed), total=config.steps, desc=f"{variant}, seed {seed}")
-    for step, batch in enumerate(progress):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            size = batch.frames.shape[:2]
-            if variant == GENERATIVE:
-                latent = model.encode(batch.frames[:, 0])
-                whole = torch.cat([latent[:, None], model.roll(latent, batch.actions)], 1)
-                shown = decoder(whole.flatten(0, 1)).float().unflatten(0, size)
-                loss = F.mse_loss(shown, batch.frames)
-            else:
-                seen = model.encode(batch.frames.flatten(0, 1)).float().unflatten(0, size)
-                rolled = model.roll(seen[:, 0], batch.actions).float()
-                loss = F.mse_loss(rolled, seen[:, 1:].detach())
-                if variant == REGULARISED:
-                    # Frames of one segment are alike by right; only different segments must differ.
-                    loss = 25 * loss + 25 * regularity(seen[:, 0])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{loss.item():.4f}")
+    drawn = batches(data, config, config.steps, seed)
+
+    def loss(_: int) -> Tensor:
+        batch = next(drawn)
+        size = batch.frames.shape[:2]
+        if variant == GENERATIVE:
+            latent = model.encode(batch.frames[:, 0])
+            whole = torch.cat([latent[:, None], model.roll(latent, batch.actions)], 1)
+            shown = decoder(whole.flatten(0, 1)).float().unflatten(0, size)
+            return F.mse_loss(shown, batch.frames)
+        seen = model.encode(batch.frames.flatten(0, 1)).float().unflatten(0, size)
+        rolled = model.roll(seen[:, 0], batch.actions).float()
+        off = F.mse_loss(rolled, seen[:, 1:].detach())
+        # Frames of one segment are alike by right; only different segments must differ.
+        return 25 * off + 25 * regularity(seen[:, 0]) if variant == REGULARISED else off
+
+    fit(learned, loss, config.steps, config.learning_rate, f"{variant}, seed {seed}")
     return model.eval().requires_grad_(False)
 
 
@@ -165,16 +157,13 @@ def train_pictures(data: Episodes, config: LatentMatching, model: Latents, seed:
     """A decoder of frozen latents, for all variants alike."""
     torch.manual_seed(seed)
     decoder, steps = make_decoder(), config.steps // 2
-    optimizer = torch.optim.AdamW(decoder.parameters(), config.learning_rate)
-    for step, batch in enumerate(batches(data, config, steps, seed + 1000)):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, steps)
-        images = batch.frames[:, :2].flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = F.mse_loss(decoder(model.encode(images)).float(), images)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    drawn = batches(data, config, steps, seed + 1000)
+
+    def loss(_: int) -> Tensor:
+        images = next(drawn).frames[:, :2].flatten(0, 1)
+        return F.mse_loss(decoder(model.encode(images)).float(), images)
+
+    fit(list(decoder.parameters()), loss, steps, config.learning_rate, f"decoder, seed {seed}", clip=math.inf)
     return decoder.eval().requires_grad_(False)
 
 

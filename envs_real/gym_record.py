@@ -66,7 +66,8 @@ class Twin(gym.Wrapper):
 
     def step(self, action: np.ndarray):
         observation, reward, terminated, truncated, info = self.advance(action)
-        return self._frame(observation), reward, terminated, truncated, {**info, "success": self._success(info)}
+        said = {**info, "success": self._success(info)}
+        return self._frame(observation), reward, terminated, truncated, said
 
     def advance(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """A step without a picture: what the environment itself says to an action, [a] in [-1, 1]."""

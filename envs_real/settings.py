@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from worldgym.episodes import check_resolution
 from worldgym.errors import UserError
 
 TABLETOP = "worldgym/TabletopMuJoCo-v0"
@@ -37,8 +38,7 @@ class RecordConfig:
     """Processes that simulate and render."""
 
     def __post_init__(self):
-        from worldgym.episodes import check_resolution  # with what they need, they would slow down --help
-        from worldgym.storage import check_dataset_id
+        from worldgym.storage import check_dataset_id  # brings Minari, which help can do without
 
         check_dataset_id(self.dataset)
         check_resolution(self.resolution)

@@ -1,4 +1,4 @@
-"""Planners over vectors see `returns = evaluate(action_sequences)`; planners over sentences see a tree of futures.
+"""Planners: those over vectors see `returns = evaluate(action_sequences)`, those over sentences a tree of futures.
 
 A planner is its file and one row of `PLANNERS`, by which `worldgym plan --planner NAME` finds it.
 """

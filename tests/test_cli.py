@@ -125,8 +125,8 @@ def test_help_imports_nothing_heavy(command):
 
 @pytest.mark.parametrize(
     "command",
-    ["record", "train", "train tokenizer", "train dynamics", "train decoder", "evaluate", "plan", "learn", "transfer", "demo", "bench",
-     "render", "export", "play", "list", "push"],
+    ["record", "train", "train tokenizer", "train dynamics", "train decoder", "evaluate", "plan", "learn", "transfer",
+     "demo", "bench", "render", "export", "play", "list", "push"],
 )  # fmt: skip
 def test_help_teaches_by_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit):

@@ -23,7 +23,7 @@ def world() -> WorldModel:
 @pytest.fixture(scope="module")
 def real() -> Segment:
     """Episodes of no recording, the last steps of each before its fall."""
-    config = RecordConfig(env=HOPPER, dataset="none", steps=48, seed=977)
+    config = RecordConfig(env=HOPPER, dataset="test/none-v0", steps=48, seed=977)
     parts: dict[str, list[np.ndarray]] = {}
     for index in range(40):
         episode = play_episode(config, index)

@@ -27,7 +27,7 @@ def world() -> WorldModel:
 @pytest.fixture(scope="module")
 def real() -> Segment:
     """Episodes of no recording, without their beginnings."""
-    config = RecordConfig(env=REACHER, dataset="none", steps=12 + 8, seed=977)
+    config = RecordConfig(env=REACHER, dataset="test/none-v0", steps=12 + 8, seed=977)
     episodes = [play_episode(config, index) for index in range(12)]
     parts = {name: np.stack([one[name] for one in episodes]) for name in episodes[0]}
     rewards, successes, terminations = (parts[name][:, 1:] for name in ("rewards", "successes", "terminations"))

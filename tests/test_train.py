@@ -30,8 +30,9 @@ from worldgym.motion import motion_prompt
 from worldgym.train import dynamics as dynamics_module
 from worldgym.train import tokenizer as tokenizer_module
 from worldgym.train.dynamics import train_dynamics
+from worldgym.train.loop import schedule
 from worldgym.train.settings import DynamicsTraining, TokenizerTraining
-from worldgym.train.tokenizer import schedule, train_tokenizer
+from worldgym.train.tokenizer import train_tokenizer
 from worldgym.world import WorldModel
 
 TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)

@@ -1,6 +1,6 @@
-"""`python -m worldgym`, which launchers such as torchrun need: the command `worldgym`."""
+"""`python -m worldgym`, and `accelerate launch -m worldgym`."""
 
-from .cli.main import main
+from .cli import main
 
 if __name__ == "__main__":
     main()

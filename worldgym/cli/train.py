@@ -5,7 +5,7 @@ A stage is its settings in `Train.stage` and a row of `STAGES`.
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -26,14 +26,14 @@ STAGES: dict[type, str] = {
     PanAdaptTraining: "worldgym.pan.train:train_pan_adapt",
     PanJointTraining: "worldgym.pan.train:train_pan_joint",
 }
-"""What trains each of them and returns the checkpoint's folder; by path, because it brings torch."""
+"""What trains each of them and returns the run's folder; by path, because it brings torch."""
 
 
 @dataclass(frozen=True)
-class TrainPan:
-    """Train PAN, the large preset, in two stages."""
+class Pan:
+    """Train the PAN preset: first its decoder, then the decoder with the language model. On GPUs, see docs/pan.md."""
 
-    part: (
+    stage: (
         Annotated[PanAdaptTraining, tyro.conf.subcommand("adapt")]
         | Annotated[PanJointTraining, tyro.conf.subcommand("joint")]
     )
@@ -56,10 +56,10 @@ class Train:
         | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics")]
         | Annotated[DraftTraining, tyro.conf.subcommand("draft")]
         | Annotated[DecoderTraining, tyro.conf.subcommand("decoder")]
-        | Annotated[TrainPan, tyro.conf.subcommand("pan")]
+        | Annotated[Pan, tyro.conf.subcommand("pan")]
     )
 
 
 def train(config: Train) -> None:
-    stage = config.stage.part if isinstance(config.stage, TrainPan) else config.stage
+    stage: Any = config.stage.stage if isinstance(config.stage, Pan) else config.stage
     print(f"trained {resolve_name(STAGES[type(stage)])(stage)}")

@@ -63,7 +63,7 @@ class TokenizerTraining:
     """Steps between evaluations, pictures and checkpoints."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    tokenizer: tyro.conf.OmitArgPrefixes[TokenizerConfig] = field(default_factory=TokenizerConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class DynamicsTraining:
     """Held-out starting frames that travel with the checkpoint, for `reset` without frames."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    dynamics: tyro.conf.OmitArgPrefixes[DynamicsConfig] = field(default_factory=DynamicsConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class DraftTraining:
     """Steps between evaluations and checkpoints."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    draft: tyro.conf.OmitArgPrefixes[DraftConfig] = field(default_factory=DraftConfig)
+    draft: DraftConfig = field(default_factory=DraftConfig)
 
 
 @dataclass(frozen=True)
