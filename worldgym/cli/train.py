@@ -52,9 +52,9 @@ class Train:
     """
 
     stage: (
-        Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer")]
-        | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics")]
-        | Annotated[DraftTraining, tyro.conf.subcommand("draft")]
+        Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer"), tyro.conf.OmitArgPrefixes]
+        | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics"), tyro.conf.OmitArgPrefixes]
+        | Annotated[DraftTraining, tyro.conf.subcommand("draft"), tyro.conf.OmitArgPrefixes]
         | Annotated[DecoderTraining, tyro.conf.subcommand("decoder")]
         | Annotated[Pan, tyro.conf.subcommand("pan")]
     )
