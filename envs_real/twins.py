@@ -7,6 +7,7 @@ A twin is a Gymnasium environment in the spaces of its dream, which takes `optio
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from types import ModuleType
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -78,8 +79,9 @@ def twin_of(world: WorldConfig, instruction: str | None = None, action_mode: Act
     if not world.twin:
         raise UserError(f"the world {world.name!r} names no twin: there is no true environment to act on")
     size = world.tokenizer.resolution
+    env: gym.Env
     if world.twin in TWINS:
-        arguments = {} if instruction is None else {"instruction": instruction}
+        arguments: dict[str, Any] = {} if instruction is None else {"instruction": instruction}
         env = Branching(gym.make(world.twin, action_mode=action_mode, resolution=size, **arguments))
     elif action_mode != "vector":
         raise UserError(f"{world.twin} takes vectors, not sentences: nothing is known that would carry them out")
@@ -117,6 +119,6 @@ def _any_twin(world: WorldConfig, instruction: str | None) -> gym.Env:
     size = world.tokenizer.resolution
     twin = make_twin(world.twin, size)
     own = all(hasattr(twin.unwrapped, verb) for verb in ("snapshot", "restore", "evaluate"))
-    if own and (twin.env.action_space.low == -1).all() and (twin.env.action_space.high == 1).all():
+    if own and (twin.low == -1).all() and (twin.high == 1).all():
         return Branching(twin)
     return Replayed(twin, lambda: make_twin(world.twin, size), asked)

@@ -13,9 +13,8 @@ import pytest
 
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
-from worldgym.envs_real import recording
+from worldgym.envs_real import recording, rendering
 from worldgym.envs_real.gym_record import Twin, make_twin, play_episode, record
-from worldgym.envs_real.rendering import open_renderer
 from worldgym.envs_real.settings import RecordConfig
 from worldgym.errors import UserError
 from worldgym.files import alone
@@ -404,9 +403,9 @@ def test_a_renderer_that_cannot_open_is_no_mistake_of_ours(monkeypatch):
     def refuse(*size):
         raise OSError("no device")
 
-    monkeypatch.setattr(mujoco, "Renderer", refuse)
+    monkeypatch.setattr(rendering, "Renderer", refuse)
     with pytest.raises(UserError, match=r"MuJoCo cannot open a renderer .*: no device"):
-        open_renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 64)
+        rendering.open_renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 64)
 
 
 def test_what_is_of_the_tabletop_is_refused(shelf):

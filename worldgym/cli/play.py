@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 from ..errors import UserError
 from .arguments import TabletopByDefault
@@ -51,7 +52,8 @@ def play(config: Play) -> None:
     def make_session() -> Session:
         world = WorldModel.load(config.world, config.device)
         starts = bundled_starts(config.world, world.config)
-        twin = controller = None
+        twin: Any = None
+        controller = None
         try:
             if config.twin and world.config.twin:
                 twin = twin_of(world.config)
