@@ -48,7 +48,9 @@ def test_a_push_is_planned_in_the_dream_and_done_in_truth(world):
     """In three of four episodes at least; chance does it in next to none."""
     env, done = gym.make(world.config.twin), []
     space = env.action_space
-    for seed, instruction in enumerate(("push the red block to the centre", "push the blue block to the left side") * 2):
+    for seed, instruction in enumerate(
+        ("push the red block to the centre", "push the blue block to the left side") * 2
+    ):
         returns = DreamReturns(world, instruction)
         planner = CEM(
             returns, space.low, space.high, horizon=12, samples=32, iterations=2, elites=5, action_repeat=3, seed=seed
