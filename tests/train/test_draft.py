@@ -21,7 +21,7 @@ from worldgym.train.draft import DraftLoss, ask, cut_stretches, drafting, read_m
 from worldgym.train.settings import DraftTraining
 from worldgym.world import WorldModel, WorldState
 
-from .conftest import tiny_world, write_world
+from ..conftest import tiny_world, write_world
 
 DRAFT = DraftConfig(width=16, blocks=1)
 
