@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any, Literal
 
+SAMPLING = ("horizon", "samples", "iterations", "action_repeat")
+
 
 @dataclass(frozen=True)
 class PlannerKind:
@@ -22,8 +24,8 @@ class PlannerKind:
     "nothing": (action space, seed) -> a policy that acts without searching.
     """
     over: Literal["actions", "sentences", "nothing"] = "actions"
-    budget: tuple[str, ...] = ("horizon", "samples", "iterations", "action_repeat")
-    """The fields of `Planning` that `make` takes, by the same names."""
+    budget: tuple[str, ...] = SAMPLING
+    """What of `Planning` `make` takes, by the same names."""
     on: tuple[str, ...] = ("dream", "mujoco")
     """Where it can try things out."""
     dream: str = "worldgym.planners.mpc:DreamReturns"
@@ -31,8 +33,12 @@ class PlannerKind:
 
 
 PLANNERS: dict[str, PlannerKind] = {
-    "cem": PlannerKind("the cross-entropy method", "worldgym.planners.cem:CEM"),
-    "icem": PlannerKind("the same for short budgets, with noise correlated in time", "worldgym.planners.icem:ICEM"),
+    "cem": PlannerKind("the cross-entropy method", "worldgym.planners.cem:CEM", budget=(*SAMPLING, "elites")),
+    "icem": PlannerKind(
+        "the same for short budgets, with noise correlated in time",
+        "worldgym.planners.icem:ICEM",
+        budget=(*SAMPLING, "elites"),
+    ),
     "mppi": PlannerKind("path integrals: all samples vote", "worldgym.planners.mppi:MPPI"),
     "shooting": PlannerKind("the best of random sequences", "worldgym.planners.shooting:RandomShooting"),
     "gradient": PlannerKind(

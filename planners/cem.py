@@ -9,8 +9,7 @@ class CEM(Search):
     """Sample, keep the best, fit a Gaussian to them, repeat.
 
     Args:
-        elites: how many of the best are fitted, a sixth of the samples by default; a quarter of them are tried again in
-            the next round.
+        elites: how many of the best are fitted; a quarter of them are tried again in the next round.
     """
 
     def __init__(
@@ -21,13 +20,12 @@ class CEM(Search):
         horizon: int = 10,
         samples: int = 64,
         iterations: int = 4,
-        elites: int | None = None,
+        elites: int = 8,
         action_repeat: int = 2,
         seconds: float = float("inf"),
         seed: int = 0,
     ):
         super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed)
-        elites = min(samples, max(2, samples // 6)) if elites is None else elites
         if not 0 < elites <= samples:
             raise ValueError(f"elites is {elites}; it must be between 1 and samples, {samples}")
         self.elites = elites

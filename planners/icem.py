@@ -17,7 +17,7 @@ class ICEM(Search):
 
     Args:
         samples: of the first round; all rounds together try no more than `samples * iterations` sequences.
-        elites: how many of the best are fitted; a sixth of the samples by default.
+        elites: how many of the best are fitted.
         colour: exponent of the noise's spectrum, 1/f^colour: 0 is white; the larger, the longer a push goes one way.
     """
 
@@ -29,14 +29,13 @@ class ICEM(Search):
         horizon: int = 10,
         samples: int = 64,
         iterations: int = 4,
-        elites: int | None = None,
+        elites: int = 8,
         colour: float = 2.0,
         action_repeat: int = 2,
         seconds: float = float("inf"),
         seed: int = 0,
     ):
         super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed)
-        elites = min(samples, max(2, samples // 6)) if elites is None else elites
         if not 0 < elites <= samples:
             raise ValueError(f"elites is {elites}; it must be between 1 and samples, {samples}")
         self.elites, self.colour = elites, colour

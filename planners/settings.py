@@ -70,3 +70,8 @@ class Planning:
             raise UserError(f"episodes is {self.episodes}; it must be positive")
         if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:
             raise UserError(f"horizon {self.horizon} must be a multiple of action_repeat {self.action_repeat}")
+
+    @property
+    def elites(self) -> int:
+        """Of `samples`, the share that CEM and iCEM fit: a sixth."""
+        return max(2, self.samples // 6)

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from dataclasses import fields
 from itertools import pairwise
 from pkgutil import resolve_name
 
@@ -380,7 +379,7 @@ def test_a_planner_works_inside_a_dream(make_world, frames):
 def test_all_of_them_are_there():
     for name, kind in PLANNERS.items():
         assert callable(resolve_name(kind.make)), name
-        assert {field.name for field in fields(Planning)} >= set(kind.budget)
+        assert all(hasattr(Planning("tabletop"), name) for name in kind.budget)
 
 
 STILL = """
