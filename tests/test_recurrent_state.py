@@ -1,9 +1,13 @@
-"""benchmarks/recurrent_state.py: a filter of what is observed, and futures carried open loop."""
+"""benchmarks/recurrent_state.py: a filter of what is observed, futures carried open loop, and how they are measured."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from worldgym.config import TokenizerConfig
+from worldgym.errors import UserError
 
 TOKENIZER = TokenizerConfig(resolution=32, channels=(8, 8, 16), latent_channels=4, codes=32, scales=(1, 2, 4), heads=2)
 SIZES = {"width": 32, "embedding": 24, "head_width": 40, "components": 12, "picture_width": 16}
@@ -217,3 +221,124 @@ def test_it_learns_a_speed_that_no_single_frame_shows(recurrent, instructions):
         state = model.rollout(state, torch.zeros(256, 5 - observed, 2))[:, -1]
         error.append((model.outcomes(state, instructions).reward[:, 0] - place[:, -1]).square().mean().item())
     assert error[1] < error[0] / 4
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(load_benchmark):
+    return load_benchmark("recurrent_state_bench")
+
+
+@pytest.fixture
+def tiny(bench, recurrent):
+    """(its settings, a world, a recording of it)."""
+
+    def make(recording, world, **settings):
+        sizes = recurrent.StateConfig(**SIZES)
+        return (
+            bench.Experiment("tiny", "", sizes, updates=4, batch=4, observed=3, ahead=4, **settings),
+            world,
+            recording,
+        )
+
+    return make
+
+
+def test_maps_are_made_once_for_each_tokenizer_and_recording(bench, make_world, recording, tmp_path):
+    world, data = make_world(), recording(3, 5)
+    made = bench.fused_maps(world, data, tmp_path)
+    np.testing.assert_allclose(made[7:8], bench.fuse(world, data.frames[7:8]).numpy(), atol=2e-3, rtol=2e-3)
+    (file,) = tmp_path.iterdir()
+    before = file.stat().st_mtime_ns
+    bench.fused_maps(world, data, tmp_path)
+    assert [file.stat().st_mtime_ns for file in tmp_path.iterdir()] == [before]
+    bench.fused_maps(world, recording(3, 6), tmp_path)
+    world.tokenizer.quantizer.codebook.data.add_(1)
+    bench.fused_maps(world, data, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_windows_show_what_was_recorded_up_to_the_end(bench, recording):
+    data = replace(recording(4, 8), rewards=np.arange(64.0, dtype=np.float32).reshape(32, 2))
+    maps = np.arange(32, dtype=np.float16)[:, None, None, None] * np.ones((1, 2, 2, 2), np.float16)
+    learned = bench.Recording(data, maps, torch.arange(32.0)[:, None])
+    window = learned.windows(np.array([0, 12]), np.array([3, 2]), 4, np.random.default_rng(0))
+    assert window.inside.tolist() == [[True] * 7, [True] * 4 + [False] * 3]
+    assert window.components[..., 0].tolist() == [[0, 1, 2, 3, 4, 5, 6], [12, 13, 14, 15, 15, 15, 15]]
+    assert window.frames[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [12, 13, 14]]
+    torch.testing.assert_close(window.rewards[..., 0], 2 * window.components[:, 1:, 0])
+    assert torch.equal(window.actions, torch.from_numpy(data.actions)[window.components[:, :-1, 0].long()])
+    drawn = window.components[..., 0].gather(1, window.drawn)
+    assert torch.equal(window.targets[:, :, 0, 0, 0], drawn)
+    assert window.inside.gather(1, window.drawn).all()
+
+
+def test_a_training_that_was_cut_continues_as_if_it_had_not_been(
+    bench, tiny, make_world, recording, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bench, "SAVE_EVERY", 2)
+    setting = tiny(recording(20, 12), make_world())
+    for folder in ("whole", "cut"):
+        (tmp_path / folder).mkdir()
+    whole = bench.train(*setting, tmp_path / "whole")
+    draw = bench.draw
+
+    def killed(config, learned, rows, update):
+        if update == 3:
+            raise KeyboardInterrupt
+        return draw(config, learned, rows, update)
+
+    monkeypatch.setattr(bench, "draw", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bench.train(*setting, tmp_path / "cut")
+    monkeypatch.setattr(bench, "draw", draw)
+    for one, other in zip(bench.train(*setting, tmp_path / "cut").parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_training_of_other_settings_is_not_continued(bench, tiny, make_world, recording, tmp_path):
+    config, world, data = tiny(recording(20, 12), make_world())
+    bench.train(replace(config, updates=1), world, data, tmp_path)
+    with pytest.raises(UserError, match="trained with another seed, updates; choose another --out"):
+        bench.train(replace(config, seed=1), world, data, tmp_path)
+
+
+@pytest.mark.parametrize("shown", [1, 3])
+def test_both_predict_the_same_held_out_stretches(bench, tiny, make_world, recording, tmp_path, shown):
+    config, world, data = tiny(recording(20, 12), make_world(), shown=shown, at=(1, 4), stretches=5)
+    state = bench.train(config, world, data, tmp_path)
+    seen = bench.held_out(config, data)
+    assert set(data.frames[19 * 12 :, 0, 0, 0]) >= set(seen.past.frames[:, :, 0, 0, 0].flat)
+    np.testing.assert_array_equal(seen.past.frames[:, -1], seen.future.frames[:, 0])
+    for said in (bench.by_the_world(world, data, seen, False), bench.by_the_state(world, data, seen, state)):
+        assert said.rewards.shape == said.over.shape == (5, 4) and said.quality.shape == (5, 2)
+        assert np.isfinite(said.quality).all() and said.rewards.std() > 0
+
+
+def test_ends_are_foreseen_if_within_two_steps(bench):
+    def ends(*steps):
+        return np.stack([np.arange(6) == step for step in steps])
+
+    said, true = ends(3, 5, 6, 2, 6, 0), ends(5, 2, 4, 6, 6, 0)
+    assert bench.ends_foreseen(said, true) == "1 of 3 ends foreseen within 2 steps, false alarms in 1 of 2 without one"
+
+
+def test_a_future_earns_until_its_end_whatever_else_is_tried(bench, recurrent, make_world, monkeypatch):
+    world = make_world()
+    state = recurrent.RecurrentState(world.config.tokenizer, recurrent.StateConfig(**SIZES), 2, 64).eval()
+    returns = bench.StateReturns(world, state, "reach the centre")
+    sequences = np.random.default_rng(0).uniform(-1, 1, (5, 4, 2)).astype(np.float32)
+    with pytest.raises(RuntimeError, match="ground"):
+        returns(sequences)
+    returns.ground(np.zeros((2, 64, 64, 3), np.uint8), np.zeros((1, 2), np.float32))
+    together = returns(sequences)
+    monkeypatch.setattr(bench, "TILE", 2)
+    np.testing.assert_allclose(returns(sequences), together, rtol=1e-4, atol=1e-5)
+    states = state.rollout(returns.now.expand(5, -1), torch.from_numpy(sequences))
+    said = state.outcomes(states, returns.instruction)
+    expected = []
+    for rewards, over in zip(said.reward[..., 0].tolist(), (said.terminated[..., 0] > 0).tolist(), strict=True):
+        expected.append(sum(rewards[: over.index(True) + 1] if True in over else rewards))
+    np.testing.assert_allclose(together, expected, rtol=1e-4, atol=1e-5)
