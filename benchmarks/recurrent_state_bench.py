@@ -52,6 +52,7 @@ DRAWN = 3
 SAMPLED = 3000
 """Maps that means and principal components are taken from."""
 SAVE_EVERY = 250
+TOKENS, DRAFT = "the world, token by token", "the world's draft"
 
 
 @dataclass(frozen=True)
@@ -310,9 +311,9 @@ def by_the_state(world: WorldModel, data: Episodes, seen: HeldOut, state: Recurr
 def truth_table(config: Experiment, world: WorldModel, data: Episodes, state: RecurrentState) -> list[str]:
     """The same held-out stretches by the world's own paths and by the state."""
     seen = held_out(config, data)
-    ways = {"the world, token by token": by_the_world(world, data, seen, drafted=False)}
+    ways = {TOKENS: by_the_world(world, data, seen, drafted=False)}
     if world.draft is not None:
-        ways["the world's draft"] = by_the_world(world, data, seen, drafted=True)
+        ways[DRAFT] = by_the_world(world, data, seen, drafted=True)
     ways["the state"] = by_the_state(world, data, seen, state)
     rewards, over = seen.judged(seen.future.rewards), seen.judged(seen.future.terminations)
     measures: dict[str, Callable[[Predicted, int, int], str]] = {
@@ -382,6 +383,11 @@ class StateReturns:
         return torch.cat(parts).numpy()
 
 
+def own_path(world: WorldModel) -> str:
+    """What `world.evaluate` goes by."""
+    return TOKENS if world.draft is None else DRAFT
+
+
 def speed(config: Experiment, world: WorldModel, state: RecurrentState, twin: gym.Env) -> list[str]:
     """A table of samples x horizon a second, by turns from the same start."""
     instruction, rows = world.config.matching(config.instruction)[0], []
@@ -394,7 +400,7 @@ def speed(config: Experiment, world: WorldModel, state: RecurrentState, twin: gy
         tried = np.random.default_rng(config.seed).uniform(space.low, space.high, size).astype(np.float32)
         ways = {
             "MuJoCo": partial(twin.get_wrapper_attr("evaluate"), tried),
-            "the world": partial(world.evaluate, begun, tried[None]),
+            own_path(world): partial(world.evaluate, begun, tried[None]),
             "the state": partial(returns, tried),
         }
         seconds = {name: float(np.median(some)) for name, some in by_turns(ways, config.rounds, world).items()}
@@ -418,10 +424,16 @@ def planned(config: Experiment, world: WorldModel, state: RecurrentState, twin: 
         action_repeat=config.action_repeat,
         replan_every=config.replan_every,
     )
-    ways = {"random": replace(asked, planner="random"), "true physics": replace(asked, on="mujoco"), "the world": asked}
+    ways = {
+        "random": replace(asked, planner="random"),
+        "true physics": replace(asked, on="mujoco"),
+        own_path(world): asked,
+    }
     found = {name: plan_and_act(way, world, twin)[0] for name, way in ways.items()}
     won, earned, space = [], [], twin.action_space
-    for index, episode in enumerate(tqdm(found["the world"]["by_episode"], desc="cem in the state", unit="episode")):
+    for index, episode in enumerate(
+        tqdm(found[own_path(world)]["by_episode"], desc="cem in the state", unit="episode")
+    ):
         returns, seed = StateReturns(world, state, episode["instruction"]), config.seed + index
         search = CEM(
             returns, space.low, space.high, config.horizon, config.samples, config.iterations,
