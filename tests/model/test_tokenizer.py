@@ -110,7 +110,7 @@ def test_slips_are_made_up_for_by_the_finer_scales(quantizer):
     """With token_noise, ids still name the code nearest to what is left, wrong turns included."""
     torch.manual_seed(1)
     latent = latents()
-    straight, slipped = quantizer.quantize(latent), quantizer.quantize(latent, token_noise=0.4)
+    straight, slipped = quantizer.quantize(latent), quantizer.quantize(latent, quantizer.draw_noise(len(latent), 0.4))
     assert torch.equal(straight.ids[:, :1], slipped.ids[:, :1])  # nothing went wrong before the first
     assert not torch.equal(straight.ids, slipped.ids)
     assert torch.equal(straight.taken, straight.ids) and not torch.equal(slipped.taken, slipped.ids)
