@@ -268,9 +268,9 @@ def measured(config: Ablations, data: Episodes, variant: Variant, seed: int) -> 
     }  # fmt: skip
     kept = (
         "reconstruction_psnr", "psnr_repeat_context", "psnr", "psnr_gain", "psnr_gain_interval", "psnr_gain_32",
-        "psnr_gain_32_interval", "reward_correlation", "reward_correlation_interval", "pusher_error_blocks",
-        "pusher_error_blocks_interval", "moved_blocks", "moved_block_error_blocks",
-        "moved_block_error_blocks_interval", "moved_block_error_blocks_if_still",
+        "psnr_gain_32_interval", "reward_correlation", "reward_correlation_interval", "controlled_error",
+        "controlled_error_interval", "moved", "moved_error",
+        "moved_error_interval", "moved_error_if_still",
     )  # fmt: skip
     strip = torch.from_numpy(dreamed.frames[shown(config)]).contiguous()
     dreams = {"frames": strip, "gain_32": torch.from_numpy(small).contiguous()}
@@ -379,8 +379,8 @@ def section(results: Results) -> list[str]:
     first = m["at"][0]
     columns = [
         *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
-        (f"pusher's error, {first}", "pusher_error_blocks", first, 2),
-        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        (f"pusher's error, {first}", "controlled_error", first, 2),
+        ("moved blocks' error, 8", "moved_error", 8, 2),
         ("reward, 8", "reward_correlation", 8, 2),
     ]
     return [
@@ -412,7 +412,7 @@ def judged(m: dict[str, Any]) -> str:
     return (
         f"{m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a full window begins anew "
         f"from the newest frame. PSNR gain is over repeating the first frame, which has {repeat} dB; blocks that moved "
-        f"would be {still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
+        f"would be {still['moved_error_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
         "Reward: correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over "
         "episodes; a tokenizer is shared by all seeds."
     )

@@ -12,7 +12,7 @@ setup() { # extra
     bin=$runs/$1/venv/bin
     [ -e "$bin/python" ] || $python -m venv "$runs/$1/venv"
     "$bin/python" -m pip install --quiet -c $runs/constraints.txt -e ".[$1]" beartype pytest
-    "$bin/pytest" -q tests/test_adapters.py
+    "$bin/pytest" -q tests/envs_real/test_adapters.py
 }
 
 learn() { # name, id, what it goes on from, steps of both trainings, what else is told the dynamics

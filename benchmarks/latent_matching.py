@@ -230,12 +230,12 @@ def measure(model: Latents, decoder: nn.Module, probe: Seen, held_out: Seen) -> 
     far = (rolled - latents).flatten(2).square().mean((0, 2)) / latents.flatten(2).var((0, 1)).mean()
     cells = latents[:, ::4].movedim(2, -1).flatten(0, -2).numpy()
     return {
-        "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
-        "pusher_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
-        "block_error_blocks": np.median(error[..., 1:], (0, 2)).tolist(),
-        "block_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 1:].transpose(1, 0, 2)],
-        "pusher_error_blocks_of_true_frames": float(np.median(own[..., 0])),
-        "block_error_blocks_of_true_frames": float(np.median(own[..., 1:])),
+        "controlled_error": np.median(error[..., 0], 0).tolist(),
+        "controlled_error_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
+        "others_error": np.median(error[..., 1:], (0, 2)).tolist(),
+        "others_error_interval": [bootstrap(np.median, one) for one in error[..., 1:].transpose(1, 0, 2)],
+        "controlled_error_of_true_frames": float(np.median(own[..., 0])),
+        "others_error_of_true_frames": float(np.median(own[..., 1:])),
         "psnr": psnr(shown, held_out.frames).mean(0).tolist(),
         "latent_error_in_variances": far.tolist(),
         "effective_rank": rank(cells),
@@ -249,7 +249,7 @@ def main(config: LatentMatching) -> None:
     metrics: dict[str, Any] = {"episodes": config.held_out, "variants": {}}
     still = np.linalg.norm(held_out.places - held_out.places[:, :1], axis=-1) / BLOCK_WIDTH
     metrics["if_still"] = {
-        "pusher_error_blocks": np.median(still[..., 0], 0).tolist(),
+        "controlled_error": np.median(still[..., 0], 0).tolist(),
         "psnr": psnr(np.broadcast_to(held_out.frames[:, :1], held_out.frames.shape), held_out.frames).mean(0).tolist(),
     }
     for variant in (GENERATIVE, MATCHING, REGULARISED):
@@ -263,7 +263,7 @@ def main(config: LatentMatching) -> None:
 
 
 def brief(found: dict[str, Any]) -> str:
-    pusher, blocks, quality = (found[name] for name in ("pusher_error_blocks", "block_error_blocks", "psnr"))
+    pusher, blocks, quality = (found[name] for name in ("controlled_error", "others_error", "psnr"))
     return (
         f"pusher {pusher[1]:.2f}, {pusher[8]:.2f}, {pusher[16]:.2f} widths off after 1, 8, 16 steps, blocks "
         f"{blocks[16]:.2f}; {quality[8]:.1f} dB, rank {found['effective_rank']:.1f}, "
@@ -282,17 +282,17 @@ def section(results: Results) -> list[str]:
     rows = []
     for variant, seeds in m["variants"].items():
         columns = [
-            ([one["pusher_error_blocks_of_true_frames"] for one in seeds], 2),
-            *(([one["pusher_error_blocks"][step] for one in seeds], 2) for step in steps),
-            ([one["block_error_blocks_of_true_frames"] for one in seeds], 2),
-            ([one["block_error_blocks"][16] for one in seeds], 2),
+            ([one["controlled_error_of_true_frames"] for one in seeds], 2),
+            *(([one["controlled_error"][step] for one in seeds], 2) for step in steps),
+            ([one["others_error_of_true_frames"] for one in seeds], 2),
+            ([one["others_error"][16] for one in seeds], 2),
             ([one["psnr"][16] for one in seeds], 1),
             ([one["effective_rank"] for one in seeds], 1),
             ([one["standard_deviation"] for one in seeds], 3),
         ]
         rows.append([variant, *(over_seeds(values, digits) for values, digits in columns)])
     still = m["if_still"]
-    unmoved = [f"{still['pusher_error_blocks'][step]:.2f}" for step in steps]
+    unmoved = [f"{still['controlled_error'][step]:.2f}" for step in steps]
     rows.append(["nothing moves", "", *unmoved, "", "", f"{still['psnr'][16]:.1f}", "", ""])
     return [
         "The same encoder and dynamics, taught three ways (PAN's argument for generative supervision); "

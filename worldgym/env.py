@@ -64,7 +64,7 @@ class DreamEnv(gym.Env):
         return self.dreams.randoms[0]
 
     @_np_random.setter
-    def _np_random(self, random: np.random.Generator) -> None:
+    def _np_random(self, random: np.random.Generator | None) -> None:
         if not isinstance(random, np.random.Generator) or not isinstance(random.bit_generator, np.random.PCG64):
             raise TypeError(f"np_random is {random!r}; a dream's is a np.random.default_rng(seed)")
         self.dreams.randoms[0] = random
@@ -212,7 +212,7 @@ class DreamVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator of each dream."""
         self.dreams.randoms = [random or seeding.np_random()[0] for random in self.dreams.randoms]
@@ -232,13 +232,14 @@ class DreamVectorEnv(VectorEnv):
         if unknown := set(options) - set(RESET_OPTIONS):
             known = ", ".join((*RESET_OPTIONS, "reset_mask"))
             raise ValueError(f"unknown reset options {sorted(unknown)}; known are {known}")
+        seeds: Any = seed
         if seed is not None and not isinstance(seed, (list, tuple, range, np.ndarray)):
             first = read_seed(seed)
-            seed = None if first is None else [first + index for index in range(self.num_envs)]
+            seeds = None if first is None else [first + index for index in range(self.num_envs)]
         instruction = options.get("instruction")
         self.dreams.reset(
             which,
-            seed,
+            seeds,
             frames=self._each(options, "frames", 5),
             actions=self._each(options, "actions", 3),
             instructions=[instruction] * self.num_envs if isinstance(instruction, str) else instruction,

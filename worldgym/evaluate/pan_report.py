@@ -16,7 +16,7 @@ from .video import enlarged, gif, side_by_side, stacked
 ROWS = {"truth": "MuJoCo itself", "dream": "the dream", "repeat": "its first frame, repeated"}
 FIGURES = {
     "agent": "agent: the sentence is carried out",
-    "environment": "environment: the other block is where physics has it",
+    "environment": "environment: the other objects are where physics has them",
     "environment_where_pushed": "... where physics moves it",
     "smoothness": "smoothness, px a frame",
     "consistency": "consistency over all rounds",

@@ -32,7 +32,7 @@ img { max-width: 100% } .small { color: #666; font-size: .85rem } td small { col
 
 def plot_horizon(metrics: dict[str, Any]) -> bytes:
     """The figures by step of horizon, as a PNG; of a world without object metrics, those that there are."""
-    objects = "pusher_error_blocks" in metrics
+    objects = "controlled_error" in metrics
     figure, axes = plt.subplots(2, 3 if objects else 2, figsize=(13 if objects else 9, 7), layout="constrained")
     quality, structure, rewards, doubts = axes[0, 0], axes[0, 1], axes[1, 0], axes[1, 1]
     _line(quality, metrics, "psnr", "dream")
@@ -47,12 +47,12 @@ def plot_horizon(metrics: dict[str, Any]) -> bytes:
     doubts.set(title="Uncertainty, rank correlation within a step")
     if objects:
         places, kept = axes[0, 2], axes[1, 2]
-        _line(places, metrics, "pusher_error_blocks", "pusher")
-        _line(places, metrics, "moved_block_error_blocks", "moved blocks")
-        _line(places, metrics, "moved_block_error_blocks_if_still", "moved blocks, if they stayed", color=GREY)
-        places.set(title="Median position error", ylabel="block widths", ylim=(0, None))
+        _line(places, metrics, "controlled_error", "controlled object")
+        _line(places, metrics, "moved_error", "moved objects")
+        _line(places, metrics, "moved_error_if_still", "moved objects, if they stayed", color=GREY)
+        places.set(title="Median position error", ylabel="object widths", ylim=(0, None))
         _line(kept, metrics, "objects_kept", "all objects")
-        _line(kept, metrics, "blocks_kept", "blocks", color="C1")
+        _line(kept, metrics, "others_kept", "other objects", color="C1")
         kept.set(title="Objects still found", ylabel="share")
     for axis in axes.flat:
         _finish(axis, "steps dreamed")
@@ -156,7 +156,7 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
 def as_text(metrics: dict[str, Any], about: str, not_known: list[str]) -> str:
     """The verdict and the figures for a terminal, lines of them; arguments as for `write_report`."""
     objects, steps = "objects_kept" in metrics, len(metrics["psnr"])
-    places = "  pusher  moved blocks  objects kept     errors in block widths, medians" if objects else ""
+    places = "  controlled  moved objects  objects kept     errors in object widths, medians" if objects else ""
     lines = [
         *verdict(metrics),
         "",
@@ -173,7 +173,7 @@ def as_text(metrics: dict[str, Any], about: str, not_known: list[str]) -> str:
             )
             if objects:
                 line += (
-                    f"  {metrics['pusher_error_blocks'][i]:6.2f}  {metrics['moved_block_error_blocks'][i]:12.2f}  "
+                    f"  {metrics['controlled_error'][i]:10.2f}  {metrics['moved_error'][i]:13.2f}  "
                     f"{metrics['objects_kept'][i]:12.1%}"
                 )
             lines.append(line)
@@ -304,8 +304,8 @@ STEPWISE = (
     ("... above repeating the first frame", "psnr_gain"),
     ("SSIM", "ssim"),
     ("LPIPS", "lpips"),
-    ("pusher's position error, block widths", "pusher_error_blocks"),
-    ("moved blocks' position error", "moved_block_error_blocks"),
+    ("controlled object's position error, object widths", "controlled_error"),
+    ("moved objects' position error", "moved_error"),
     ("objects still found, share", "objects_kept"),
     ("reward, correlation", "reward_correlation"),
 )

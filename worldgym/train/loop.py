@@ -39,9 +39,7 @@ class Stage(Protocol):
     """Of the progress bar."""
     logs: Path
     """TensorBoard's folder."""
-    model: nn.Module
-    """Called with a batch it gives "loss", the mean over the rows, and by name whatever else is to be logged."""
-    optimizer: torch.optim.Optimizer
+
     frames: int
     """That all rows of a batch show."""
     clip: float
@@ -51,11 +49,18 @@ class Stage(Protocol):
     parts: int
     """In which a process computes its rows one after another."""
 
+    @property
+    def model(self) -> nn.Module:
+        """Called with a batch it gives "loss", the mean over the rows, and by name whatever else is to be logged."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+
     def draw(self, step: int, rank: int, processes: int) -> tuple[Any, ...]:
         """Arguments of the model: rows `rank`, `rank + processes`, ... of batch number `step`."""
 
     def source(self, step: int) -> str:
-        """Where batch number `step` comes from, for who looks for what is wrong with it."""
+        """Where batch number `step` comes from, to help find what is wrong with it."""
 
     def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
         """Say how good the model is. The main process alone is asked."""

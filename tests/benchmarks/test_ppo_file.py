@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-spec = importlib.util.spec_from_file_location("ppo_file", Path(__file__).parent.parent / "benchmarks" / "ppo_file.py")
+spec = importlib.util.spec_from_file_location("ppo_file", Path(__file__).parents[2] / "benchmarks" / "ppo_file.py")
 ppo_file = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(ppo_file)
 

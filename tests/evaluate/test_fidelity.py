@@ -120,14 +120,14 @@ def test_objects_that_vanish_are_lost_and_as_wrong_as_can_be():
     seen[:, :, 0] += [0.3, 0.4]
     seen[3, 1, 1] = np.nan
     metrics = evaluate_objects(seen, places, lambda frames: frames, unit=0.5)
-    assert metrics["pusher_error_blocks"] == pytest.approx([1, 1])
-    assert metrics["moved_blocks"] == [4, 4]
-    assert metrics["moved_block_error_blocks_if_still"] == pytest.approx([2, 2])
+    assert metrics["controlled_error"] == pytest.approx([1, 1])
+    assert metrics["moved"] == [4, 4]
+    assert metrics["moved_error_if_still"] == pytest.approx([2, 2])
     assert metrics["objects_kept"] == pytest.approx([1, 11 / 12])
-    assert metrics["blocks_kept"] == pytest.approx([1, 7 / 8])
-    assert metrics["moved_block_error_blocks"] == pytest.approx([0, 0])
+    assert metrics["others_kept"] == pytest.approx([1, 7 / 8])
+    assert metrics["moved_error"] == pytest.approx([0, 0])
     lost = evaluate_objects(np.full_like(seen, np.nan), places, lambda frames: frames, unit=0.5)
-    assert lost["moved_block_error_blocks"] == [np.inf, np.inf]
+    assert lost["moved_error"] == [np.inf, np.inf]
     assert lost["objects_kept"] == [0, 0]
 
 

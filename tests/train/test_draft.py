@@ -16,11 +16,12 @@ from worldgym.checks import check_dream_env, check_vector_env
 from worldgym.config import DraftConfig
 from worldgym.data import load_episodes
 from worldgym.train import draft as draft_module
-from worldgym.train.draft import draft_loss, drafting, read_maps, train_draft
+from worldgym.train import loop as loop_module
+from worldgym.train.draft import DraftLoss, ask, cut_stretches, drafting, read_maps, train_draft
 from worldgym.train.settings import DraftTraining
 from worldgym.world import WorldModel, WorldState
 
-from .conftest import tiny_world, write_world
+from ..conftest import tiny_world, write_world
 
 DRAFT = DraftConfig(width=16, blocks=1)
 
@@ -168,20 +169,36 @@ def test_a_killed_training_goes_on_as_it_would_have(source, dataset, tmp_path, m
     class Killed(BaseException):
         pass
 
-    def stop(step, steps):
+    def stop(step, steps, warm_up):
         if step == 15:
             raise Killed
-        return schedule(step, steps)
+        return schedule(step, steps, warm_up)
 
-    schedule = draft_module.schedule
+    schedule = loop_module.schedule
     with monkeypatch.context() as patch:
-        patch.setattr(draft_module, "schedule", stop)
+        patch.setattr(loop_module, "schedule", stop)
         with pytest.raises(Killed):
             train_draft(training(dataset, source, tmp_path / "killed"))
     whole = train_draft(training(dataset, source, tmp_path / "whole"))
     resumed = train_draft(training(dataset, source, tmp_path / "killed"))
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_two_processes_train_a_draft_as_one_does(source, dataset, tmp_path):
+    """Up to the rounding of bfloat16."""
+    alone = training(dataset, source, tmp_path / "alone" / "drafted", steps=6, learning_rate=1e-4)
+    together = replace(alone, out=tmp_path / "together" / "drafted", processes=2)
+    for config in (alone, together):
+        train_draft(config)
+    one, two = (
+        json.loads((config.out / "run.json").read_text(encoding="utf-8"))["metrics"]["held_out"]
+        for config in (alone, together)
+    )
+    assert one["error_4"] != 1.0 and one == pytest.approx(two, rel=1e-3)
+    one, two = (load_file(config.out / "model.safetensors") for config in (alone, together))
+    name = "draft.leave.weight"
+    assert (one[name] - two[name]).abs().mean() < 0.05 * one[name].abs().mean()  # it begins at zero
 
 
 def test_a_finished_training_reads_nothing_anew(source, dataset, tmp_path, monkeypatch):
@@ -224,16 +241,17 @@ def test_training_begins_where_planners_do(source, dataset, tmp_path):
     world = drafting(WorldModel.load(str(source), device="cpu"), DRAFT)
     found, window = read_maps(world, data, tmp_path / "maps.npy"), world.config.dynamics.window
     instructions = world.read_instructions(list(data.instructions))
-    loss = draft_loss(world, data, found, np.arange(3), instructions, window, np.random.default_rng(0))
+    stretches = cut_stretches(world, data, found, np.arange(3), ask(world, data, 3, np.random.default_rng(0)))
+    off = DraftLoss(world, instructions, data.reward_variance).errors(stretches, window)
     before = int(world.config.dynamics.memory > 1)
     state = world.start(
         np.stack([data.frames[row : row + 1 + before] for row in found.rows[:3]]),
         np.stack([data.actions[row : row + before] for row in found.rows[:3]]),
     )
     np.testing.assert_allclose(state.fused.numpy(), found.maps[:3, before], atol=0.1)  # read in bfloat16
-    assert loss.error.shape == loss.reward.shape == (window,)
+    assert off.error.shape == off.reward.shape == (window,)
     # A draft that says nothing repeats its first map, which is what errors are relative to.
-    torch.testing.assert_close(loss.error, torch.ones(window), atol=1e-3, rtol=0)
+    torch.testing.assert_close(off.error / off.still, torch.ones(window), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ from worldgym.decoders.flow import Schedule
 from worldgym.decoders.swin import SwinConfig
 from worldgym.pan.backbone import ConversationConfig
 from worldgym.pan.clips import find_clips, read_frames
-from worldgym.pan.fit import Fit
 from worldgym.pan.latents import WanLatents
-from worldgym.pan.train import Adaptation, Joint, train_adaptation, train_joint
+from worldgym.pan.train import train_pan_adapt, train_pan_joint
 from worldgym.pan.world import PanWorld
+from worldgym.train.settings import PanAdaptTraining, PanJointTraining
 
 SIZE = 32
 SWIN = SwinConfig(frames=1, schedule=Schedule(4, 5.0), guidance=4.0)
+QUICK = {"steps": 2, "batch": 2, "learning_rate": 1e-2, "clip": 1.0, "device": "cpu"}
 TALK = ConversationConfig(queries=3, rounds=3, frames=2, height=28, width=28)
 
 
@@ -59,14 +60,10 @@ def folder(tmp_path_factory, vlm) -> Path:
     write_wan(folder / "wan", PreTrainedTokenizerFast.from_pretrained(vlm))
     write_clips(folder / "clips")
     shared = {"clips": folder / "clips", "wan": str(folder / "wan"), "height": SIZE, "width": SIZE, "swin": SWIN}
-    train_adaptation(Adaptation(out=folder / "adapt", fit=fit_config(), **shared))
+    train_pan_adapt(PanAdaptTraining(out=folder / "adapt", **QUICK, **shared))
     more = {"vlm": str(folder / "vlm"), "decoder": folder / "adapt" / "decoder", "conversation": TALK}
-    train_joint(Joint(out=folder / "joint", fit=fit_config(), **more, **shared))
+    train_pan_joint(PanJointTraining(out=folder / "joint", **QUICK, **more, **shared))
     return folder
-
-
-def fit_config() -> Fit:
-    return Fit(steps=2, batch=2, learning_rate=1e-2, clip=1.0, precision="bf16", cpu=True)
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> PanWorld:
@@ -158,9 +155,9 @@ def test_a_wrong_number_of_actions_is_refused(folder):
 
 
 def test_a_clip_run_of_other_sizes_does_not_go_on(folder):
-    other = Adaptation(
+    other = PanAdaptTraining(
         clips=folder / "clips", wan=str(folder / "wan"), out=folder / "adapt", height=SIZE, width=SIZE,
-        swin=replace(SWIN, offset=1.0), fit=fit_config(),
+        swin=replace(SWIN, offset=1.0), **QUICK,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="swin differ"):
-        train_adaptation(other)
+    with pytest.raises(ValueError, match=r"swin\.offset was 0\.5 and is 1\.0"):
+        train_pan_adapt(other)

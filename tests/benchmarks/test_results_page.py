@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_what_was_not_run_says_how_to_run_it(load_benchmark):
 
 
 def test_a_lost_object_and_one_that_never_moved_are_told_apart(load_benchmark):
-    figures = {"moved_blocks": [0, 3, 3], "moved_block_error_blocks": [None, None, 0.5]}
+    figures = {"moved": [0, 3, 3], "moved_error": [None, None, 0.5]}
     moved_error = load_benchmark("section").moved_error
     assert [moved_error(figures, figures, index) for index in range(3)] == ["-", "lost", "0.50"]
 

@@ -26,7 +26,7 @@ def table():
     """Makes tables, and closes their renderers afterwards."""
     made = []
 
-    def make(instruction="reach the centre", **arguments) -> TabletopEnv:
+    def make(instruction: str | None = "reach the centre", **arguments) -> TabletopEnv:
         made.append(TabletopEnv(instruction, **arguments))
         return made[-1]
 
@@ -265,7 +265,7 @@ def test_a_sentence_sums_the_rewards_of_its_frames(table):
 
 def test_a_sentence_is_finished_where_nobody_asked_for_its_success(table):
     """Also in a fork and after a restore; and cut short once somebody asks."""
-    env = table(action_mode="text")
+    env = table(None, action_mode="text")
     env.reset(seed=0)
     env.data.qpos[env._joints[0]] = 0.8  # the pusher is out of the way
     env.data.qpos[env._joints[1]] = 0.0  # and the red block at the centre

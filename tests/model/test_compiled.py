@@ -10,7 +10,7 @@ from worldgym.dreams import DreamOptions, Dreams
 from worldgym.model import compiled as compiled_module
 from worldgym.world import WorldModel, WorldState
 
-from .conftest import tiny_world
+from ..conftest import tiny_world
 
 pytest.importorskip("openvino")
 

@@ -155,42 +155,29 @@ def fit_and_write(config: Settings) -> None:
     )
 
 
-def sleep(config: Settings) -> None:
-    (config.out / f"{os.environ['RANK']}.pid").write_text(str(os.getpid()), encoding="utf-8")
-    time.sleep(600)
-
-
-def fail(config: Settings) -> None:
-    if os.environ["RANK"] == "1":
-        raise LookupError("nothing there")
-    time.sleep(600)
-
-
 TWO = """
-import sys
+import os, sys, time
+from dataclasses import dataclass
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_loop
 from worldgym.train.launch import launch
-
+{lines}
 if __name__ == "__main__":
-    config = test_loop.Settings(Path(sys.argv[2]), steps=3, processes=2, model={model!r})
-    launch(getattr(test_loop, sys.argv[1]), config)
+    launch({call})
 """
 
 
-def in_two_processes(function: str, folder: Path, model: str = "line") -> subprocess.Popen:
-    """A script that calls one of the functions above in two processes."""
-    script = folder / "two.py"
-    script.write_text(TWO.format(tests=str(Path(__file__).parent), model=model), encoding="utf-8")
-    return subprocess.Popen([sys.executable, script, function, folder], stderr=subprocess.PIPE, text=True)
+def script(folder: Path, lines: str, call: str) -> subprocess.Popen:
+    """What calls a function in two processes."""
+    (folder / "two.py").write_text(TWO.format(lines=lines, call=call), encoding="utf-8")
+    return subprocess.Popen([sys.executable, "two.py"], cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("model", ["line", "windows"])
 def test_two_processes_have_the_loss_of_one(tmp_path, every_step, model):
     one, two = tmp_path / "one", tmp_path / "two"
     two.mkdir()
-    run = in_two_processes("fit_and_write", two, model)
+    here = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_loop import Settings, fit_and_write"
+    run = script(two, here, f"fit_and_write, Settings(Path.cwd(), steps=3, processes=2, model={model!r})")
     fit_and_write(Settings(one, steps=3, model=model))
     said = run.communicate()[1]
     assert run.returncode == 0, said
@@ -229,8 +216,8 @@ def test_a_run_continues_in_another_number_of_processes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(turns, killed)
     (tmp_path / "stopping.py").write_text(STOPPING.format(tests=str(Path(__file__).parent)), encoding="utf-8")
-    command = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2", "--standalone", "--local-addr",
-               "localhost", tmp_path / "stopping.py", turns.out]  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*torchrun, "--local-addr", "localhost", tmp_path / "stopping.py", turns.out]
     two = subprocess.run(command, capture_output=True, text=True)
     assert two.returncode and json.loads((turns.out / "state" / "run.json").read_text(encoding="utf-8"))["step"] == 4, (
         two.stderr
@@ -242,11 +229,28 @@ def test_a_run_continues_in_another_number_of_processes(tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+QUICK = """
+@dataclass(frozen=True)
+class Settings:
+    processes: int = 2
+    device: str = "cpu"
+
+def sleep(config):
+    Path(os.environ["RANK"] + ".pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+def fail(config):
+    if os.environ["RANK"] == "1":
+        raise LookupError("nothing there")
+    time.sleep(600)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 @pytest.mark.parametrize("killed", ["parent", "1"])
 def test_processes_end_together(tmp_path, killed):
     """With their parent, else they would write into the folder of the run that resumes; and with one another."""
-    run = in_two_processes("sleep", tmp_path)
+    run = script(tmp_path, QUICK, "sleep, Settings()")
     places = [tmp_path / f"{rank}.pid" for rank in range(2)]
     assert soon(lambda: all(place.exists() and place.read_text(encoding="utf-8") for place in places))
     pids = [int(place.read_text(encoding="utf-8")) for place in places]
@@ -258,7 +262,7 @@ def test_processes_end_together(tmp_path, killed):
 
 
 def test_what_ended_a_process_is_told(tmp_path):
-    said = in_two_processes("fail", tmp_path).communicate(timeout=300)[1]
+    said = script(tmp_path, QUICK, "fail, Settings()").communicate(timeout=300)[1]
     assert "RuntimeError: process 1 of 2 ended: LookupError: nothing there\nTraceback" in said
     assert 'in fail\n    raise LookupError("nothing there")' in said
 
