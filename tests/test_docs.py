@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from worldgym.listing import find_world
+from worldgym.planners import PLANNERS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -80,6 +81,12 @@ def test_the_reference_names_what_there_is():
     for path in re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE):
         module, _, member = path.rpartition(".")
         assert (getattr(import_module(module), member).__doc__ or "").strip(), f"{path} has no docstring"
+
+
+def test_the_reference_has_every_planner():
+    listed = (DOCS / "api.md").read_text(encoding="utf-8")
+    for kind in PLANNERS.values():
+        assert kind.over == "nothing" or f"::: {kind.make.replace(':', '.')}\n" in listed, kind
 
 
 def test_the_bundled_world_of_the_tutorials_is_there():

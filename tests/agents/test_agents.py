@@ -4,7 +4,8 @@ import json
 import pickle
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
+from pkgutil import resolve_name
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldgym import cli
+from worldgym.agents import AGENTS
 from worldgym.agents.features import Places
 from worldgym.agents.latent_observer import LatentObserver, SeenVecEnv, see_alone
 from worldgym.agents.learning import Progress, learn, load_policy, make_envs
@@ -272,6 +274,16 @@ def test_a_refit_learns_what_happens_and_leaves_the_judges(imagining, checkpoint
     assert not any("outcome_heads" in name or "sentence_policy" in name for name in changed)
     again = WorldModel.load(str(tmp_path / "world"), "cpu")
     assert all(torch.equal(again.state_dict()[name], world.state_dict()[name]) for name in changed)
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_a_row_names_is_there(name):
+    kind = AGENTS[name]
+    assert all(callable(resolve_name(path)) for path in (kind.make, kind.load, kind.check, kind.callbacks) if path)
+    assert {field.name for field in fields(Learning)} >= set(kind.takes)
 
 
 # -- learning ----------------------------------------------------------------------------------------------------
