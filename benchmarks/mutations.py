@@ -150,16 +150,8 @@ def mutate(package: Path, mutation: Mutation) -> None:
 
 def first_failure(folder: Path, tests: tuple[str, ...]) -> str | None:
     """The first test that fails with the package in `folder`; None if all pass."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        *(f"tests/{name}" for name in tests),
-    ]
+    pytest = Path(sys.executable).with_name("pytest")  # `python -m pytest` would import the checkout's package
+    command = [pytest, "-q", "-x", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
     around = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True)
     if run.returncode == 0:

@@ -94,6 +94,22 @@ def test_kept_queries_are_seen_by_all_later_steps_and_by_nobody_sooner(make_worl
     assert torch.equal(mask, without)
 
 
+def test_every_step_draws_numbers_of_its_own(world, frames, actions):
+    state = world.start(frames[:, :1], temperature=1.0)
+    after, _ = world.step(state.fork(1), actions[:, 0])
+    assert torch.equal(after.counters, state.counters + 1)
+    other, _ = world.step(replace(state.fork(1), counters=after.counters), actions[:, 0])
+    assert not torch.equal(other.latent, after.latent)
+
+
+def test_a_snapshot_that_was_restored_is_the_same_snapshot(world, frames, actions):
+    """To the byte, also where dreams are not equally far along: what earlier steps left in free slots is in neither."""
+    state, _ = world.step(world.start(frames[:, :2], actions[:, :1]), actions[:, 1])
+    state, _ = world.step(state.put(torch.tensor([1]), world.start(frames[1:2, :1])), actions[:, 2])
+    blob = state.snapshot()
+    assert WorldState.restore(blob).snapshot() == blob
+
+
 @pytest.mark.parametrize("copies", [0, -1])
 def test_a_fork_into_nothing_is_refused(world, frames, copies):
     with pytest.raises(ValueError, match=f"got {copies} copies"):
