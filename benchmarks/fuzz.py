@@ -109,7 +109,9 @@ class Session:
 
     def __str__(self) -> str:
         shown = {name: value for name, value in self.options.items() if name != "reward"}
-        return f"{self.kind} x {self.count} of {self.world}, {self.mode}, {shown}, reward {self.options['reward']!r:.40}"
+        return (
+            f"{self.kind} x {self.count} of {self.world}, {self.mode}, {shown}, reward {self.options['reward']!r:.40}"
+        )
 
     def play(self, calls: int) -> None:
         """Calls until so many are made; a `Broken` or any other error is a finding."""
@@ -212,7 +214,14 @@ class Session:
     def bad_restore(self) -> None:
         before = self._now()
         blob = before or b""
-        spoilt = [b"", b"nonsense", blob[:-7], blob[: len(blob) // 2], blob + b"x", blob.replace(b'"over"', b'"under"', 1)]
+        spoilt = [
+            b"",
+            b"nonsense",
+            blob[:-7],
+            blob[: len(blob) // 2],
+            blob + b"x",
+            blob.replace(b'"over"', b'"under"', 1),
+        ]
         self._refused(lambda: self.env.restore(spoilt[self.random.integers(len(spoilt))]), before)
 
     def instructed(self) -> None:
@@ -395,7 +404,9 @@ def fuzz(config: Config) -> dict[str, Any]:
             refused += session.refused
             kinds[f"{session.kind} {session.options['action_mode']}"] += session.calls.total()
             if number % 40 == 39:
-                print(f"{calls.total()} calls, {len(findings)} findings, {time.perf_counter() - began:.0f} s", flush=True)
+                print(
+                    f"{calls.total()} calls, {len(findings)} findings, {time.perf_counter() - began:.0f} s", flush=True
+                )
     return {
         "calls": calls.total(), "by_call": dict(calls), "by_kind": dict(sorted(kinds.items())), "refused": refused,
         "findings": findings, "seconds": time.perf_counter() - began,

@@ -248,7 +248,7 @@ def test_a_single_step_gets_no_chart(strange, tmp_path, capsys):
     folder, dataset = strange
     evaluate(Evaluate(str(folder), episodes=4, dataset=dataset, steps=1, report=tmp_path / "report"))
     assert not (tmp_path / "report" / "horizon.png").exists()
-    assert (tmp_path / "report" / "index.html").read_text().count("data:image/png;base64,") == 1
+    assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 1
     assert "nan" not in capsys.readouterr().out
 
 
