@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -65,7 +65,8 @@ def recover(folder: Path) -> None:
     """Put back what was in a folder whose writer was killed between the two renames of `replacing`."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
-        os.rename(old, folder)
+        with suppress(FileNotFoundError):  # another process of the same run was faster
+            os.rename(old, folder)
 
 
 @contextmanager

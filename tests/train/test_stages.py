@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from worldgym.env import DreamEnv
 from worldgym.model.pixels import to_uint8
 from worldgym.model.text import PhraseTokenizer
 from worldgym.motion import motion_prompt
+from worldgym.train import dynamics as dynamics_module
 from worldgym.train import loop as loop_module
 from worldgym.train.dynamics import Batches, train_dynamics
 from worldgym.train.loop import schedule
@@ -398,6 +400,20 @@ def test_codes_are_reborn_the_same_after_a_kill(tmp_path, dataset, monkeypatch):
     train_tokenizer(halved)
     assert load_file(whole.out / "model.safetensors")["quantizer.codebook"].abs().max() < 100  # all reborn
     assert_same(whole.out, halved.out)
+
+
+def test_rewards_that_are_no_numbers_end_a_training(tmp_path, dataset, trained, monkeypatch):
+    """At the first batch that has one. It is named, and the checkpoint before it holds numbers alone."""
+    data = load_episodes(dataset)
+    rewards = data.rewards.copy()
+    rewards[data.starts[3] : data.starts[6]] = np.nan
+    monkeypatch.setattr(dynamics_module, "load_episodes", lambda dataset_id: replace(data, rewards=rewards))
+    config = dynamics_training(dataset, tmp_path, trained / "tokenizer", steps=30, evaluate_every=1)
+    with pytest.raises(ValueError, match=r"step \d+ is not finite: loss nan.* reward nan.*Its batch is of") as caught:
+        train_dynamics(config)
+    assert f" of {dataset}:" in str(caught.value) and re.search(r"episodes.* [345][, ]", str(caught.value))
+    if config.out.exists():  # not if the first batch was of them
+        assert all(part.isfinite().all() for part in load_file(config.out / "model.safetensors").values())
 
 
 def test_a_finished_training_is_left_alone(trained, dataset):

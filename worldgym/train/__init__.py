@@ -1,1 +1,1 @@
-"""Training loops: plain, resumable, one file each."""
+"""One training loop, and a file for each stage that it trains."""

@@ -139,6 +139,6 @@ def load_state(accelerator: Accelerator, config: Training) -> int:
     if not folder.exists():
         return 0
     found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    check_settings(config.out, found["training"], config)
+    check_settings(config.out, found.get("training", {}), config)
     accelerator.load_state(str(folder))
     return found["step"]

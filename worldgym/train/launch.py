@@ -96,8 +96,8 @@ def _as_it_was() -> Iterator[None]:
     log = logging.getLogger("torch.distributed.elastic")
     silent, log.propagate = logging.NullHandler(), False
     log.addHandler(silent)
-    taken = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    before = {number: signal.getsignal(number) for number in taken}
+    taken = [getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")]
+    before = {number: signal.getsignal(number) for number in taken if number is not None}
     try:
         yield
     finally:

@@ -39,7 +39,6 @@ class Stage(Protocol):
     """Of the progress bar."""
     logs: Path
     """TensorBoard's folder."""
-
     frames: int
     """That all rows of a batch show."""
     clip: float
@@ -54,16 +53,17 @@ class Stage(Protocol):
         """Called with a batch it gives "loss", the mean over the rows, and by name whatever else is to be logged."""
 
     @property
-    def optimizer(self) -> torch.optim.Optimizer: ...
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of the model's weights that are trained; the loop sets its learning rate."""
 
     def draw(self, step: int, rank: int, processes: int) -> tuple[Any, ...]:
         """Arguments of the model: rows `rank`, `rank + processes`, ... of batch number `step`."""
 
     def source(self, step: int) -> str:
-        """Where batch number `step` comes from, to help find what is wrong with it."""
+        """Where batch number `step` comes from, in words."""
 
     def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
-        """Say how good the model is. The main process alone is asked."""
+        """Say how good the model is. Only the main process is asked."""
 
     def save(self, accelerator: Accelerator, step: int) -> None:
         """Replace the checkpoint. All processes are asked."""
@@ -95,7 +95,7 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
 def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module:
     """Train until `config.steps`, from the last checkpoint if there is one; returns the model as Accelerate wraps it.
 
-    A Ctrl-C that any process is sent has all of them save after the step that they are in, and end.
+    When any process is sent a Ctrl-C, all of them finish their step, save, and end.
 
     Raises:
         UserError: a loss or a gradient is not finite. The last checkpoint stays as it is.
