@@ -82,7 +82,7 @@ def run(*arguments) -> None:
 def robots(tmp_path_factory):
     """The user's package, and a place for data sets."""
     folder = tmp_path_factory.mktemp("theirs")
-    (folder / "robots.py").write_text(ROBOT)
+    (folder / "robots.py").write_text(ROBOT, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))

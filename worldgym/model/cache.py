@@ -213,7 +213,7 @@ class KVCache:
         return mine
 
     def whole(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(keys, values, filled) without a trunk and with zeros in the slots that are free: equal dreams, equal bytes."""
+        """(keys, values, filled) without a trunk; free slots are zeros, so that equal dreams are equal bytes."""
         if self.trunk is not None:
             return self.select(torch.arange(len(self), device=self.keys.device)).whole()
         slots = self.keys.shape[3]
