@@ -122,7 +122,7 @@ def test_it_is_evaluated(world, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith("The tokenizer draws frames worse")
     assert "nan" not in said
-    assert "The tokenizer draws frames worse" in (tmp_path / "index.html").read_text()
+    assert "The tokenizer draws frames worse" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("how", ["--on dream", "--on mujoco", "--planner gradient", "--planner random"])
@@ -132,14 +132,14 @@ def test_it_is_planned_in(world, tmp_path, how):
         "plan", world, *how.split(), "--episodes", 1, "--horizon", 2, "--action-repeat", 1, "--replan-every", 1,
         "--samples", 4, "--json", file,
     )  # fmt: skip
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     assert metrics["mean_steps"] == 12 and len(metrics["by_episode"]) == 1
 
 
 @pytest.mark.parametrize("where", ["dream", "mujoco"])
 def test_it_is_learned_in(world, tmp_path, where):
     run("learn", world, "--agent", "sac", "--in", where, "--steps", 16, "--episodes", 1, "--out", tmp_path / "out")
-    metrics = json.loads((tmp_path / "out" / "run.json").read_text())["metrics"]
+    metrics = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["metrics"]
     assert metrics["steps"] == 16 and metrics["by_episode"][0]["steps"] == 12
 
 

@@ -395,7 +395,7 @@ class Still(Search):
 
 def test_a_planner_is_a_file_and_a_row(monkeypatch, tmp_path, capsys):
     """Which the command line then knows."""
-    (tmp_path / "stillness.py").write_text(STILL)
+    (tmp_path / "stillness.py").write_text(STILL, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(PLANNERS, "still", PlannerKind("does nothing", "stillness:Still"))
     file = tmp_path / "plan.json"
@@ -406,7 +406,7 @@ def test_a_planner_is_a_file_and_a_row(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", command)
     main()
     assert "--hold is now called --action-repeat" in capsys.readouterr().err
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     assert metrics["planner"] == "still"
     assert metrics["budget"]["action_repeat"] == 2
     env = gym.make("worldgym/ReacherMuJoCo-v0")
