@@ -3,6 +3,7 @@
 A planner is its file and one row of `PLANNERS`, by which `worldgym plan --planner NAME` finds it.
 """
 
+import warnings
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any, Literal
@@ -78,6 +79,9 @@ __all__ = ["PLANNERS", "PlannerKind", *_NAMES]
 
 def __getattr__(name: str) -> Any:
     """Import a planner when it is asked for."""
+    if name == "Speaker":
+        warnings.warn("Speaker is now called TextMPC", DeprecationWarning, stacklevel=2)
+        name = "TextMPC"
     if name in _NAMES:
         return resolve_name(_NAMES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

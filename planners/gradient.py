@@ -59,6 +59,7 @@ def differentiable_returns(
                 world.tokenizer, hidden, fused, latent, dreams.context, action, motion,
                 measure=False, straight_through=True,
             )  # fmt: skip
+            fused = fused.float()
             outcomes.append(dynamics.outcome_heads.score(fused, motion, dreams.instruction))
     return returns_until_end(outcomes)
 

@@ -328,6 +328,8 @@ class WorldModel(WorldNetwork):
                 state.temperature,
                 measure,
             )
+        # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
+        latent, fused = latent.float().contiguous(), fused.float().contiguous()
         votes = self.dynamics.outcome_heads.score(fused, moved, state.instruction[rows])
         return _Scored(latent, fused, votes, entropy)
 

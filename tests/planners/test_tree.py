@@ -337,3 +337,10 @@ def test_a_twin_that_takes_vectors_is_refused():
     with pytest.raises(ValueError, match="action_mode='text'"):
         TwinFutures(env)
     env.close()
+
+
+def test_the_old_name_still_works_with_a_warning():
+    from worldgym import planners
+
+    with pytest.warns(DeprecationWarning, match="TextMPC"):
+        assert planners.Speaker is planners.TextMPC

@@ -355,11 +355,10 @@ class Dynamics(nn.Module):
             _, drawn, entropy = self.scale_head.draw(
                 aligned, action, latent, tokenizer.quantizer, uniforms, temperature, measure
             )
-        drawn = drawn.float().contiguous()
         if straight_through:
             guess = latent + self.scale_head.guess(aligned).float()
-            drawn = guess + (drawn - guess).detach()
-        after = tokenizer.fuse(drawn, context).float().contiguous()
+            drawn = guess + (drawn.float() - guess).detach()
+        after = tokenizer.fuse(drawn, context)
         return NextFrame(drawn, after, None if motion is None else after - fused, entropy)
 
     def hidden_state(
