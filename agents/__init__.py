@@ -1,1 +1,50 @@
-"""Agents that learn inside a dream: one runnable file each."""
+"""Agents that learn inside a dream or on its twin, by Stable-Baselines3: one runnable file each.
+
+An agent is its file and one row of `AGENTS`, by which `worldgym learn --agent NAME` finds it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AgentKind:
+    """One row. What it names by path is imported when it is asked for: all of it brings torch."""
+
+    about: str
+    """A line for the help of the command line."""
+    make: str
+    """(Learning, environments, world) -> a new agent."""
+    load: str
+    """Its class, whose `load` reads what it has saved."""
+    environments: int
+    """Next to each other. A batch of dreams costs a CPU as much for each as a few would, and a GPU next to nothing
+    more."""
+    where: tuple[str, ...] = ("dream", "mujoco")
+    """Where it can act while it learns."""
+    sees: tuple[str, ...] = ("latent", "pixels")
+    """What it can be shown."""
+    takes: tuple[str, ...] = ()
+    """The fields of `Learning` that not all agents have, of which it has these."""
+    check: str | None = None
+    """(world) -> None; raises a UserError where it cannot learn from this world."""
+    callbacks: str | None = None
+    """(Learning, world) -> callbacks that it needs besides."""
+
+
+AGENTS: dict[str, AgentKind] = {
+    "ppo": AgentKind("proximal policy optimisation", "worldgym.agents.ppo:make_ppo", "stable_baselines3:PPO", 32),
+    "sac": AgentKind(
+        "soft actor-critic", "worldgym.agents.sac:make_sac", "stable_baselines3:SAC", 16, takes=("updates",)
+    ),
+    "mbpo": AgentKind(
+        "acts on the twin and learns from dreamed branches as well",
+        "worldgym.agents.mbpo:make_mbpo",
+        "stable_baselines3:SAC",
+        4,
+        where=("mujoco",),
+        sees=("latent",),
+        takes=("updates", "real_ratio", "refit"),
+        check="worldgym.agents.mbpo:check_one_frame_tells",
+        callbacks="worldgym.agents.refit:mbpo_callbacks",
+    ),
+}

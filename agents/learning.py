@@ -2,14 +2,16 @@
 
 from worldgym.agents.learning import learn
 from worldgym.agents.settings import Learning
+from worldgym.envs_real.twins import twin_of
 
-learn(Learning("tabletop", "sac", instruction="reach the centre"))
+learn(Learning("tabletop", "sac", instruction="reach the centre"), twin_of)
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import gymnasium as gym
@@ -22,7 +24,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from worldgym.dreams import DreamOptions, Dreams, load_shared
+from worldgym.config import WorldConfig
+from worldgym.dreams import load_shared
+from worldgym.errors import UserError
 from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.evaluate.video import enlarged, side_by_side, write_video
 from worldgym.listing import find_world
@@ -31,62 +35,46 @@ from worldgym.sb3 import DreamVecEnv
 from worldgym.train.interrupt import between_steps
 from worldgym.world import WorldModel
 
+from . import AGENTS
 from .latent_observer import SeenVecEnv, see_alone
-from .mbpo import ENVIRONMENTS as MBPO_ENVIRONMENTS
-from .mbpo import Imagination, MixedReplay, check_one_frame_tells
-from .ppo import ENVIRONMENTS as PPO_ENVIRONMENTS
-from .ppo import ppo
-from .refit import Refit, own_world
-from .sac import ENVIRONMENTS as SAC_ENVIRONMENTS
-from .sac import sac
 from .settings import Learning
+
+MakeTwin = Callable[[WorldConfig, str], gym.Env]
+"""A world and an instruction -> its true environment."""
 
 JUDGED_FROM = 10_000
 """Added to the seed of a judged episode, so that nobody was trained from that start."""
 
 
-def learn(config: Learning) -> dict[str, Any]:
-    """Train, or go on training, what is in `config.out`, and judge it.
+def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
+    """Train, or train further, what is in `config.out`, and judge it.
+
+    Args:
+        make_twin: makes the true environment of a world, for an instruction.
 
     Returns:
         the metrics that `worldgym learn` writes.
+
+    Raises:
+        UserError: before anything is written, if what was asked for cannot be done.
     """
-    if config.agent == "mbpo" and (config.where, config.sees) != ("mujoco", "latent"):
-        raise ValueError("mbpo acts in MuJoCo, imagines from there and sees latents: --in mujoco --sees latent")
-    if config.horizon is not None and config.horizon < 1:
-        raise ValueError(f"horizon is {config.horizon}; it must be positive")
-    if config.steps < 1 or config.episodes < 1 or config.save_every < 1:
-        raise ValueError("learning takes at least one of --steps, of --episodes and of --save-every")
-    if not 0.0 <= config.discount < 1.0 or (config.updates is not None and config.updates <= 0.0):
-        raise ValueError(f"discount is {config.discount}, from 0 to below 1, and updates {config.updates}, above 0")
-    if config.where == "mujoco" and (config.starts, config.horizon) != (None, None):
-        raise ValueError("--starts and --horizon are of dreams; in MuJoCo episodes are as the twin has them")
-    if config.drafted and (config.where, config.sees) != ("dream", "latent"):
-        raise ValueError("--drafted is of dreams that an agent sees as latents: --in dream --sees latent")
-    if config.agent == "ppo" and config.updates is not None:
-        raise ValueError("ppo has no number of updates for each step; --updates is of sac and mbpo")
-    if config.refit is not None and (config.agent != "mbpo" or config.refit < 1):
-        raise ValueError(f"refit is {config.refit}: a number of real steps, and of mbpo alone")
+    kind = AGENTS[config.agent]
     world = load_shared(config.world, "auto")
     known = world.config.instructions
     instruction = config.instruction or (known[0] if len(known) == 1 else "reach the centre")
     world.check_instructions([instruction])
     config = replace(config, instruction=instruction)
-    if not world.config.twin:
-        raise ValueError(f"the world {world.config.name!r} names no twin, and agents are judged on one")
-    if config.agent == "mbpo":
-        check_one_frame_tells(world)
-    _claim(config)
-    envs = make_envs(config, world)
+    if kind.check is not None:
+        resolve_name(kind.check)(world)
+    twin = make_twin(world.config, instruction)
+    _check_same_run(config)
+    envs = make_envs(config, world, twin, make_twin)
     model = _model(config, envs, world)
+    _claim(config)
     progress = Progress(config)
     callbacks: list[BaseCallback] = [progress]
-    if config.agent == "mbpo":
-        imagined = config.world if config.refit is None else str(own_world(config.world, config.out / "world"))
-        dreams = Dreams(64, DreamOptions(imagined, config.instruction, obs_type="latent"))
-        callbacks.append(Imagination(dreams, seed=config.seed))
-        if config.refit is not None:
-            callbacks.append(Refit(dreams.world, config.out / "world", config.refit, seed=config.seed))
+    if kind.callbacks is not None:
+        callbacks += resolve_name(kind.callbacks)(config, world)
     if model.num_timesteps < config.steps:
         left = config.steps - model.num_timesteps  # Stable-Baselines3 counts on from what is there
         fresh = model.num_timesteps == 0
@@ -94,9 +82,10 @@ def learn(config: Learning) -> dict[str, Any]:
             model.learn(left, callbacks, log_interval=1, tb_log_name="log", reset_num_timesteps=fresh)
             save(model, config.out)
             if progress.interrupted():
-                raise KeyboardInterrupt(f"saved at step {model.num_timesteps}; the same command goes on from there")
+                raise KeyboardInterrupt(f"saved at step {model.num_timesteps}; the same command continues from there")
     envs.close()
-    judged = judge(model, world, instruction, config.episodes, config.seed, config.sees)
+    judged = judge(model, world, twin, config.episodes, config.seed, config.sees)
+    twin.close()
     write_video(config.out / "episodes.gif", enlarged(side_by_side([episode.frames for episode in judged[:6]])))
     return {
         "world": world.config.name,
@@ -113,30 +102,29 @@ def learn(config: Learning) -> dict[str, Any]:
     }
 
 
-def make_envs(config: Learning, world: WorldModel) -> VecEnv:
-    """Where the agent acts: dreams, or twins that it sees as a dream would show them."""
-    count = {"ppo": PPO_ENVIRONMENTS, "sac": SAC_ENVIRONMENTS, "mbpo": MBPO_ENVIRONMENTS}[config.agent]
+def make_envs(config: Learning, world: WorldModel, twin: gym.Env, make_twin: MakeTwin) -> VecEnv:
+    """Where the agent acts: dreams as long as the twin's episodes, or twins that it sees as a dream would show them."""
+    count, instruction = AGENTS[config.agent].environments, config.instruction
+    assert instruction is not None
     if config.where == "dream":
-        limit = config.horizon or gym.spec(world.config.twin).max_episode_steps
+        limit = config.horizon or (twin.spec.max_episode_steps if twin.spec is not None else None)
         envs: VecEnv = DreamVecEnv(
-            "worldgym/Dream-v0", count, limit, world=config.world, instruction=config.instruction,
+            "worldgym/Dream-v0", count, limit, world=config.world, instruction=instruction,
             obs_type=config.sees, starts=config.starts, drafted=config.drafted,
         )  # fmt: skip
+        envs.reset()  # which says what is wrong with --starts, before anything is written
         envs.seed(config.seed)
         return envs
-    twins = make_vec_env(world.config.twin, count, config.seed, env_kwargs={"instruction": config.instruction})
+    twins = make_vec_env(lambda: make_twin(world.config, instruction), count, config.seed)
     return SeenVecEnv(twins, world) if config.sees == "latent" else twins
 
 
-def judge(model: PPO | SAC, world: WorldModel, instruction: str, episodes: int, seed: int, sees: str) -> list[Episode]:
-    """Episodes on the twin, without exploration. Episode i begins alike whoever plays it."""
-    env = gym.make(world.config.twin, instruction=instruction)
-    played = [
-        play(env, policy_of(model, world, sees), JUDGED_FROM + seed + index)
-        for index in tqdm(range(episodes), desc="judged in MuJoCo", unit="episode")
+def judge(model: PPO | SAC, world: WorldModel, twin: gym.Env, episodes: int, seed: int, sees: str) -> list[Episode]:
+    """Episodes on the twin, without exploration. Episode i begins alike whatever acts."""
+    return [
+        play(twin, policy_of(model, world, sees), JUDGED_FROM + seed + index)
+        for index in tqdm(range(episodes), desc="judged on the twin", unit="episode")
     ]
-    env.close()
-    return played
 
 
 def policy_of(model: PPO | SAC, world: WorldModel, sees: str) -> Policy:
@@ -151,9 +139,8 @@ def load_policy(folder: Path, name: str = "agent.zip") -> tuple[PPO | SAC, Learn
     if not (folder / "learning.json").exists():
         raise FileNotFoundError(f"{folder} holds no agent; `worldgym learn WORLD --out {folder}` makes one")
     made = json.loads((folder / "learning.json").read_text(encoding="utf-8"))
-    kind = PPO if made["agent"] == "ppo" else SAC
     # The replay buffer is no part of a policy, and acting takes none.
-    policy = kind.load(folder / name, custom_objects={"buffer_size": 1})
+    policy = resolve_name(AGENTS[made["agent"]].load).load(folder / name, custom_objects={"buffer_size": 1})
     return policy, Learning(**{**made, "out": folder, "json": None})
 
 
@@ -217,53 +204,47 @@ def save(model: Any, out: Path) -> None:
         (out / "new.zip").rename(out / name)
 
 
-def _claim(config: Learning) -> None:
-    """Take the folder for this run, or find that it is this run's; steps and judging may change."""
+def _check_same_run(config: Learning) -> None:
+    """A UserError if the folder holds another run than this one; steps and judging may change."""
     path = config.out / "learning.json"
-    mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    if not path.exists():
+        return
     fixed = (
         "agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "drafted", "real_ratio",
         "refit", "seed",
     )  # fmt: skip
-    if path.exists():
-        # What a run of an earlier release could not be asked for was as it is by default.
-        there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in fixed if there[key] != mine[key]]
-        if find_world(there["world"]).resolve() != find_world(config.world).resolve():
-            changed.append("world")
-        if changed:
-            was = ", ".join(f"{key} {there[key]!r}" for key in changed)
-            raise ValueError(f"{config.out} holds another run ({was}); go on with that, or name another --out")
-        if there["steps"] > config.steps:
-            raise ValueError(
-                f"{config.out} holds a run to step {there['steps']}; --steps {config.steps} is in its past. Name "
-                "another --out, or as many steps again to judge it again"
-            )
+    mine = asdict(config)
+    # What a run of an earlier release could not be asked for was as it is by default.
+    there = {field.name: field.default for field in fields(Learning)} | json.loads(path.read_text(encoding="utf-8"))
+    changed = [key for key in fixed if there[key] != mine[key]]
+    if find_world(there["world"]).resolve() != find_world(config.world).resolve():
+        changed.append("world")
+    if changed:
+        was = ", ".join(f"{key} {there[key]!r}" for key in changed)
+        raise UserError(f"{config.out} holds another run ({was}); continue with that, or name another --out")
+    if there["steps"] > config.steps:
+        raise UserError(
+            f"{config.out} holds a run to step {there['steps']}; --steps {config.steps} is in its past. Name "
+            "another --out, or as many steps again to judge it again"
+        )
+
+
+def _claim(config: Learning) -> None:
+    """Take the folder for this run."""
+    mine = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     config.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+    (config.out / "learning.json").write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
 
 
 def _model(config: Learning, envs: VecEnv, world: WorldModel) -> PPO | SAC:
     """The agent as it was left, or a new one."""
-    log = config.out / "tensorboard"
-    there = config.out / "agent.zip"
+    kind, there = AGENTS[config.agent], config.out / "agent.zip"
     if there.exists():
-        model = (PPO if config.agent == "ppo" else SAC).load(there, env=envs)
-        if isinstance(model, SAC):
+        model = resolve_name(kind.load).load(there, env=envs)
+        if isinstance(model, OffPolicyAlgorithm):
             model.load_replay_buffer(config.out / "replay.pkl")
         # Random draws need not repeat those of the first part, and may not: another seed for another part.
         model.set_random_seed(config.seed + model.num_timesteps)
         return model
     torch.manual_seed(config.seed)
-    match config.agent:
-        case "ppo":
-            return ppo(envs, world.config, config.seed, log, config.discount)
-        case "sac":
-            updates = 0.5 if config.updates is None else config.updates
-            return sac(envs, world.config, config.seed, log, updates=updates, discount=config.discount)
-    size = world.config.tokenizer.resolution
-    replay = {"real_ratio": config.real_ratio, "imagined_size": 20_000, "frame_shape": (size, size, 3)}
-    updates, discount = 2.0 if config.updates is None else config.updates, config.discount
-    return sac(
-        envs, world.config, config.seed, log, MixedReplay, replay, updates=updates, discount=discount, warm_up=200
-    )
+    return resolve_name(kind.make)(config, envs, world)

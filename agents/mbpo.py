@@ -19,14 +19,14 @@ from gymnasium.spaces import Space
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecEnv
 
 from worldgym.dreams import Dreams
+from worldgym.errors import UserError
 from worldgym.world import WorldModel
 
-from .sac import HalfReplay
-
-ENVIRONMENTS = 4
-"""Real ones side by side."""
+from .sac import HalfReplay, sac
+from .settings import Learning
 
 
 class MixedReplay(HalfReplay):
@@ -149,10 +149,21 @@ class Imagination(BaseCallback):
         return float(np.concatenate(rewards).mean())
 
 
+def make_mbpo(config: Learning, envs: VecEnv, world: WorldModel) -> SAC:
+    """The agent of `worldgym learn --agent mbpo`."""
+    size = world.config.tokenizer.resolution
+    replay = {"real_ratio": config.real_ratio, "imagined_size": 20_000, "frame_shape": (size, size, 3)}
+    updates = 2.0 if config.updates is None else config.updates
+    return sac(
+        envs, world.config, config.seed, config.out / "tensorboard", MixedReplay, replay,
+        updates=updates, discount=config.discount, warm_up=200,
+    )  # fmt: skip
+
+
 def check_one_frame_tells(world: WorldModel) -> None:
-    """A ValueError if the world is told speed by several frames: branches begin from one."""
+    """A UserError if the world is told speed by several frames: branches begin from one."""
     if (told := world.config.dynamics.observed) > 1:
-        raise ValueError(
+        raise UserError(
             f"the world {world.config.name!r} is told speed by {told} frames, and mbpo's branches begin from one; "
             "learn with sac or ppo in the dream"
         )

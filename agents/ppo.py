@@ -6,11 +6,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
 from worldgym.config import WorldConfig
+from worldgym.world import WorldModel
 
 from .features import policy_for
-
-ENVIRONMENTS = 32
-"""Side by side. A batch of dreams costs a CPU as much for each as a few would, and a GPU next to nothing more."""
+from .settings import Learning
 
 
 def ppo(envs: VecEnv, world: WorldConfig, seed: int, log: Path, discount: float = 0.9) -> PPO:
@@ -26,3 +25,8 @@ def ppo(envs: VecEnv, world: WorldConfig, seed: int, log: Path, discount: float 
         policy, envs, n_steps=32, batch_size=256, n_epochs=10, gamma=discount, learning_rate=1e-3, ent_coef=0.003,
         policy_kwargs=arguments, seed=seed, tensorboard_log=str(log),
     )  # fmt: skip
+
+
+def make_ppo(config: Learning, envs: VecEnv, world: WorldModel) -> PPO:
+    """The agent of `worldgym learn --agent ppo`."""
+    return ppo(envs, world.config, config.seed, config.out / "tensorboard", config.discount)

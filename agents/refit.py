@@ -13,11 +13,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from worldgym.checkpoint import save_checkpoint
 from worldgym.data import Episodes
+from worldgym.dreams import DreamOptions, Dreams
 from worldgym.listing import find_world
 from worldgym.train.dynamics import Batches
 from worldgym.world import WorldModel
 
-from .mbpo import MixedReplay
+from .mbpo import Imagination, MixedReplay
+from .settings import Learning
 
 FILES = "bpe.json", "starts.npz"
 """Of a checkpoint, beside configuration and weights."""
@@ -102,6 +104,16 @@ class Refit(BaseCallback):
         self.logger.record("refit/guess", loss.guess.item())
         extras = {name: (self.folder / name).read_bytes() for name in FILES}
         save_checkpoint(self.folder, self.world.config, self.world.state_dict(), "world", extras)
+
+
+def mbpo_callbacks(config: Learning, world: WorldModel) -> list[BaseCallback]:
+    """What `worldgym learn --agent mbpo` needs besides its agent: imagination, and with --refit a world of its own."""
+    dreamed = config.world if config.refit is None else str(own_world(config.world, config.out / "world"))
+    dreams = Dreams(64, DreamOptions(dreamed, config.instruction, obs_type="latent"))
+    imagination = Imagination(dreams, seed=config.seed)
+    if config.refit is None:
+        return [imagination]
+    return [imagination, Refit(dreams.world, config.out / "world", config.refit, seed=config.seed)]
 
 
 def lived_episodes(replay: MixedReplay, newest: int, action_size: int) -> Episodes:

@@ -11,11 +11,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv
 
 from worldgym.config import WorldConfig
+from worldgym.world import WorldModel
 
 from .features import policy_for
+from .settings import Learning
 
-ENVIRONMENTS = 16
-"""Side by side."""
 CAPACITY = 50_000
 """Transitions remembered."""
 
@@ -81,3 +81,10 @@ def sac(
         gradient_steps=max(1, round(updates * envs.num_envs)), learning_rate=1e-3, policy_kwargs=arguments,
         replay_buffer_class=replay, replay_buffer_kwargs=replay_arguments, seed=seed, tensorboard_log=str(log),
     )  # fmt: skip
+
+
+def make_sac(config: Learning, envs: VecEnv, world: WorldModel) -> SAC:
+    """The agent of `worldgym learn --agent sac`."""
+    updates = 0.5 if config.updates is None else config.updates
+    log = config.out / "tensorboard"
+    return sac(envs, world.config, config.seed, log, updates=updates, discount=config.discount)

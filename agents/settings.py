@@ -6,6 +6,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from worldgym.errors import UserError
+
+from . import AGENTS
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -19,17 +23,22 @@ class Learning:
 
     world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
     """A bundled world, a checkpoint folder, or user/name on the hub."""
-    agent: Literal["ppo", "sac", "mbpo"] = "sac"
-    """"mbpo" acts in MuJoCo and learns from dreamed branches as well."""
+    agent: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar=f"{{{','.join(AGENTS)}}}",
+            help="Who learns. " + "; ".join(f'"{name}": {kind.about}' for name, kind in AGENTS.items()) + ".",
+        ),
+    ] = "sac"
     where: Annotated[Literal["dream", "mujoco"], tyro.conf.arg(name="in")] = "dream"
-    """Where it acts while it learns."""
+    """Where it acts while it learns: in the dream, or on the twin."""
     instruction: str | None = None
     """What it learns, and is judged by. By default the only one there is, or "reach the centre"."""
     starts: str | None = None
     """Id of a Minari dataset that dreams begin from; by default the frames that come with the world."""
     horizon: int | None = None
-    """Steps after which a dream begins anew, for worlds in which a long one goes astray; by default it lasts as long as
-    an episode of the twin."""
+    """Steps after which a dream begins again, for worlds in which a long one goes astray. By default it lasts as long
+    as an episode of the twin, or 40 steps where that has no limit."""
     drafted: bool = False
     """Dream by the world's draft: several times as many steps in a second, for agents that see latents."""
     sees: Literal["latent", "pixels"] = "latent"
@@ -45,7 +54,7 @@ class Learning:
     refit: int | None = None
     """Real steps of mbpo from one refit of the world to the next, on what was lived; by default it stays as it is."""
     episodes: int = 50
-    """Judged in MuJoCo at the end."""
+    """Judged on the twin at the end."""
     seed: int = 0
     """Of the agent and its episodes."""
     save_every: int = 2_000
@@ -54,6 +63,30 @@ class Learning:
     """Where agent, replay buffer, TensorBoard's log, figures (run.json) and video go."""
     json: Path | None = None
     """Write the figures here, with command, commit and hardware."""
+
+    def __post_init__(self):
+        if self.agent not in AGENTS:
+            raise UserError(f"unknown agent {self.agent!r}; there are {', '.join(AGENTS)}")
+        kind = AGENTS[self.agent]
+        for name, asked, can in (("in", self.where, kind.where), ("sees", self.sees, kind.sees)):
+            if asked not in can:
+                raise UserError(f"{self.agent} learns with --{name} {' or '.join(can)} only, not with {asked}")
+        for name in ("updates", "real_ratio", "refit"):
+            if name not in kind.takes and getattr(self, name) != getattr(Learning, name):
+                others = " and ".join(other for other, one in AGENTS.items() if name in one.takes)
+                raise UserError(f"{self.agent} has no --{name.replace('_', '-')}; that is of {others}")
+        if self.horizon is not None and self.horizon < 1:
+            raise UserError(f"horizon is {self.horizon}; it must be positive")
+        if self.steps < 1 or self.episodes < 1 or self.save_every < 1:
+            raise UserError("learning takes at least one of --steps, of --episodes and of --save-every")
+        if not 0.0 <= self.discount < 1.0 or (self.updates is not None and self.updates <= 0.0):
+            raise UserError(f"discount is {self.discount}, from 0 to below 1, and updates {self.updates}, above 0")
+        if self.refit is not None and self.refit < 1:
+            raise UserError(f"refit is {self.refit}; it is a number of real steps")
+        if self.where == "mujoco" and (self.starts, self.horizon) != (None, None):
+            raise UserError("--starts and --horizon are of dreams; on the twin episodes are as it has them")
+        if self.drafted and (self.where, self.sees) != ("dream", "latent"):
+            raise UserError("--drafted is of dreams that an agent sees as latents: --in dream --sees latent")
 
 
 @dataclass(frozen=True)
@@ -98,3 +131,11 @@ class Transfer:
     """Write the figures here, with command, commit and hardware."""
     report: Path | None = None
     """Folder for index.html and its pictures; runs/transfer/WORLD by default."""
+
+    def __post_init__(self):
+        if self.episodes < 0 or self.combinations < 0 or self.table_episodes < 1:
+            raise UserError(
+                "transfer takes at least one of --table-episodes; --episodes and --combinations may be 0, for none"
+            )
+        if not self.table_planner and not self.agents:
+            raise UserError("--no-table-planner leaves nothing to act on the tables; name an agent with --agents")

@@ -19,7 +19,7 @@ What is compared is what these parts give for as much training; a published mode
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -30,10 +30,10 @@ import torch
 import tyro
 from baselines import SymmetricTokenizer, ThroughBackbone, Timeless, TokenWorld
 from drift import show
+from fit import fit
 from safetensors.torch import load_file, save_file
 from section import Results, Section, made_by, markdown, over_seeds
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from worldgym.bench import by_turns, num_parameters
 from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
@@ -48,7 +48,6 @@ from worldgym.model.text import PhraseTokenizer
 from worldgym.model.tokenizer import Tokenizer
 from worldgym.results import current_commit, write_results
 from worldgym.train.dynamics import Batches
-from worldgym.train.loop import schedule
 from worldgym.train.tokenizer import sample_pairs
 from worldgym.world import WorldModel
 
@@ -160,28 +159,6 @@ def as_large(config: WorldConfig, raster: bool, wanted: int) -> DynamicsConfig:
     return replace(sizes[0], mlp_width=64 + round((wanted - few) / (more - few)))
 
 
-def fit(
-    model: nn.Module, loss: Callable[[int], Tensor], steps: int, rate: float, seed: int, title: str,
-    warm_up: int, betas: tuple[float, float] = (0.9, 0.95), decay: float = 0.01,
-) -> None:  # fmt: skip
-    """Minimise `loss(step)` as `worldgym train` does, but dynamics warm up in a tenth of their few steps."""
-    optimizer = torch.optim.AdamW(model.parameters(), rate, betas=betas, weight_decay=decay)
-    model.train()
-    for step in (progress := tqdm(range(steps), desc=title, unit="step", mininterval=5)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * schedule(step, steps, warm_up)
-        torch.manual_seed(hash((seed, step)))
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            total = loss(step)
-        total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if step % 50 == 0:
-            progress.set_postfix(loss=f"{total.item():.3f}")
-    model.eval()
-
-
 def trained_tokenizer(config: Ablations, data: Episodes, name: str) -> Tokenizer:
     """The same for all seeds of the dynamics; what was trained before is read."""
     model, path = new_tokenizer(name), config.out / f"{name}_tokenizer.safetensors"
@@ -189,11 +166,13 @@ def trained_tokenizer(config: Ablations, data: Episodes, name: str) -> Tokenizer
         episodes, pictures = data.split("train"), replace(data, frames=at_resolution(model.config, data.frames))
 
         def loss(step: int) -> Tensor:
+            torch.manual_seed(hash((0, step)))
             pairs = sample_pairs(pictures, episodes, 48, 16, np.random.default_rng([0, step]))
             images = (to_float(torch.from_numpy(each)).contiguous(memory_format=torch.channels_last) for each in pairs)
             return model.loss(*images).total
 
-        fit(model, loss, config.tokenizer_steps, config.learning_rate, 0, f"{name}, tokenizer", 200, (0.9, 0.99), 1e-4)
+        learned, steps = list(model.train().parameters()), config.tokenizer_steps
+        fit(learned, loss, steps, config.learning_rate, f"{name}, tokenizer", betas=(0.9, 0.99), decay=1e-4)
         save(model, path)
     model.load_state_dict(load_file(path))
     return model.eval().requires_grad_(False)
@@ -204,9 +183,15 @@ def trained_world(config: Ablations, data: Episodes, variant: Variant, seed: int
     world, path = new_world(variant, data, seed), config.out / f"{variant.name}_{seed}.safetensors"
     world.tokenizer = trained_tokenizer(config, data, variant.tokenizer)
     if not path.exists():
-        loss = partial(dynamics_loss, config, world, batches(config, data, world), seed)
-        title = f"{variant.name}, seed {seed}"
-        fit(world.dynamics, loss, config.steps, config.learning_rate, seed, title, config.steps // 10)
+        drawn, learned = batches(config, data, world), list(world.dynamics.train().parameters())
+
+        def loss(step: int) -> Tensor:
+            torch.manual_seed(hash((seed, step)))
+            return dynamics_loss(config, world, drawn, seed, step)
+
+        # Dynamics warm up in a tenth of their few steps.
+        warm_up, title = config.steps // 10, f"{variant.name}, seed {seed}"
+        fit(learned, loss, config.steps, config.learning_rate, title, warm_up, (0.9, 0.95))
         save(world.dynamics, path)
     world.dynamics.load_state_dict(load_file(path))
     return world.eval().requires_grad_(False)
@@ -283,9 +268,9 @@ def measured(config: Ablations, data: Episodes, variant: Variant, seed: int) -> 
     }  # fmt: skip
     kept = (
         "reconstruction_psnr", "psnr_repeat_context", "psnr", "psnr_gain", "psnr_gain_interval", "psnr_gain_32",
-        "psnr_gain_32_interval", "reward_correlation", "reward_correlation_interval", "pusher_error_blocks",
-        "pusher_error_blocks_interval", "moved_blocks", "moved_block_error_blocks",
-        "moved_block_error_blocks_interval", "moved_block_error_blocks_if_still",
+        "psnr_gain_32_interval", "reward_correlation", "reward_correlation_interval", "controlled_error",
+        "controlled_error_interval", "moved", "moved_error",
+        "moved_error_interval", "moved_error_if_still",
     )  # fmt: skip
     strip = torch.from_numpy(dreamed.frames[shown(config)]).contiguous()
     dreams = {"frames": strip, "gain_32": torch.from_numpy(small).contiguous()}
@@ -394,8 +379,8 @@ def section(results: Results) -> list[str]:
     first = m["at"][0]
     columns = [
         *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
-        (f"pusher's error, {first}", "pusher_error_blocks", first, 2),
-        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        (f"pusher's error, {first}", "controlled_error", first, 2),
+        ("moved blocks' error, 8", "moved_error", 8, 2),
         ("reward, 8", "reward_correlation", 8, 2),
     ]
     return [
@@ -427,7 +412,7 @@ def judged(m: dict[str, Any]) -> str:
     return (
         f"{m['episodes']} held-out episodes of MuJoCo, dreamed open loop from one frame; a full window begins anew "
         f"from the newest frame. PSNR gain is over repeating the first frame, which has {repeat} dB; blocks that moved "
-        f"would be {still['moved_block_error_blocks_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
+        f"would be {still['moved_error_if_still'][eighth]:.2f} widths off after 8 steps, had they stayed. "
         "Reward: correlation with MuJoCo's. Of several seeds the mean and the range, else the 95% interval over "
         "episodes; a tokenizer is shared by all seeds."
     )

@@ -1,14 +1,11 @@
 #!/usr/bin/env bash
 # What is each part of the design worth? Tokenizers and dynamics from nothing, each with one part of ours replaced, on
 # the Tabletop's recording: an hour of two cores. A run that was cut goes on with the variants that are not made yet.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export MUJOCO_GL="${MUJOCO_GL:-egl}" OMP_NUM_THREADS=1
-data=worldgym/tabletop-v0
-ablate=".venv/bin/python benchmarks/ablations.py"
+source "$(dirname "$0")/setup.sh"
+export OMP_NUM_THREADS=1
+ablate="$python benchmarks/ablations.py"
 
-.venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
-    .venv/bin/worldgym record --dataset $data --episodes 4000
+record worldgym/tabletop-v0 --episodes 4000
 
 # Two at a time; the first of each line also trains a tokenizer that others read.
 $ablate --runs ours_0 ours_1 ours_2 queries_0 queries_kept_0 tokens_alone_0 &

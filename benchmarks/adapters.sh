@@ -2,18 +2,17 @@
 # Meta-World, dm_control and Gymnasium-Robotics. None runs with the newest MuJoCo, so each has an environment of its own
 # (2 GB), as whoever installs the extra has it: the tests that need the package, recordings, short trainings, dreams.
 # Three quarters of an hour on a core; a run that was cut goes on where it stopped. `adapters.sh robotics` does one extra.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+source "$(dirname "$0")/setup.sh"
 runs=runs/adapters
-export MUJOCO_GL="${MUJOCO_GL:-egl}" OMP_NUM_THREADS=1 MINARI_DATASETS_PATH="$PWD/$runs/datasets"
+export OMP_NUM_THREADS=1 MINARI_DATASETS_PATH="$PWD/$runs/datasets"
 mkdir -p $runs
 grep -v '^mujoco==' constraints.txt > $runs/constraints.txt
 
 setup() { # extra
     bin=$runs/$1/venv/bin
-    [ -e "$bin/python" ] || .venv/bin/python -m venv "$runs/$1/venv"
+    [ -e "$bin/python" ] || $python -m venv "$runs/$1/venv"
     "$bin/python" -m pip install --quiet -c $runs/constraints.txt -e ".[$1]" beartype pytest
-    "$bin/pytest" -q tests/test_adapters.py
+    "$bin/pytest" -q tests/envs_real/test_adapters.py
 }
 
 learn() { # name, id, what it goes on from, steps of both trainings, what else is told the dynamics

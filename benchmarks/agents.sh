@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # Agents that learn in the dream against the same agents in MuJoCo, and MBPO against SAC for real steps: about an hour on
 # two idle cores. A run that was cut goes on where it stopped. Results land in benchmarks/results.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export MUJOCO_GL="${MUJOCO_GL:-egl}"
+source "$(dirname "$0")/setup.sh"
 world="${1:-tabletop}"
 name="$(basename "$world")"
-worldgym=.venv/bin/worldgym
-results=benchmarks/results
 
 learn() { # agent, where, steps, seed
     local json="$results/${name}_learn_$1_$2_seed$4_$3.json"

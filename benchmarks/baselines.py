@@ -58,7 +58,7 @@ class Raster:
     def __init__(self, world: WorldModel, batch: int, tokens: int = 16, past: int = 8):
         from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-        self.world, self.tokens, self.cache_class = world, tokens, DynamicCache
+        self.world, self.tokens = world, tokens
         codes, width, layers = world.config.tokenizer.codes, world.config.dynamics.width, 3
         vocabulary = 2 * codes + 2
         rest = num_parameters(world.dynamics) - vocabulary * width - layers * 4 * width * width

@@ -86,11 +86,11 @@ def section(results: Results) -> list[str]:
         ("dB over repeating the first frame", "psnr_gain", lambda value: f"{value:+.1f}"),
         ("SSIM", "ssim", three_digits),
         ("sharpness, of the truth's", "sharpness", two_digits),
-        ("moved blocks' position error", "moved_block_error_blocks", error),
+        ("moved blocks' position error", "moved_error", error),
         ("objects still found", "objects_kept", share),
     ):
         for name, found in ways.items():
-            cells = ["-" if key.startswith("moved") and not found["moved_blocks"][when] else display(found[key][when])
+            cells = ["-" if key.startswith("moved") and not found["moved"][when] else display(found[key][when])
                      for when in looked]  # fmt: skip
             rows.append([f"{title}, {name}", *cells])
     for name, found in ways.items():

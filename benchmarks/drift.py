@@ -152,10 +152,10 @@ def figures(frames: np.ndarray, truth: np.ndarray, places: np.ndarray) -> dict[s
         "ssim": structure.mean(0).tolist(),
         "objects_kept": kept.mean((0, 2)).tolist(),
         "objects_kept_interval": [bootstrap(np.mean, kept[:, i], draws=200) for i in range(kept.shape[1])],
-        "blocks_kept": kept[..., 1:].mean((0, 2)).tolist(),
-        "pusher_kept": kept[..., 0].mean(0).tolist(),
-        "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
-        "block_error_blocks": np.median(error[..., 1:], (0, 2)).tolist(),
+        "others_kept": kept[..., 1:].mean((0, 2)).tolist(),
+        "controlled_kept": kept[..., 0].mean(0).tolist(),
+        "controlled_error": np.median(error[..., 0], 0).tolist(),
+        "others_error": np.median(error[..., 1:], (0, 2)).tolist(),
     }
 
 
@@ -163,7 +163,7 @@ PANELS = (
     ("psnr", "PSNR against MuJoCo, dB"),
     ("ssim", "SSIM"),
     ("objects_kept", "objects still found, share"),
-    ("pusher_error_blocks", "pusher's median error, block widths"),
+    ("controlled_error", "pusher's median error, block widths"),
 )
 
 
@@ -231,7 +231,7 @@ def of_long_dreams(label: str, found: dict[str, Any], where: Sequence[int]) -> l
         row(f"{label} | PSNR", [one_digit(found["psnr"][i]) for i in where]),
         row(" | SSIM", [three_digits(found["ssim"][i]) for i in where]),
         row(" | objects found", [with_interval(found, "objects_kept", i, share) for i in where]),
-        row(" | pusher's error", [error(found["pusher_error_blocks"][i]) for i in where]),
+        row(" | pusher's error", [error(found["controlled_error"][i]) for i in where]),
     ]
 
 

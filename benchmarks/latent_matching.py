@@ -14,6 +14,7 @@ regression from the encoder's latents of true frames to the objects' places is a
 open loop, and a decoder is trained on latents of true frames, so that there are pictures of all three.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from fit import fit
 from jaxtyping import Float
 from section import Results, Section, made_by, markdown, over_seeds
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from worldgym.data import Episodes, load_episodes, sample_segments
 from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, held_out_episodes
 from worldgym.metrics import bootstrap, psnr
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results
-from worldgym.train.loop import schedule
 
 GENERATIVE, MATCHING, REGULARISED = "generative", "matching", "matching, regularised"
+WIDTH, CHANNELS = 48, 32
+"""Of the maps inside the networks, and of a latent."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,18 @@ class LatentMatching:
 class Latents(nn.Module):
     """h and f of PAN's equation 1: a map of 8 x 8 cells, moved on by the action."""
 
-    def __init__(self, width: int = 48, channels: int = 32):
+    def __init__(self):
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, width, 4, 2, 1), nn.SiLU(),
-            nn.Conv2d(width, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1),
+            nn.Conv2d(3, WIDTH, 4, 2, 1), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 4, 2, 1), nn.SiLU(),
+            nn.Conv2d(WIDTH, WIDTH, 4, 2, 1), nn.SiLU(), nn.Conv2d(WIDTH, CHANNELS, 3, 1, 1),
         )  # fmt: skip
-        self.action = nn.Linear(2, width)
-        self.enter = nn.Conv2d(channels, width, 3, 1, 1)
+        self.action = nn.Linear(2, WIDTH)
+        self.enter = nn.Conv2d(CHANNELS, WIDTH, 3, 1, 1)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, 1, 1)) for _ in range(4)
+            nn.Sequential(nn.GroupNorm(8, WIDTH), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 3, 1, 1)) for _ in range(4)
         )
-        self.leave = nn.Conv2d(width, channels, 3, 1, 1)
+        self.leave = nn.Conv2d(WIDTH, CHANNELS, 3, 1, 1)
 
     def encode(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b z g g"]:
         return unit(self.encoder(images))
@@ -90,11 +92,11 @@ class Latents(nn.Module):
         return torch.stack(latents, 1)
 
 
-def make_decoder(channels: int = 32, width: int = 48) -> nn.Module:
+def make_decoder() -> nn.Module:
     """g: from a latent to a picture."""
     return nn.Sequential(
-        nn.Conv2d(channels, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(),
-        nn.Conv2d(width, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(width, 12, 3, 1, 1),
+        nn.Conv2d(CHANNELS, 4 * WIDTH, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(),
+        nn.Conv2d(WIDTH, 4 * WIDTH, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(WIDTH, 12, 3, 1, 1),
         nn.PixelShuffle(2),
     )  # fmt: skip
 
@@ -131,31 +133,23 @@ def train(data: Episodes, config: LatentMatching, variant: str, seed: int) -> La
     torch.manual_seed(seed)
     model, decoder = Latents(), make_decoder()
     learned = [*model.parameters(), *(decoder.parameters() if variant == GENERATIVE else ())]
-    optimizer = torch.optim.AdamW(learned, config.learning_rate)
-    progress = tqdm(batches(data, config, config.steps, seed), total=config.steps, desc=f"{variant}, seed {seed}")
-    for step, batch in enumerate(progress):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            size = batch.frames.shape[:2]
-            if variant == GENERATIVE:
-                latent = model.encode(batch.frames[:, 0])
-                whole = torch.cat([latent[:, None], model.roll(latent, batch.actions)], 1)
-                shown = decoder(whole.flatten(0, 1)).float().unflatten(0, size)
-                loss = F.mse_loss(shown, batch.frames)
-            else:
-                seen = model.encode(batch.frames.flatten(0, 1)).float().unflatten(0, size)
-                rolled = model.roll(seen[:, 0], batch.actions).float()
-                loss = F.mse_loss(rolled, seen[:, 1:].detach())
-                if variant == REGULARISED:
-                    # Frames of one segment are alike by right; only different segments must differ.
-                    loss = 25 * loss + 25 * regularity(seen[:, 0])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{loss.item():.4f}")
+    drawn = batches(data, config, config.steps, seed)
+
+    def loss(_: int) -> Tensor:
+        batch = next(drawn)
+        size = batch.frames.shape[:2]
+        if variant == GENERATIVE:
+            latent = model.encode(batch.frames[:, 0])
+            whole = torch.cat([latent[:, None], model.roll(latent, batch.actions)], 1)
+            shown = decoder(whole.flatten(0, 1)).float().unflatten(0, size)
+            return F.mse_loss(shown, batch.frames)
+        seen = model.encode(batch.frames.flatten(0, 1)).float().unflatten(0, size)
+        rolled = model.roll(seen[:, 0], batch.actions).float()
+        off = F.mse_loss(rolled, seen[:, 1:].detach())
+        # Frames of one segment are alike by right; only different segments must differ.
+        return 25 * off + 25 * regularity(seen[:, 0]) if variant == REGULARISED else off
+
+    fit(learned, loss, config.steps, config.learning_rate, f"{variant}, seed {seed}")
     return model.eval().requires_grad_(False)
 
 
@@ -163,16 +157,13 @@ def train_pictures(data: Episodes, config: LatentMatching, model: Latents, seed:
     """A decoder of frozen latents, for all variants alike."""
     torch.manual_seed(seed)
     decoder, steps = make_decoder(), config.steps // 2
-    optimizer = torch.optim.AdamW(decoder.parameters(), config.learning_rate)
-    for step, batch in enumerate(batches(data, config, steps, seed + 1000)):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, steps)
-        images = batch.frames[:, :2].flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = F.mse_loss(decoder(model.encode(images)).float(), images)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    drawn = batches(data, config, steps, seed + 1000)
+
+    def loss(_: int) -> Tensor:
+        images = next(drawn).frames[:, :2].flatten(0, 1)
+        return F.mse_loss(decoder(model.encode(images)).float(), images)
+
+    fit(list(decoder.parameters()), loss, steps, config.learning_rate, f"decoder, seed {seed}", clip=math.inf)
     return decoder.eval().requires_grad_(False)
 
 
@@ -239,12 +230,12 @@ def measure(model: Latents, decoder: nn.Module, probe: Seen, held_out: Seen) -> 
     far = (rolled - latents).flatten(2).square().mean((0, 2)) / latents.flatten(2).var((0, 1)).mean()
     cells = latents[:, ::4].movedim(2, -1).flatten(0, -2).numpy()
     return {
-        "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
-        "pusher_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
-        "block_error_blocks": np.median(error[..., 1:], (0, 2)).tolist(),
-        "block_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 1:].transpose(1, 0, 2)],
-        "pusher_error_blocks_of_true_frames": float(np.median(own[..., 0])),
-        "block_error_blocks_of_true_frames": float(np.median(own[..., 1:])),
+        "controlled_error": np.median(error[..., 0], 0).tolist(),
+        "controlled_error_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
+        "others_error": np.median(error[..., 1:], (0, 2)).tolist(),
+        "others_error_interval": [bootstrap(np.median, one) for one in error[..., 1:].transpose(1, 0, 2)],
+        "controlled_error_of_true_frames": float(np.median(own[..., 0])),
+        "others_error_of_true_frames": float(np.median(own[..., 1:])),
         "psnr": psnr(shown, held_out.frames).mean(0).tolist(),
         "latent_error_in_variances": far.tolist(),
         "effective_rank": rank(cells),
@@ -258,7 +249,7 @@ def main(config: LatentMatching) -> None:
     metrics: dict[str, Any] = {"episodes": config.held_out, "variants": {}}
     still = np.linalg.norm(held_out.places - held_out.places[:, :1], axis=-1) / BLOCK_WIDTH
     metrics["if_still"] = {
-        "pusher_error_blocks": np.median(still[..., 0], 0).tolist(),
+        "controlled_error": np.median(still[..., 0], 0).tolist(),
         "psnr": psnr(np.broadcast_to(held_out.frames[:, :1], held_out.frames.shape), held_out.frames).mean(0).tolist(),
     }
     for variant in (GENERATIVE, MATCHING, REGULARISED):
@@ -272,7 +263,7 @@ def main(config: LatentMatching) -> None:
 
 
 def brief(found: dict[str, Any]) -> str:
-    pusher, blocks, quality = (found[name] for name in ("pusher_error_blocks", "block_error_blocks", "psnr"))
+    pusher, blocks, quality = (found[name] for name in ("controlled_error", "others_error", "psnr"))
     return (
         f"pusher {pusher[1]:.2f}, {pusher[8]:.2f}, {pusher[16]:.2f} widths off after 1, 8, 16 steps, blocks "
         f"{blocks[16]:.2f}; {quality[8]:.1f} dB, rank {found['effective_rank']:.1f}, "
@@ -291,17 +282,17 @@ def section(results: Results) -> list[str]:
     rows = []
     for variant, seeds in m["variants"].items():
         columns = [
-            ([one["pusher_error_blocks_of_true_frames"] for one in seeds], 2),
-            *(([one["pusher_error_blocks"][step] for one in seeds], 2) for step in steps),
-            ([one["block_error_blocks_of_true_frames"] for one in seeds], 2),
-            ([one["block_error_blocks"][16] for one in seeds], 2),
+            ([one["controlled_error_of_true_frames"] for one in seeds], 2),
+            *(([one["controlled_error"][step] for one in seeds], 2) for step in steps),
+            ([one["others_error_of_true_frames"] for one in seeds], 2),
+            ([one["others_error"][16] for one in seeds], 2),
             ([one["psnr"][16] for one in seeds], 1),
             ([one["effective_rank"] for one in seeds], 1),
             ([one["standard_deviation"] for one in seeds], 3),
         ]
         rows.append([variant, *(over_seeds(values, digits) for values, digits in columns)])
     still = m["if_still"]
-    unmoved = [f"{still['pusher_error_blocks'][step]:.2f}" for step in steps]
+    unmoved = [f"{still['controlled_error'][step]:.2f}" for step in steps]
     rows.append(["nothing moves", "", *unmoved, "", "", f"{still['psnr'][16]:.1f}", "", ""])
     return [
         "The same encoder and dynamics, taught three ways (PAN's argument for generative supervision); "

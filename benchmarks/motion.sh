@@ -3,16 +3,12 @@
 # prompted with trajectories, given the differences of frames, and both. All go on from the bundled world, which has
 # both, for as many steps: what one of them is worth when a world can get used to doing without. Half an hour on two
 # cores, recording and tokenizer included; a run that was cut goes on where it stopped.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export MUJOCO_GL="${MUJOCO_GL:-egl}"
+source "$(dirname "$0")/setup.sh"
 STEPS=${STEPS:-240}
 SEEDS=${SEEDS:-0}
-worldgym=.venv/bin/worldgym
 data=worldgym/reacher-v0
 
-.venv/bin/python -c "import minari, sys; sys.exit('$data' not in minari.list_local_datasets())" ||
-    $worldgym record --env worldgym/ReacherMuJoCo-v0 --dataset $data --episodes 3000
+record $data --env worldgym/ReacherMuJoCo-v0 --episodes 3000
 $worldgym train tokenizer --dataset $data --out runs/reacher/tokenizer --begin-from tabletop --steps 1500
 
 learn() { # name, seed, how it is told of motion
@@ -26,4 +22,4 @@ for seed in $SEEDS; do
     learn differences "$seed" --memory 4
     learn both "$seed" --prompt 3 --memory 2
 done
-.venv/bin/python benchmarks/motion.py --worlds runs/motion/*_*/world
+$python benchmarks/motion.py --worlds runs/motion/*_*/world

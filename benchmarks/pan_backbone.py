@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from fit import fit
 from section import Results, Section, made_by, markdown, over_seeds
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -36,7 +37,6 @@ from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, car
 from worldgym.metrics import bootstrap, wilson
 from worldgym.pan.backbone import MEAN, SPREAD, ConversationConfig, PanBackbone, patchify
 from worldgym.results import current_commit, write_results
-from worldgym.train.loop import schedule
 
 MARKS = ("<pad>", *(f"<|{m}|>" for m in ("im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")))
 CELLS = 8
@@ -163,30 +163,25 @@ def pretrain(folder: Path, taught: Sequence[str], data: Conversations, config: B
     torch.manual_seed(0)
     backbone = PanBackbone.load(str(folder), conversation(config)).train()
     vlm, model = backbone.vlm.requires_grad_(True), Predictor(backbone, data.places)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.95), weight_decay=0.01)
     told, errors = captions(data), {what: [0.0] for what in taught}
-    steps = config.pretraining * len(taught)
-    for step in tqdm(range(steps), desc=f"pretraining {folder.name}"):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * schedule(step, steps, 50)
+
+    def loss(step: int) -> Tensor:
         what, random = taught[step % len(taught)], np.random.default_rng([0, step])
         rows = random.integers(len(told), size=2 * config.batch)
         rounds = random.integers(config.rounds, size=2 * config.batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            if what == PICTURES:
-                seen, said = look(vlm, data.frames[rows, rounds], config), [[QUESTION]] * len(rows)
-            else:
-                seen = torch.zeros(len(rows), 0, backbone.width)
-                pairs = zip(rows, rounds, strict=True)
-                said = [[f"{told[row][when]}: {data.said[row][when]}"] for row, when in pairs]
-            places = model(seen[:, None], said)[:, 0].float()
+        if what == PICTURES:
+            seen, said = look(vlm, data.frames[rows, rounds], config), [[QUESTION]] * len(rows)
+        else:
+            seen = torch.zeros(len(rows), 0, backbone.width)
+            pairs = zip(rows, rounds, strict=True)
+            said = [[f"{told[row][when]}: {data.said[row][when]}"] for row, when in pairs]
+        places = model(seen[:, None], said)[:, 0].float()
         truth = torch.from_numpy(data.places[rows, rounds + (what == STORIES)]) / BLOCK_WIDTH
-        loss = F.smooth_l1_loss(places, truth)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
         errors[what].append(float((places.detach() - truth).norm(dim=-1).median()))
+        return F.smooth_l1_loss(places, truth)
+
+    learned, steps = list(model.parameters()), config.pretraining * len(taught)
+    fit(learned, loss, steps, 1e-3, f"pretraining {folder.name}", 50, (0.9, 0.95))
     vlm.save_pretrained(folder)
     return {what: float(np.mean(those[-50:])) for what, those in errors.items()}
 
@@ -250,21 +245,12 @@ def train(backbone: PanBackbone, data: Conversations, config: Backbones, seed: i
     model, seen = Predictor(backbone, data.places[:, 1:]), see(backbone, data)
     truth = torch.from_numpy(data.places[:, 1:]).float() / BLOCK_WIDTH
     learned = [backbone.queries, *model.norm.parameters(), *model.readout.parameters()]
-    optimizer = torch.optim.AdamW(learned, config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-    progress = tqdm(range(config.steps), desc=f"stage two, seed {seed}")
-    for step in progress:
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps, 40)
+
+    def loss(step: int) -> Tensor:
         rows = np.random.default_rng([seed, step]).integers(len(data.said), size=config.batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            places = model(seen[rows], [data.said[row] for row in rows])
-        loss = F.smooth_l1_loss(places.float(), truth[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+        return F.smooth_l1_loss(model(seen[rows], [data.said[row] for row in rows]).float(), truth[rows])
+
+    fit(learned, loss, config.steps, config.learning_rate, f"stage two, seed {seed}", 40, (0.9, 0.95))
     return model.eval().requires_grad_(False)
 
 

@@ -26,16 +26,17 @@ except ImportError:
     raise SystemExit("this benchmark needs simulusion: pip install --no-deps simulusion==1.1.0") from None
 
 SEEN = 4
+ACTIONS = 4
 
 
 class Diamond:
     """DIAMOND's next frame, of `count` dreams at once."""
 
-    def __init__(self, count: int, actions: int = 4):
-        self.count, self.actions = count, actions
+    def __init__(self, count: int):
+        self.count = count
         self.network = DiffusionUNet(
             num_conditioning_frames=SEEN, base_channels=64, channel_multipliers=(1, 1, 1, 1), num_res_blocks=2,
-            cond_dim=256, action_dim=actions,
+            cond_dim=256, action_dim=ACTIONS,
         ).eval().requires_grad_(False)  # fmt: skip
         self.sampler = EulerSampler(num_steps=3)
         self.frames = torch.rand(count, SEEN, 3, 64, 64) * 2 - 1
@@ -55,11 +56,11 @@ def peer(count: int):
     """Steps of its environment, one dream; of its network alone for more, for which it has no environment."""
     diamond = Diamond(count)
     if count > 1:
-        return lambda: diamond.step(torch.randint(diamond.actions, (count,)))
+        return lambda: diamond.step(torch.randint(ACTIONS, (count,)))
     env = WorldModelEnv(
         diamond.network,
         observation_space=gym.spaces.Box(0, 255, (64, 64, 3), np.uint8),
-        action_space=gym.spaces.Discrete(diamond.actions),
+        action_space=gym.spaces.Discrete(ACTIONS),
         transition_fn=lambda model, state, action: {
             "state": state, "observation": diamond.step(torch.tensor([int(action)]))[0], "reward": 0.0, "done": False,
         },

@@ -109,8 +109,8 @@ def section(results: Results) -> list[str]:
     columns = [
         *((f"PSNR gain, {step}", "psnr_gain", step, 1) for step in m["at"]),
         *((f"... at 32 pixels, {step}", "psnr_gain_32", step, 1) for step in (first, 8)),
-        *((f"pusher's error, {step}", "pusher_error_blocks", step, 2) for step in (first, 4)),
-        ("moved blocks' error, 8", "moved_block_error_blocks", 8, 2),
+        *((f"pusher's error, {step}", "controlled_error", step, 2) for step in (first, 4)),
+        ("moved blocks' error, 8", "moved_error", 8, 2),
         ("reward, 8", "reward_correlation", 8, 2),
     ]
     over_base = [

@@ -33,7 +33,7 @@ class Section(NamedTuple):
 
 
 def load(name: str) -> Results:
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def made_by(results: Results) -> str:
@@ -87,9 +87,9 @@ def error(value: float | None) -> str:
 
 def moved_error(objects: dict[str, Any], figures: dict[str, Any], index: int) -> str:
     """Of moved blocks: results files have null also where none has moved, which is no loss."""
-    if objects["moved_blocks"][index] == 0:
+    if objects["moved"][index] == 0:
         return "-"
-    return with_interval(figures, "moved_block_error_blocks", index, error)
+    return with_interval(figures, "moved_error", index, error)
 
 
 def with_interval(where: dict[str, Any], name: str, index: int, show: Callable[[float | None], str]) -> str:

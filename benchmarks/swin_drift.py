@@ -24,11 +24,11 @@ import torch
 import tyro
 from diffusers import WanTransformer3DModel
 from drift import misplaced, show
+from fit import fit
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from section import Results, Section, estimate, made_by, over_seeds, row, two_digits
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from worldgym.data import load_episodes
 from worldgym.decoders.flow import Schedule, mix, velocity
@@ -39,7 +39,6 @@ from worldgym.metrics import bootstrap, psnr, sharpness, ssim
 from worldgym.model.pixels import to_float, to_uint8
 from worldgym.model.tokenizer import Tokenizer
 from worldgym.results import current_commit, write_results
-from worldgym.train.loop import schedule
 from worldgym.world import WorldModel
 
 matplotlib.use("Agg")
@@ -182,18 +181,16 @@ def train(
 ) -> tuple[VideoModel, list[float]]:
     """A model of a variant, and its mean loss in each tenth of the training."""
     torch.manual_seed(seed)
-    swin, model, losses = VARIANTS[name], VideoModel(latents.shape[2] - STATE), []
+    swin, model = VARIANTS[name], VideoModel(latents.shape[2] - STATE)
     path = config.out / f"{name}, seed {seed}.safetensors"
     if path.exists():
         found = load_file(path)
         tenths = found.pop("losses").tolist()
         model.load_state_dict(found)
         return model.eval().requires_grad_(False), tenths
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     length = 2 * swin.frames
-    for step in tqdm(range(config.steps), desc=f"{name}, seed {seed}"):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps, 50)
+
+    def loss(step: int) -> Tensor:
         random = np.random.default_rng([seed, step])
         rows = torch.from_numpy(random.integers(len(latents), size=config.batch))[:, None]
         starts = torch.from_numpy(random.integers(latents.shape[1] - length, size=config.batch))[:, None]
@@ -202,17 +199,13 @@ def train(
         clean = details.transpose(1, 2)
         chance = torch.Generator().manual_seed(int(random.integers(2**62)))
         noise, chances = torch.randn(clean.shape, generator=chance), torch.rand(config.batch, 3, generator=chance)
-        with torch.autocast("cpu", torch.bfloat16):
-            if swin.offset == 1:
-                loss = chunk_loss(model, swin, clean, states, noise, chances[:, :2]).mean()
-            else:
-                condition = told(states)
-                loss = window_loss(model, swin, clean, condition, condition, noise, chances).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
+        if swin.offset == 1:
+            return chunk_loss(model, swin, clean, states, noise, chances[:, :2]).mean()
+        condition = told(states)
+        return window_loss(model, swin, clean, condition, condition, noise, chances).mean()
+
+    learned, title = list(model.parameters()), f"{name}, seed {seed}"
+    losses = fit(learned, loss, config.steps, config.learning_rate, title, 50, (0.9, 0.95))
     tenths = [float(np.mean(part)) for part in np.array_split(losses, 10)]
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}

@@ -40,9 +40,9 @@ def dream_table(results: Results) -> list[str]:
         "|---|" + "---|" * len(STEPS),
         row("PSNR, dB", [f"{m['psnr'][s - 1]:.1f}" for s in STEPS]),
         row("... above repeating the first frame", [f"{m['psnr_gain'][s - 1]:+.1f}" for s in STEPS]),
-        row("pusher's position error", [f"{m['pusher_error_blocks'][s - 1]:.2f}" for s in STEPS]),
-        row("moved blocks' position error", [blocks(m["moved_block_error_blocks"][s - 1]) for s in STEPS]),
-        row("... had they stayed", [blocks(m["moved_block_error_blocks_if_still"][s - 1]) for s in STEPS]),
+        row("pusher's position error", [f"{m['controlled_error'][s - 1]:.2f}" for s in STEPS]),
+        row("moved blocks' position error", [blocks(m["moved_error"][s - 1]) for s in STEPS]),
+        row("... had they stayed", [blocks(m["moved_error_if_still"][s - 1]) for s in STEPS]),
         row("reward, correlation with MuJoCo's", [f"{m['reward_correlation'][s - 1]:.3f}" for s in STEPS]),
         "",
         f"Tokenizer reconstruction {m['reconstruction_psnr']:.1f} dB; reward correlation over all steps "

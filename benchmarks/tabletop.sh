@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
 # Every figure of the Tabletop in the README: about half an hour on two cores. Results land in benchmarks/results.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export MUJOCO_GL="${MUJOCO_GL:-egl}"
-worldgym=.venv/bin/worldgym
-results=benchmarks/results
+source "$(dirname "$0")/setup.sh"
 
 $worldgym evaluate tabletop --episodes 256 --json $results/tabletop_dream.json --report runs/evaluate/tabletop
 for task in reach push; do
@@ -15,4 +11,4 @@ for task in reach push; do
     done
     $worldgym plan tabletop --planner random --instruction "${instruction[@]}" --episodes 50 --json $results/tabletop_plan_${task}_random.json
 done
-.venv/bin/python benchmarks/table.py
+$python benchmarks/table.py

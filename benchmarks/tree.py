@@ -20,6 +20,7 @@ import tyro
 
 from worldgym.envs_real.tabletop import TabletopEnv
 from worldgym.envs_real.tabletop.reasoning import SENTENCES, TASKS, mean_seconds, talks
+from worldgym.envs_real.twins import twin_kind
 from worldgym.evaluate.video import side_by_side, write_video
 from worldgym.metrics import wilson
 from worldgym.planners.reasoning import elementary, ways
@@ -56,7 +57,7 @@ def main(config: Config) -> None:
     world = WorldModel.load(config.world, config.device)
     twin = gym.make("worldgym/TabletopMuJoCo-v0", action_mode="text").unwrapped
     assert isinstance(twin, TabletopEnv)
-    propose = elementary(world)
+    propose = elementary(world, twin_kind(world.config.twin).objects)
     known = ways(world, twin, propose, config.depth, config.breadth)
     if unknown := set(config.ways) - set(known):
         raise ValueError(f"unknown ways {sorted(unknown)}; there are {', '.join(known)}")

@@ -27,7 +27,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
 from worldgym.data import load_episodes  # noqa: E402
 from worldgym.datasets import DreamedEpisode, dream_episodes  # noqa: E402
 from worldgym.envs_real import hopper_record, reacher_record  # noqa: E402
-from worldgym.envs_real.recording import RecordConfig  # noqa: E402
+from worldgym.envs_real.settings import RecordConfig  # noqa: E402
 from worldgym.envs_real.tabletop import record as tabletop_record  # noqa: E402
 from worldgym.hub import ENV_PY  # noqa: E402
 from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot, write_lerobot  # noqa: E402

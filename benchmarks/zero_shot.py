@@ -63,7 +63,7 @@ def main(config: ZeroShot) -> None:
         dreamed = dream(world, frames, actions)
         tables[name] = figures(variation, frames, dreamed, positions)
         shown[name] = frames[0], dreamed[0]
-        last = {key: tables[name][key][-1] for key in ("psnr_gain", "moved_block_error_blocks", "objects_kept")}
+        last = {key: tables[name][key][-1] for key in ("psnr_gain", "moved_error", "objects_kept")}
         print(f"{name:34s} " + "  ".join(f"{key} {value:6.2f}" for key, value in last.items()), flush=True)
     show(shown, config.pictures / "zero_shot.png")
     metrics = {"episodes": config.episodes, "steps": config.steps, "tables": tables}
@@ -119,9 +119,7 @@ def figures(variation: Variation, frames: np.ndarray, dreamed: np.ndarray, posit
         "psnr_gain_interval": [bootstrap(np.mean, one) for one in gain.T],
         "ssim": ssim(dreamed, truth).mean(0).tolist(),
         **evaluate_objects(dreamed, positions, find, BLOCK_WIDTH),
-        "finder_on_true_frames": {
-            name: in_truth[name] for name in ("pusher_error_blocks", "moved_block_error_blocks", "objects_kept")
-        },
+        "finder_on_true_frames": {name: in_truth[name] for name in ("controlled_error", "moved_error", "objects_kept")},
     }
 
 
@@ -171,7 +169,7 @@ def section(results: Results) -> list[str]:
     for name, t in m["tables"].items():
         shown = (
             [f"{t['psnr_gain'][s - 1]:+.1f}" for s in steps],
-            [error(t["pusher_error_blocks"][s - 1]) for s in steps],
+            [error(t["controlled_error"][s - 1]) for s in steps],
             [moved_error(t, t, s - 1) for s in steps],
             [share(t["objects_kept"][s - 1]) for s in steps],
             [moved_error(t, t["finder_on_true_frames"], s - 1) for s in steps],

@@ -22,7 +22,8 @@ from worldgym.config import DynamicsConfig
 from worldgym.episodes import EpisodeFormat, middle_square
 from worldgym.errors import UserError
 
-from .recording import RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import RecordConfig
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
@@ -52,6 +53,8 @@ class Twin(gym.Wrapper):
         self.low, self.high = (bound.astype(np.float64) for bound in (env.action_space.low, env.action_space.high))
         self.type, self.name, self.steps = env.action_space.dtype, env.spec.id if env.spec else str(env), 0
         self.resolution = resolution
+        self.observed: Any = None
+        """What the environment itself showed last."""
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
 
@@ -62,6 +65,12 @@ class Twin(gym.Wrapper):
         return self._frame(observation), {**info, "success": self._success(info)}
 
     def step(self, action: np.ndarray):
+        observation, reward, terminated, truncated, info = self.advance(action)
+        said = {**info, "success": self._success(info)}
+        return self._frame(observation), reward, terminated, truncated, said
+
+    def advance(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """A step without a picture: what the environment itself says to an action, [a] in [-1, 1]."""
         self.steps += 1
         # Rounding must not lead out of the bounds: some environments check.
         true = np.clip(self.low + (self.high - self.low) * (action + 1) / 2, self.low, self.high).astype(self.type)
@@ -72,11 +81,10 @@ class Twin(gym.Wrapper):
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             if np.ndim(value) or np.asarray(value).dtype != bool:
                 raise UserError(f"{self._now()} returned {value!r} for {name}; expected True or False")
-        said = {**info, "success": self._success(info)}
-        return self._frame(observation), float(reward), bool(terminated), bool(truncated), said
+        return observation, float(reward), bool(terminated), bool(truncated), info
 
     def _frame(self, observation: Any) -> np.ndarray:
-        picture = observation
+        self.observed = picture = observation
         if not _is_picture(self.env.observation_space):
             with self._theirs("render"):
                 picture = self.env.render()
@@ -87,7 +95,7 @@ class Twin(gym.Wrapper):
         square = Image.fromarray(picture).resize(
             (self.resolution, self.resolution), Image.Resampling.BOX, middle_square(width, height)
         )
-        return np.asarray(square)
+        return np.array(square)
 
     def _success(self, info: dict[str, Any]) -> bool:
         value = info.get("success", info.get("is_success", False))
@@ -158,7 +166,7 @@ def record(config: RecordConfig) -> Path:
     # The dataset's environment is the twin: what the environment itself takes and shows is not what was recorded.
     itself = f"{make_twin.__module__}:{make_twin.__name__}"
     spec = EnvSpec(config.env, itself, kwargs={"env_id": config.env, "resolution": config.resolution})
-    layout = EpisodeFormat(config.resolution, twin.action_space.shape[0], (instruction,))
+    layout = EpisodeFormat(config.resolution, gym.spaces.flatdim(twin.action_space), (instruction,))
     _say_whether_it_tells_success(twin)
     twin.close()
     description = f"{instruction}, {config.resolution} pixels a side, actions scaled to [-1, 1]"
@@ -198,7 +206,7 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     }
 
 
-def _make(env_id: str, **options: str) -> gym.Env:
+def _make(env_id: str, **options: Any) -> gym.Env:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that it hides nothing installed; worker processes take it over
     try:

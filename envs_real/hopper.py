@@ -64,10 +64,10 @@ class HopperEnv(Pictured, hopper_v5.HopperEnv):
         material = self.model.mat("MatPlane")
         material.texrepeat[:], material.reflectance = (2 * self.model.geom("floor").size[0] / (2 * STRIPE), 0.5), 0.0
         self.model.vis.headlight.ambient[:] = 0.4
-        self._camera.distance, self._camera.elevation, self._camera.azimuth = 2.6, -8.0, 90.0
 
-    def _look(self) -> None:
-        self._camera.lookat[:] = self.data.qpos[0], 0.0, 0.9
+    def _look(self, camera: mujoco.MjvCamera) -> None:
+        camera.distance, camera.elevation, camera.azimuth = 2.6, -8.0, 90.0
+        camera.lookat[:] = self.data.qpos[0], 0.0, 0.9
 
     def _draw(self, scene: mujoco.MjvScene) -> None:
         for geom in scene.geoms[: scene.ngeom]:

@@ -16,7 +16,8 @@ import numpy as np
 from worldgym.episodes import EpisodeFormat
 
 from .hopper import HopperEnv
-from .recording import HOPPER, RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import HOPPER, RecordConfig
 
 BEHAVIOUR_STEPS = 12
 HOLDS = 1, 3
@@ -44,7 +45,7 @@ def record(config: RecordConfig) -> Path:
     return record_episodes(
         config,
         play_episode,
-        EpisodeFormat(config.resolution, HopperEnv().action_space.shape[0], (HopperEnv.INSTRUCTION,)),
+        EpisodeFormat(config.resolution, gym.spaces.flatdim(HopperEnv().action_space), (HopperEnv.INSTRUCTION,)),
         "scripted mix: a noisy linear gait, held random torques",
         f"Gymnasium's Hopper-v5 from the side, {config.resolution} pixels a side",
         gym.spec(HOPPER),

@@ -5,16 +5,16 @@ renderers share one context, and with two environments in a process each draws i
 """
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 
-from worldgym.spaces import ActionMode, read_action
+from worldgym.spaces import ActionMode, read_action, read_seed
 
-from .rendering import open_renderer
+from .rendering import Renderer, open_renderer
 
 SNAPSHOT_VERSION = 1
 
@@ -47,8 +47,7 @@ class Pictured(MujocoEnv):
         self.render_mode, self.instruction, self.resolution = render_mode, instruction, resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.model.vis.quality.shadowsize = 0
-        self._renderer: mujoco.Renderer | None = None  # made on the first frame: planners never need one
-        self._camera = mujoco.MjvCamera()
+        self._renderer: Renderer | None = None  # made on the first frame: planners never need one
         self._paint()
 
     @property
@@ -68,12 +67,12 @@ class Pictured(MujocoEnv):
 
     # -- Gymnasium ------------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None):
         """Gymnasium's start."""
         if unknown := set(options or {}) - {"instruction"}:
             raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
         self._check((options or {}).get("instruction", self.instruction))
-        super().reset(seed=seed)
+        super().reset(seed=read_seed(seed))
         return self._frame(), self._info(0)
 
     def step(self, action):
@@ -149,6 +148,23 @@ class Pictured(MujocoEnv):
         mujoco.mj_forward(self.model, self.data)
         self.np_random.bit_generator.state = random
 
+    get_state = snapshot
+    """The same, by the name that tools look for which plan on any environment that can branch."""
+
+    def set_state(self, state: Any, velocities: np.ndarray | None = None) -> None:
+        """Go back to a `get_state()`; or, with velocities, to Gymnasium's positions and velocities."""
+        if velocities is None:
+            self.restore(state)
+        else:
+            super().set_state(state, velocities)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and deep copies hold: all but the renderers, which are made again when needed."""
+        return {**vars(self), "_renderer": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
     # -- parts ----------------------------------------------------------------------------------------------------
 
     @property
@@ -163,8 +179,8 @@ class Pictured(MujocoEnv):
         """Make the model look as it is to be seen."""
         raise NotImplementedError
 
-    def _look(self) -> None:
-        """Point `_camera`, before each frame."""
+    def _look(self, camera: mujoco.MjvCamera) -> None:
+        """Point a new camera, before each frame."""
         raise NotImplementedError
 
     def _draw(self, scene: mujoco.MjvScene) -> None:
@@ -179,8 +195,9 @@ class Pictured(MujocoEnv):
             self._renderer = open_renderer(self.model, self.resolution)
         mujoco.mj_kinematics(self.model, self.data)  # a step leaves bodies where they were a substep ago
         mujoco.mj_camlight(self.model, self.data)
-        self._look()
-        self._renderer.update_scene(self.data, self._camera)
+        camera = mujoco.MjvCamera()
+        self._look(camera)
+        self._renderer.update_scene(self.data, camera)
         self._draw(self._renderer.scene)
         return self._renderer.render()
 

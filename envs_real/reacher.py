@@ -60,8 +60,8 @@ class ReacherEnv(Pictured, reacher_v5.ReacherEnv):
         """(reward, success) of its one instruction, [1] each."""
         return np.array([self._get_rew(np.zeros(2))[0]], np.float32), np.array([self.success])
 
-    def _look(self) -> None:
-        self._camera.distance, self._camera.elevation, self._camera.azimuth = CAMERA_HEIGHT, -90.0, 90.0
+    def _look(self, camera: mujoco.MjvCamera) -> None:
+        camera.distance, camera.elevation, camera.azimuth = CAMERA_HEIGHT, -90.0, 90.0
 
 
 def joints_at(target: np.ndarray, bend: float) -> np.ndarray:

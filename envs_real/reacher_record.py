@@ -13,7 +13,8 @@ import numpy as np
 from worldgym.episodes import EpisodeFormat
 
 from .reacher import ReacherEnv, joints_at
-from .recording import REACHER, RecordConfig, record_episodes
+from .recording import record_episodes
+from .settings import REACHER, RecordConfig
 
 BEHAVIOUR_STEPS = 24
 GAIN = 200.0
@@ -25,7 +26,7 @@ def record(config: RecordConfig) -> Path:
     return record_episodes(
         config,
         play_episode,
-        EpisodeFormat(config.resolution, ReacherEnv().action_space.shape[0], (ReacherEnv.INSTRUCTION,)),
+        EpisodeFormat(config.resolution, gym.spaces.flatdim(ReacherEnv().action_space), (ReacherEnv.INSTRUCTION,)),
         "scripted mix: noisy and held random torques, moves to random angles or the target",
         f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
         gym.spec(REACHER),

@@ -12,11 +12,11 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
@@ -25,51 +25,12 @@ from minari.dataset.minari_storage import MinariStorage
 from minari.storage import get_dataset_path
 from tqdm import tqdm
 
-from worldgym.episodes import EpisodeFormat, check_resolution
+from worldgym.episodes import EpisodeFormat
 from worldgym.errors import UserError
 from worldgym.files import alone, check_room
-from worldgym.storage import check_dataset_id, new_dataset_folder, write_dataset
+from worldgym.storage import new_dataset_folder, write_dataset
 
-TABLETOP = "worldgym/TabletopMuJoCo-v0"
-REACHER = "worldgym/ReacherMuJoCo-v0"
-HOPPER = "worldgym/HopperMuJoCo-v0"
-
-
-@dataclass(frozen=True)
-class RecordConfig:
-    """Record a real environment into a Minari dataset, with exact pixels: the Tabletop in MuJoCo, or your own.
-
-    For example:
-        worldgym record --episodes 100 --dataset mine/few-v0
-        worldgym record --env Reacher-v5 --dataset mine/arm-v0
-    """
-
-    dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the dataset to write."""
-    env: str = TABLETOP
-    """Gymnasium id ("package:id" imports the package first); any with bounded vector actions that shows pictures."""
-    episodes: int = 4000
-    """How many episodes."""
-    steps: int = 48
-    """Steps in each; fewer where the environment ends an episode (the Tabletop's go on after success)."""
-    seed: int = 0
-    """Episode i is drawn from (seed, i)."""
-    resolution: int = 64
-    """Pixels a side of the frames."""
-    variation: Literal["nominal", "train", "held_out"] = "nominal"
-    """Which Tabletops: the nominal one, or factors of variation drawn from a range in each episode."""
-    workers: int = 2
-    """Processes that simulate and render."""
-
-    def __post_init__(self):
-        check_dataset_id(self.dataset)
-        check_resolution(self.resolution)
-        if self.episodes < 1 or self.steps < 1 or self.workers < 1:
-            raise UserError(
-                f"asked for {self.episodes} episodes of {self.steps} steps by {self.workers} workers; there must be "
-                "at least one of each"
-            )
-
+from .settings import RecordConfig
 
 Play = Callable[[RecordConfig, int], dict[str, np.ndarray]]
 """Makes episode i. Arrays are indexed by frame, except `actions` with one row less; `frames`, `rewards`, `successes`,
@@ -203,8 +164,8 @@ def in_workers(task: Callable[[int], None], indices: Sequence[int], workers: int
             pipe.send(index := next(left))
             at[pipe] = process, index
         while at:
-            for pipe in wait(list(at)):
-                assert isinstance(pipe, Connection)
+            ready = wait(list(at))
+            for pipe in [one for one in at if one in ready]:
                 process, index = at.pop(pipe)
                 try:
                     failure = pipe.recv()

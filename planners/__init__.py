@@ -1,30 +1,83 @@
-"""Planners: they see `returns = evaluate(action_sequences)` and nothing else of the world."""
+"""Planners: those over vectors see `returns = evaluate(action_sequences)`, those over sentences a tree of futures.
 
-from .cem import CEM
-from .icem import ICEM
-from .mpc import MPC, DreamReturns, TwinReturns
-from .mppi import MPPI
-from .search import Plan, Search
-from .shooting import RandomShooting
-from .tree import BeamSearch, BestFirstSearch, DreamFutures, Judge, Node, Phrases, Proposer, TextMPC, TwinFutures
+A planner is its file and one row of `PLANNERS`, by which `worldgym plan --planner NAME` finds it.
+"""
 
-__all__ = [
-    "CEM",
-    "ICEM",
-    "MPC",
-    "MPPI",
-    "BeamSearch",
-    "BestFirstSearch",
-    "DreamFutures",
-    "DreamReturns",
-    "Judge",
-    "Node",
-    "Phrases",
-    "Plan",
-    "Proposer",
-    "RandomShooting",
-    "Search",
-    "TextMPC",
-    "TwinFutures",
-    "TwinReturns",
-]
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any, Literal
+
+SAMPLING = ("horizon", "samples", "iterations", "action_repeat")
+
+
+@dataclass(frozen=True)
+class PlannerKind:
+    """One row. What it names by path is imported when it is asked for: most of it brings torch."""
+
+    about: str
+    """A line for the help of the command line."""
+    make: str
+    """What searches, by what it searches over:
+
+    "actions": (returns, low, high, budget..., seed) -> a `Search`.
+    "sentences": (futures, proposer, budget...) -> a `TreeSearch`.
+    "nothing": (action space, seed) -> a policy that acts without searching.
+    """
+    over: Literal["actions", "sentences", "nothing"] = "actions"
+    budget: tuple[str, ...] = SAMPLING
+    """What of `Planning` `make` takes, by the same names."""
+    on: tuple[str, ...] = ("dream", "mujoco")
+    """Where it can try things out."""
+    dream: str = "worldgym.planners.mpc:DreamReturns"
+    """(world, instruction) -> the dream as its judge of action sequences."""
+
+
+PLANNERS: dict[str, PlannerKind] = {
+    "cem": PlannerKind("the cross-entropy method", "worldgym.planners.cem:CEM", budget=(*SAMPLING, "elites")),
+    "icem": PlannerKind(
+        "the same for short budgets, with noise correlated in time",
+        "worldgym.planners.icem:ICEM",
+        budget=(*SAMPLING, "elites"),
+    ),
+    "mppi": PlannerKind("path integrals: all samples vote", "worldgym.planners.mppi:MPPI"),
+    "shooting": PlannerKind("the best of random sequences", "worldgym.planners.shooting:RandomShooting"),
+    "gradient": PlannerKind(
+        "climbs the return through the dream, from the best of random sequences",
+        "worldgym.planners.gradient:Gradient",
+        on=("dream",),
+        dream="worldgym.planners.gradient:DreamSlope",
+    ),
+    "beam": PlannerKind(
+        "tree search over sentences, level by level",
+        "worldgym.planners.tree:BeamSearch",
+        over="sentences",
+        budget=("depth", "breadth"),
+    ),
+    "best-first": PlannerKind(
+        "tree search over sentences, the most valuable future first",
+        "worldgym.planners.tree:BestFirstSearch",
+        over="sentences",
+        budget=("depth", "breadth"),
+    ),
+    "random": PlannerKind(
+        "acts at random: the floor", "worldgym.planners.shooting:RandomActions", over="nothing", budget=(), on=()
+    ),
+}
+
+_NAMES = {kind.make.partition(":")[2]: kind.make for kind in PLANNERS.values()} | {
+    name: f"worldgym.planners.{module}:{name}"
+    for module, names in {
+        "mpc": ("MPC", "DreamReturns", "TwinReturns"),
+        "search": ("Plan", "Search"),
+        "tree": ("DreamFutures", "Judge", "Node", "Phrases", "Proposer", "TextMPC", "TwinFutures"),
+    }.items()
+    for name in names
+}
+__all__ = ["PLANNERS", "PlannerKind", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a planner when it is asked for."""
+    if name in _NAMES:
+        return resolve_name(_NAMES[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ guess of the next latent, of which the drawn tokens are the rounding (Bengio et 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,32 +70,35 @@ class Gradient(Search):
     magnitude, while their directions can be used.
 
     Args:
-        slope: returns and gradients, such as `DreamSlope.slope`; `evaluate` is its returns alone.
+        evaluate: returns, such as a `DreamSlope`.
+        slope: returns and gradients; `evaluate.slope` by default.
         samples: sequences tried before climbing.
-        climbers: the best of them, which climb.
+        climbers: the best of them, which climb; 8 by default, or all if they are fewer.
         iterations: steps climbed.
         step: length of the first step in each action, in units of half the bounds; later ones are shorter.
     """
 
     def __init__(
         self,
-        evaluate: Callable[[np.ndarray], np.ndarray],
-        slope: Slope,
+        evaluate: Any,
         low: np.ndarray,
         high: np.ndarray,
         horizon: int = 10,
         samples: int = 64,
-        climbers: int = 8,
         iterations: int = 4,
+        climbers: int | None = None,
         step: float = 0.4,
         action_repeat: int = 2,
         seconds: float = float("inf"),
         seed: int = 0,
+        slope: Slope | None = None,
     ):
         super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed)
+        climbers = min(8, samples) if climbers is None else climbers
         if not 0 < climbers <= samples:
             raise ValueError(f"climbers is {climbers}; it must be between 1 and samples, {samples}")
-        self.slope, self.climbers, self.step = slope, climbers, step
+        self.slope: Slope = evaluate.slope if slope is None else slope
+        self.climbers, self.step = climbers, step
 
     def plan(self, warm_start: np.ndarray | None = None) -> Plan:
         centre, half = self.centre(warm_start), (self.high - self.low) / 2

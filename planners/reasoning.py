@@ -7,7 +7,7 @@ One proposer says what could be said next; the ways differ in how one of it is c
     nothing   uniformly at random, without simulation
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gymnasium as gym
 import numpy as np
@@ -36,10 +36,10 @@ class Guess:
         return str(self.random.choice(self.propose(self.instruction, node)))
 
 
-def elementary(world: WorldModel) -> Phrases:
+def elementary(world: WorldModel, objects: Sequence[str] = ()) -> Phrases:
     """Proposes the world's sentences that are no instructions: those would be carried out by a controller that knows
-    how, and there would be nothing to reason about."""
-    return Phrases([p for p in world.config.phrases if p not in world.config.instructions], relevant=True)
+    how, and there would be nothing to reason about. Of `objects`, only what the instruction names is spoken of."""
+    return Phrases([p for p in world.config.phrases if p not in world.config.instructions], objects)
 
 
 def ways(

@@ -1,5 +1,6 @@
-"""Random shooting: the baseline that every other planner has to beat at the same budget."""
+"""What every other planner has to beat: random shooting at the same budget, and acting at random."""
 
+import gymnasium as gym
 import numpy as np
 
 from .search import Plan, Search
@@ -20,3 +21,13 @@ class RandomShooting(Search):
                 best, best_return = sequences[returns.argmax()], returns.max()
         uniform = np.broadcast_to((self.high - self.low) / np.sqrt(12), best.shape)
         return self.made(best, best_return, uniform)
+
+
+class RandomActions:
+    """A policy that searches nothing: any action within its bounds, whatever it sees."""
+
+    def __init__(self, space: gym.spaces.Box, seed: int = 0):
+        self.space, self.random = space, np.random.default_rng(seed)
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        return self.random.uniform(self.space.low, self.space.high).astype(np.float32)

@@ -91,24 +91,21 @@ class Phrases:
 
     Args:
         phrases: such as `world.config.phrases`.
-        relevant: leave out what names a block that the instruction does not. An instruction that names none is about
-            all of them.
+        objects: names of things, such as "red block": what names one that the instruction does not is left out. An
+            instruction that names none is about all of them.
     """
 
-    def __init__(self, phrases: Sequence[str], relevant: bool = False):
+    def __init__(self, phrases: Sequence[str], objects: Sequence[str] = ()):
         if not phrases:
             raise ValueError("there are no phrases to propose; the world was trained on no sentences")
-        self.phrases, self.relevant = tuple(phrases), relevant
+        self.phrases, self.objects = tuple(phrases), tuple(objects)
 
     def __call__(self, instruction: str, node: Node) -> Sequence[str]:
-        wanted = _named(instruction)
-        if not self.relevant or not wanted:
-            return self.phrases
-        return [phrase for phrase in self.phrases if _named(phrase) <= wanted]
+        wanted = self._named(instruction)
+        return [phrase for phrase in self.phrases if not wanted or self._named(phrase) <= wanted]
 
-
-def _named(sentence: str) -> set[str]:
-    return set(re.findall(r"\bthe (\w+) block\b", sentence))
+    def _named(self, sentence: str) -> set[str]:
+        return {name for name in self.objects if re.search(rf"\b{re.escape(name)}\b", sentence)}
 
 
 def by_reward(instruction: str, nodes: Sequence[Node]) -> np.ndarray:
@@ -324,22 +321,20 @@ class BestFirstSearch(TreeSearch):
     """Always extends the most valuable future there is, wherever it stands; ends at the first success.
 
     Args:
-        expansions: futures extended, the root included.
+        breadth: futures extended in all, the root included.
     """
 
-    def __init__(
-        self, futures: Futures, propose: Proposer, judge: Judge = by_reward, depth: int = 2, expansions: int = 5
-    ):
+    def __init__(self, futures: Futures, propose: Proposer, judge: Judge = by_reward, depth: int = 2, breadth: int = 5):
         super().__init__(futures, propose, judge, depth)
-        if expansions < 1:
-            raise ValueError(f"expansions is {expansions}; it must be at least 1")
-        self.expansions = expansions
+        if breadth < 1:
+            raise ValueError(f"breadth is {breadth}; it must be at least 1")
+        self.breadth = breadth
 
     def plan(self, root: Node, refuted: Collection[str] = ()) -> TextPlan:
         best: tuple[float, Node] | None = None
         self.tried, order = 0, count(1)
         frontier: list[tuple[float, int, Node]] = [(-np.inf, 0, root)]
-        for _ in range(self.expansions):
+        for _ in range(self.breadth):
             if not frontier:
                 break
             ranked = self._extend([heappop(frontier)[2]], refuted)

@@ -143,7 +143,8 @@ def write_checkpoint(tmp_path):
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """Id of a recording of 20 short episodes, of which 18 train, one validates and one tests."""
-    from worldgym.envs_real.tabletop.record import RecordConfig, record  # brings MuJoCo
+    from worldgym.envs_real.settings import RecordConfig
+    from worldgym.envs_real.tabletop.record import record  # brings MuJoCo
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("datasets")))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from worldgym.listing import find_world
+from worldgym.planners import PLANNERS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -82,12 +83,18 @@ def test_the_reference_names_what_there_is():
         assert (getattr(import_module(module), member).__doc__ or "").strip(), f"{path} has no docstring"
 
 
+def test_the_reference_has_every_planner():
+    listed = (DOCS / "api.md").read_text(encoding="utf-8")
+    for kind in PLANNERS.values():
+        assert kind.over == "nothing" or f"::: {kind.make.replace(':', '.')}\n" in listed, kind
+
+
 def test_the_bundled_world_of_the_tutorials_is_there():
     assert (find_world("tabletop") / "config.json").exists()
 
 
 def test_the_tour_names_every_part_of_the_library_and_nothing_else():
-    tour = (DOCS / "tour.md").read_text()
+    tour = (DOCS / "tour.md").read_text(encoding="utf-8")
     parts = {path.name for path in (ROOT / "worldgym").iterdir() if (path / "__init__.py").exists()}
     assert {f"worldgym/{part}/" for part in parts} <= set(re.findall(r"worldgym/\w+/", tour))
     for path in re.findall(r"`((?:worldgym|planners|agents|envs_real)/[\w/.]*)`", tour):

@@ -42,8 +42,8 @@ def test_every_file_stands_on_its_floor(installed):
 )
 def test_a_deliberate_break_is_caught(installed, file, line, named):
     if "brand_new" in line:
-        (installed / "worldgym" / "brand_new.py").write_text("anything = 1\n")
+        (installed / "worldgym" / "brand_new.py").write_text("anything = 1\n", encoding="utf-8")
     path = installed / "worldgym" / file
-    path.write_text(f"{path.read_text()}\n{line}\n")
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
     found = lint(installed)
     assert found.returncode == 1 and named in found.stdout, found.stdout

@@ -94,6 +94,28 @@ def test_kept_queries_are_seen_by_all_later_steps_and_by_nobody_sooner(make_worl
     assert torch.equal(mask, without)
 
 
+def test_every_step_draws_numbers_of_its_own(world, frames, actions):
+    state = world.start(frames[:, :1], temperature=1.0)
+    after, _ = world.step(state.fork(1), actions[:, 0])
+    assert torch.equal(after.counters, state.counters + 1)
+    other, _ = world.step(replace(state.fork(1), counters=after.counters), actions[:, 0])
+    assert not torch.equal(other.latent, after.latent)
+
+
+def test_a_snapshot_that_was_restored_is_the_same_snapshot(world, frames, actions):
+    """To the byte, also where dreams are not equally far along: what earlier steps left in free slots is in neither."""
+    state, _ = world.step(world.start(frames[:, :2], actions[:, :1]), actions[:, 1])
+    state, _ = world.step(state.put(torch.tensor([1]), world.start(frames[1:2, :1])), actions[:, 2])
+    blob = state.snapshot()
+    assert WorldState.restore(blob).snapshot() == blob
+
+
+@pytest.mark.parametrize("copies", [0, -1])
+def test_a_fork_into_nothing_is_refused(world, frames, copies):
+    with pytest.raises(ValueError, match=f"got {copies} copies"):
+        world.start(frames[:, :1]).fork(copies)
+
+
 def test_a_fork_cannot_alter_its_parent(world, frames, actions):
     parent = world.start(frames[:, :1])
     expected, _ = dream(world, world.start(frames[:, :1]), actions[:, :6])
@@ -152,6 +174,14 @@ def test_dreams_of_different_ages_share_a_batch(world, frames, actions):
     found, _ = dream(world, old.put(torch.tensor([1]), fresh), actions[:, 2:9])
     assert (found[:, [0, 2]].int() - expected_old.int()).abs().max() <= 1
     assert (found[:, 1:2].int() - expected_fresh.int()).abs().max() <= 1
+
+
+def test_no_futures_have_no_returns(make_world, frames):
+    world = make_world()
+    state = world.start(frames[:, :1])
+    assert world.evaluate(state, np.zeros((3, 0, 4, 2), np.float32)).shape == (3, 0)
+    with pytest.raises(ValueError, match="copies is 0"):
+        state.fork(0)
 
 
 def test_evaluate_adds_up_the_rewards_of_stepping(world, frames, actions):

@@ -1,4 +1,4 @@
-"""`python -m worldgym`, as launchers call it: `accelerate launch -m worldgym train pan adapt --clips clips`."""
+"""`python -m worldgym`, and `accelerate launch -m worldgym`."""
 
 from .cli import main
 

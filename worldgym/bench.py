@@ -184,9 +184,9 @@ class Dreaming:
 # -- what does not depend on the batch ---------------------------------------------------------------------------------
 
 
-def bench_age(world: WorldModel, frame: np.ndarray, old: int, batch: int = 8) -> dict[str, Any]:
+def bench_age(world: WorldModel, frame: np.ndarray, old: int) -> dict[str, Any]:
     """A step of old dreams over a step of young ones, in turns over two whole windows, new contexts included."""
-    window = world.config.dynamics.window
+    batch, window = 8, world.config.dynamics.window
     random = np.random.default_rng(0)
 
     def advance(state, count: int = 1):
@@ -214,8 +214,9 @@ def bench_age(world: WorldModel, frame: np.ndarray, old: int, batch: int = 8) ->
     }  # fmt: skip
 
 
-def bench_fork(world: WorldModel, frame: np.ndarray, rounds: int, copies: int = 256) -> dict[str, Any]:
+def bench_fork(world: WorldModel, frame: np.ndarray, rounds: int) -> dict[str, Any]:
     """Forking one dream, against evaluating as many candidates."""
+    copies = 256
     dreaming = Dreaming(world, frame, 1)
     tries = np.zeros((1, copies, HORIZON, world.config.action_size), np.float32)
     spent = by_turns(

@@ -1,7 +1,7 @@
 """Sizes of the models, as frozen values that travel in their checkpoints. Nothing here needs torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,7 +11,7 @@ class TokenizerConfig:
     """The SAMPO tokenizer (see tokenizer.py)."""
 
     resolution: int = 64
-    """Frames are resolution x resolution pixels."""
+    """Frames are resolution x resolution pixels; in training, those of the data set."""
     channels: tuple[int, ...] = (32, 64, 96)
     """Width after each halving of the resolution; their number sets the latent grid: 64 / 2^3 = 8."""
     latent_channels: int = 12
@@ -19,11 +19,17 @@ class TokenizerConfig:
     codes: int = 512
     """Entries in the codebook that all scales share."""
     scales: tuple[int, ...] = (1, 2, 4, 8)
-    """Side lengths of the token maps, coarse to fine; the dynamics need the last to be the latent grid."""
+    """Side lengths of the token maps, coarse to fine; the dynamics need the last to be the latent grid. By default they
+    double up to the grid of the data set's frames."""
     heads: int = 4
     """Heads of the cross-attention on the context."""
 
     def __post_init__(self):
+        if self.resolution < 1 or self.resolution % 2 ** len(self.channels):
+            raise ValueError(
+                f"resolution is {self.resolution}; it is halved {len(self.channels)} times, so it must be a multiple "
+                f"of {2 ** len(self.channels)}"
+            )
         if self.scales[-1] > self.grid or list(self.scales) != sorted(set(self.scales)):
             raise ValueError(f"scales {self.scales} must grow, up to the latent grid, {self.grid}")
 
@@ -41,6 +47,22 @@ class TokenizerConfig:
     def tokens(self) -> int:
         """Tokens of a future frame, all scales together."""
         return sum(scale * scale for scale in self.scales)
+
+    def fitted(self, frame: Sequence[int]) -> "TokenizerConfig":
+        """The same tokenizer for frames of a data set, where resolution and scales are left as they are by default.
+
+        Args:
+            frame: (height, width, 3).
+        """
+        side = frame[0]
+        if tuple(frame) != (side, side, 3):
+            raise ValueError(f"frames are {tuple(frame)}; a tokenizer takes squares, (side, side, 3)")
+        if self.resolution not in (side, TokenizerConfig.resolution):
+            raise ValueError(f"resolution is {self.resolution}, but the data set has frames of {side} pixels a side")
+        if self.scales != TokenizerConfig.scales:
+            return replace(self, resolution=side)
+        grid = side >> len(self.channels)
+        return replace(self, resolution=side, scales=(*(2**n for n in range((grid - 1).bit_length())), grid))
 
 
 @dataclass(frozen=True)

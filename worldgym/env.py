@@ -6,18 +6,18 @@ They stand in one file because each makes the other: a dream forks into a batch,
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .dreams import DreamOptions, Dreams, Step
-from .dreams.core import FIRST_INFO
-from .spaces import check_vector_action, read_action
+from .spaces import check_vector_action, on_host, read_action, read_seed
 from .world import WorldModel
 
 RESET_OPTIONS = ("frames", "actions", "instruction")
@@ -29,9 +29,11 @@ class DreamEnv(gym.Env):
     `reset` starts from a held-out real frame that is bundled with the world, or from what was really seen:
     `reset(options={"frames": uint8 [t, h, w, 3], "actions": float32 [t - 1, a]})`. `options={"instruction": ...}`
     changes the task.
-    `info` has "success" (bool), "uncertainty" (nats), "num_frames" (int), and unless actions are vectors
-    "action_ok" (bool): False for a sentence that the world was not trained on, which is dreamed all the same. A dream
-    that is cut because it grew too uncertain has "truncation_reason": "max_uncertainty".
+    `info` has "success" (bool), "uncertainty" (nats), "too_uncertain" (bool: truncated for that), "num_frames" (int),
+    and unless actions are vectors "action_ok" (bool): False for a sentence that the world was not trained on, which is
+    dreamed all the same.
+
+    It can be pickled; a pickle holds no weights.
 
     Args:
         world: a bundled name or a checkpoint folder.
@@ -55,7 +57,17 @@ class DreamEnv(gym.Env):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         self.dreams, self.render_mode = dreams, render_mode
         self.action_space, self.observation_space = dreams.action_space, dreams.observation_space
-        self._np_random = dreams.randoms[0]
+
+    @property
+    def _np_random(self) -> np.random.Generator | None:
+        """Where Gymnasium keeps the generator behind `np_random`: the dream's own."""
+        return self.dreams.randoms[0]
+
+    @_np_random.setter
+    def _np_random(self, random: np.random.Generator | None) -> None:
+        if not isinstance(random, np.random.Generator) or not isinstance(random.bit_generator, np.random.PCG64):
+            raise TypeError(f"np_random is {random!r}; a dream's is a np.random.default_rng(seed)")
+        self.dreams.randoms[0] = random
 
     @property
     def world(self) -> WorldModel:
@@ -73,7 +85,7 @@ class DreamEnv(gym.Env):
 
     @instruction.setter
     def instruction(self, instruction: str) -> None:
-        self.dreams.instruct([instruction])
+        self.dreams.instruct([0], [instruction])
 
     @property
     def _max_episode_steps(self) -> int | None:
@@ -82,18 +94,18 @@ class DreamEnv(gym.Env):
 
     # -- Gymnasium ----------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None):
         options = options or {}
         if unknown := set(options) - set(RESET_OPTIONS):
             raise ValueError(f"unknown reset options {sorted(unknown)}; known are {', '.join(RESET_OPTIONS)}")
         self.dreams.reset(
             seeds=[seed],
-            frames=np.asarray(options["frames"])[None] if "frames" in options else None,
-            actions=np.asarray(options["actions"])[None] if "actions" in options else None,
+            frames=np.asarray(on_host(options["frames"]))[None] if "frames" in options else None,
+            actions=np.asarray(on_host(options["actions"]))[None] if "actions" in options else None,
             instructions=[options["instruction"]] if "instruction" in options else None,
         )
-        super().reset(seed=seed)
-        self._np_random = self.dreams.randoms[0]  # the same generator, already further on
+        if seed is not None:
+            self._np_random_seed = int(seed)
         return self._observation(), self.dreams.first_info
 
     def step(self, action):
@@ -116,7 +128,9 @@ class DreamEnv(gym.Env):
         The time limit of `gym.make` counts in a wrapper around this: `worldgym.env.restore(env, blob)` sets it, too.
         """
         self.dreams.restore(blob)
-        self._np_random = self.dreams.randoms[0]
+
+    get_state, set_state = snapshot, restore
+    """The same two, by the names that tools look for which plan on any environment that can branch."""
 
     @overload
     def fork(self) -> "DreamEnv": ...
@@ -198,27 +212,39 @@ class DreamVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of each dream."""
+        self.dreams.randoms = [random or seeding.np_random()[0] for random in self.dreams.randoms]
+        return tuple(random for random in self.dreams.randoms if random is not None)
+
     # -- Gymnasium ----------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self,
+        *,
+        seed: SupportsIndex | Sequence[SupportsIndex | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ):
         """Begin episodes in all dreams, or in those of `options["reset_mask"]`; a `seed` is counted up over them."""
         options = dict(options or {})
         which = self._mask(options.pop("reset_mask")) if "reset_mask" in options else np.ones(self.num_envs, bool)
         if unknown := set(options) - set(RESET_OPTIONS):
             known = ", ".join((*RESET_OPTIONS, "reset_mask"))
             raise ValueError(f"unknown reset options {sorted(unknown)}; known are {known}")
-        if isinstance(seed, (int, np.integer)):
-            seed = [int(seed) + index for index in range(self.num_envs)]
+        seeds: Any = seed
+        if seed is not None and not isinstance(seed, (list, tuple, range, np.ndarray)):
+            first = read_seed(seed)
+            seeds = None if first is None else [first + index for index in range(self.num_envs)]
         instruction = options.get("instruction")
         self.dreams.reset(
             which,
-            seed,
+            seeds,
             frames=self._each(options, "frames", 5),
             actions=self._each(options, "actions", 3),
             instructions=[instruction] * self.num_envs if isinstance(instruction, str) else instruction,
         )
-        first = {key: np.full(self.num_envs, value) for key, value in self.dreams.first_info.items()}
-        return self._out(self.dreams.observe()), _infos(first, np.zeros_like(which), which)
+        return self._out(self.dreams.observe()), self._infos({}, np.zeros_like(which), which)
 
     def step(self, actions):
         read, over = self._read(actions), self.dreams.over.copy()
@@ -231,13 +257,13 @@ class DreamVectorEnv(VectorEnv):
         begin = over if self.autoreset_mode == AutoresetMode.NEXT_STEP else self.dreams.over.copy()
         if self.autoreset_mode == AutoresetMode.DISABLED:
             begin[:] = False
-        infos = _infos(step.info, ~begin, begin)
+        infos = self._infos(step.info, ~begin, begin)
         if self.autoreset_mode == AutoresetMode.SAME_STEP and begin.any():
             reached = self._out(self.dreams.observe())
             infos["final_obs"] = np.full(self.num_envs, None, object)
             for index in np.flatnonzero(begin).tolist():
                 infos["final_obs"][index] = row(reached, index)
-            infos["final_info"] = _infos(step.info, begin, np.zeros_like(begin))
+            infos["final_info"] = self._infos(step.info, begin, np.zeros_like(begin))
             infos["_final_obs"], infos["_final_info"] = begin.copy(), begin.copy()
         if begin.any():
             self.dreams.reset(begin)
@@ -275,6 +301,8 @@ class DreamVectorEnv(VectorEnv):
         """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         self.dreams.restore(blob)
 
+    get_state, set_state = snapshot, restore
+
     def fork(self, copies: int = 1) -> "DreamVectorEnv":
         """An independent batch that goes on from here, with `copies` of each dream next to each other.
 
@@ -286,8 +314,8 @@ class DreamVectorEnv(VectorEnv):
 
     def _read(self, actions: Any) -> list[np.ndarray | str]:
         if isinstance(self.action_space, gym.spaces.Box):
-            return list(check_vector_action(_on_host(actions), self.action_space))
-        actions = _on_host(actions)
+            return list(check_vector_action(actions, self.action_space))
+        actions = on_host(actions)
         if isinstance(actions, str) or not hasattr(actions, "__len__") or len(actions) != self.num_envs:
             raise ValueError(f"got {actions!r:.80} as the actions of {self.num_envs} dreams; expected one for each")
         single, phrases = self.single_action_space, self.dreams.phrases
@@ -304,8 +332,19 @@ class DreamVectorEnv(VectorEnv):
         """An option for each dream; one without the axis of dreams is for all."""
         if name not in options:
             return None
-        array = np.asarray(options[name])
+        array = np.asarray(on_host(options[name]))
         return array if array.ndim == ndim else np.broadcast_to(array, (self.num_envs, *array.shape))
+
+    def _infos(self, info: dict[str, np.ndarray], stepped: np.ndarray, begun: np.ndarray) -> dict[str, Any]:
+        """Infos with their masks as Gymnasium has them: of the dreams that took a step, and of those that began."""
+        infos: dict[str, Any] = {}
+        for key, first in self.dreams.first_info.items():
+            values = np.full(self.num_envs, first)
+            values[~begun] = 0
+            if stepped.any():
+                values[stepped] = info[key][stepped]
+            infos[key], infos[f"_{key}"] = values, stepped | begun
+        return infos
 
     def _out(self, observation: Any) -> Any:
         return observation if self.output == "torch" else to_numpy(observation)
@@ -374,24 +413,4 @@ def set_each(dreams: Dreams, rows: Sequence[int], name: str, values: Sequence[An
     """Set an attribute of `DreamEnv` in each of these dreams; only the instruction can be set."""
     if name != "instruction":
         raise AttributeError(f"{name!r} cannot be set in a dream; 'instruction' can")
-    instructions: list[Any] = list(dreams.instructions)
-    for index, value in zip(rows, values, strict=True):
-        instructions[index] = value
-    dreams.instruct(instructions)
-
-
-def _infos(info: dict[str, np.ndarray], told: np.ndarray, begun: np.ndarray) -> dict[str, Any]:
-    """Infos with their masks as Gymnasium has them: of the dreams that took a step, and of those that began anew."""
-    infos: dict[str, Any] = {}
-    for key, values in info.items():
-        known = told | begun if key in FIRST_INFO else told
-        if values.dtype == object:
-            known = known & np.array([value is not None for value in values])
-        if known.any():
-            infos[key] = np.where(told, values, np.full_like(values, None if values.dtype == object else 0))
-            infos[f"_{key}"] = known.copy()
-    return infos
-
-
-def _on_host(actions: Any) -> Any:
-    return actions.detach().cpu().numpy() if isinstance(actions, torch.Tensor) else actions
+    dreams.instruct(rows, values)

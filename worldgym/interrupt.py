@@ -1,19 +1,56 @@
 """How a command ends: a user's Ctrl-C or mistake is one line."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dis import opmap
+
+from .errors import UserError
+
+BUG = (
+    "worldgym: this is a bug of ours, not a mistake of yours. Please report it to the maintainers with all of the above"
+)
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """A command's Ctrl-C, or a mistake of its user's, is one line and an exit status, not a traceback."""
+    """A command's Ctrl-C, or a mistake of its user, is one line and an exit status, not a traceback.
+
+    A bug of ours keeps its traceback and says so. `WORLDGYM_TRACEBACK=1` shows every traceback.
+    """
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"worldgym: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as interruption:  # what can go on says how
+    except KeyboardInterrupt as interruption:  # what can be continued says how
         print(f"worldgym: interrupted{f', {interruption}' if interruption.args else ''}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if not is_users(error):
+            error.add_note(BUG)
+            raise
+        if os.environ.get("WORLDGYM_TRACEBACK") == "1":
+            raise
+        print(f"worldgym: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is a mistake of the user, or a fault of the machine such as a full disk or a missing file.
+
+    `UserError` and `OSError` always are. So is a `ValueError`, `TypeError` or `ImportError` that a `raise` statement of
+    our own code raised, to say what was wrong with an argument. The same types from anywhere else, such as a library
+    that we called wrongly, are bugs of ours.
+    """
+    if isinstance(error, (UserError, OSError)):
+        return True
+    if not isinstance(error, (ValueError, TypeError, ImportError)):
+        return False
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    if innermost is None:
+        return False
+    frame = innermost.tb_frame
+    ours = str(frame.f_globals.get("__name__")).startswith("worldgym.")
+    return ours and frame.f_code.co_code[innermost.tb_lasti] == opmap["RAISE_VARARGS"]

@@ -41,7 +41,7 @@ def check_results(path: Path) -> None:
 def provenance(seed: int, metrics: dict[str, Any], commit: str) -> str:
     """`metrics` and what made them: command, commit, seed and machine, as JSON."""
     called = Path(sys.argv[0])  # by its name, or as python -m worldgym
-    ours = called.name == "worldgym" or called.parts[-2:] in (("worldgym", "cli.py"), ("worldgym", "__main__.py"))
+    ours = called.name == "worldgym" or called.parts[-2:] == ("worldgym", "__main__.py")
     content = {
         "command": shlex.join(["worldgym", *sys.argv[1:]] if ours else sys.argv),
         "commit": commit,

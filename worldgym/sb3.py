@@ -7,6 +7,7 @@ PPO("CnnPolicy", DreamVecEnv("worldgym/Tabletop-v0", 64, instruction="reach the 
 import time
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from secrets import randbits
 from typing import Any, Literal
 
@@ -15,10 +16,11 @@ import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+from torch import Tensor
 
 from .dreams import DreamOptions, Dreams
 from .env import RESET_OPTIONS, call_each, get_each, row, set_each, to_numpy
-from .spaces import read_action
+from .spaces import on_host, read_action
 
 
 class DreamVecEnv(VecEnv):
@@ -29,7 +31,8 @@ class DreamVecEnv(VecEnv):
     "is_success", too.
 
     Args:
-        id: of a dream; its own `max_episode_steps` holds unless another is given.
+        id: of a dream, with the module that registers it if it is not imported yet, "worldgym:worldgym/Tabletop-v0";
+            its own `max_episode_steps` holds unless another is given.
         options: see `DreamOptions`; actions that are sentences are "discrete" ones here.
     """
 
@@ -41,7 +44,10 @@ class DreamVecEnv(VecEnv):
         render_mode: Literal["rgb_array"] | None = None,
         **options: Any,
     ):
-        spec = gym.spec(id)
+        module, _, name = id.rpartition(":")
+        if module:
+            import_module(module)
+        spec = gym.spec(name)
         if spec.vector_entry_point != "worldgym.vector:DreamVectorEnv":
             raise ValueError(f"{id} is no dream; stable_baselines3.common.env_util.make_vec_env({id!r}) makes others")
         if render_mode not in (None, "rgb_array"):
@@ -80,7 +86,9 @@ class DreamVecEnv(VecEnv):
             if any(set(other) != names for other in options):
                 raise ValueError(f"all dreams must have the same reset options; the first has {sorted(names)}")
             asked |= {name: [other[name] for other in options] for name in names}
-        frames, actions = (None if given is None else np.stack(given) for given in (asked["frames"], asked["actions"]))
+        frames, actions = (
+            None if given is None else np.stack(on_host(given)) for given in (asked["frames"], asked["actions"])
+        )
         self.dreams.reset(None, self._seeds, frames, actions, asked["instruction"])
         self._reset_seeds()
         self._reset_options()
@@ -88,7 +96,7 @@ class DreamVecEnv(VecEnv):
         self._began[:] = time.monotonic()
         return to_numpy(self.dreams.observe())
 
-    def step_async(self, actions: np.ndarray) -> None:
+    def step_async(self, actions: np.ndarray | Tensor | Sequence) -> None:
         if len(actions) != self.num_envs:
             raise ValueError(f"got {len(actions)} actions for {self.num_envs} dreams")
         self._actions = [read_action(action, self.action_space, self.dreams.phrases) for action in actions]
@@ -97,7 +105,7 @@ class DreamVecEnv(VecEnv):
         dreams = self.dreams
         step = dreams.step(self._actions)
         observation, ended = to_numpy(dreams.observe()), dreams.over.copy()
-        columns = {key: values.tolist() for key, values in step.info.items() if key != "truncation_reason"}
+        columns = {key: values.tolist() for key, values in step.info.items()}
         infos: list[dict[str, Any]] = [
             dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
         ]
@@ -115,8 +123,6 @@ class DreamVecEnv(VecEnv):
             }
             if dreams.instructions[index] is not None:
                 infos[index]["is_success"] = infos[index]["success"]
-            if step.truncated[index]:
-                infos[index]["truncation_reason"] = step.info["truncation_reason"][index]
             self.reset_infos[index] = self.dreams.first_info
         if ended.any():
             dreams.reset(ended)
@@ -163,6 +169,8 @@ class DreamVecEnv(VecEnv):
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         self.dreams.restore(blob)
+
+    get_state, set_state = snapshot, restore
 
     def fork(self, copies: int = 1) -> "DreamVecEnv":
         """An independent batch that goes on from here, with `copies` of each dream next to each other.

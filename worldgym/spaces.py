@@ -1,5 +1,6 @@
 """Action spaces shared by dreams and their real twins, and what an action in them means: a vector or a sentence."""
 
+import operator
 import string
 from typing import Any, Literal
 
@@ -48,6 +49,23 @@ def action_space(mode: str, size: int, phrases: list[str]) -> gym.Space:
     raise ValueError(f"action_mode {mode!r} must be 'vector', 'text', 'discrete' or 'both'")
 
 
+def read_seed(seed: Any) -> int | None:
+    """A seed of any integer type as Python's own, which Gymnasium asks for; a ValueError if it can't be one."""
+    if seed is not None and not (hasattr(seed, "__index__") and operator.index(seed) >= 0):
+        raise ValueError(f"seed is {seed!r}; it must be an integer of 0 or more, or None")
+    return None if seed is None else operator.index(seed)
+
+
+def on_host(value: Any) -> Any:
+    """Tensors, also of a policy that learns and also inside a list or tuple, as numpy arrays; all else as it is."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(on_host(item) for item in value)
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+
+
 def read_action(action: Any, space: gym.Space, phrases: list[str]) -> np.ndarray | str:
     """What an action asks for: a vector, clipped into the space, or a sentence.
 
@@ -57,6 +75,7 @@ def read_action(action: Any, space: gym.Space, phrases: list[str]) -> np.ndarray
     Raises:
         TypeError, ValueError: it can't be an action of this space.
     """
+    action = on_host(action)
     if isinstance(space, gym.spaces.OneOf):
         if isinstance(action, tuple):
             if len(action) != 2 or action[0] not in (0, 1):
@@ -77,7 +96,7 @@ def read_action(action: Any, space: gym.Space, phrases: list[str]) -> np.ndarray
 def check_vector_action(action: Any, space: gym.Space) -> np.ndarray:
     """The action, or a batch of them, as float32, clipped into the space; an error if it can't be one."""
     assert isinstance(space, gym.spaces.Box)
-    array = np.asarray(action)
+    array = np.asarray(on_host(action))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"action has dtype {array.dtype}; this world takes float32 {space.shape}")
     if array.shape != space.shape:

@@ -12,6 +12,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from .model.cache import KVCache
+from .model.device import isolated
 
 SNAPSHOT_VERSION = 5
 
@@ -62,23 +63,28 @@ class WorldState:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    @isolated
     def fork(self, copies: int, seeds: Int[Tensor, " n"] | None = None) -> "WorldState":
         """`copies` independent continuations of each dream, next to each other: [b * copies].
 
         They share their past, which is not copied, and, unless `seeds` (long [b * copies]) are given, their chances
         too: the same actions lead to the same future.
         """
+        if copies < 1:
+            raise ValueError(f"got {copies} copies to fork into; there must be at least one")
         self._check_fresh()
         tensors: dict[str, Any] = {name: getattr(self, name).repeat_interleave(copies, 0) for name in _TENSORS}
         forked = replace(self, cache=self.cache.fork(copies), age=0, **tensors)
         return forked if seeds is None else replace(forked, seeds=seeds.to(self.seeds))
 
+    @isolated
     def select(self, dreams: Int[Tensor, " n"]) -> "WorldState":
         """A copy with these dreams, in this order."""
         self._check_fresh()
         tensors: dict[str, Any] = {name: getattr(self, name)[dreams] for name in _TENSORS}
         return replace(self, cache=self.cache.select(dreams), age=0, **tensors)
 
+    @isolated
     def put(self, dreams: Int[Tensor, " n"], other: "WorldState") -> "WorldState":
         """With these dreams replaced by those of `other`; this state is then spent."""
         self._check_fresh()
@@ -90,6 +96,7 @@ class WorldState:
         cache = self.cache.put(dreams, other.cache)
         return replace(self, cache=cache, age=cache.age, drafted=self.drafted or other.drafted, **tensors)
 
+    @isolated
     def snapshot(self) -> bytes:
         """Everything, as bytes that survive the process: what follows a `restore` is what would have followed."""
         self._check_fresh()
@@ -102,6 +109,7 @@ class WorldState:
         )
 
     @classmethod
+    @isolated
     def restore(cls, blob: bytes, device: str | torch.device = "cpu") -> "WorldState":
         """The state behind a `snapshot()`."""
         try:

@@ -14,30 +14,23 @@ terminated_t, frame_{t+1}`.
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import inputs
-from .checkpoint import load_config, load_weights, load_world
-from .config import WorldConfig
 from .inputs import action_vectors, dream_seeds, observed_actions, observed_frames
-from .listing import find_world
 from .model.cache import KVCache
-from .model.compiled import CompiledStep
-from .model.device import pick_device
-from .model.draft import Draft
-from .model.dynamics import Dynamics, Prefix
+from .model.device import isolated
+from .model.dynamics import Prefix
 from .model.outcome_heads import OutcomeVotes, returns_until_end
 from .model.pixels import to_float, to_uint8
 from .model.rng import uniforms
-from .model.text import PhraseTokenizer
-from .model.tokenizer import Tokenizer
-from .motion import Tracker, lucas_kanade, motion_prompt
+from .motion import motion_prompt
+from .network import WorldNetwork
 from .state import Outcome, WorldState
 
 BLOCK = {"cpu": 32}
@@ -48,115 +41,12 @@ and memory that each layer asks the system for anew costs more than the layer's 
 _NO_DRAFT = "the world {!r} has no draft; `worldgym train draft` makes one"
 
 
-class WorldModel(nn.Module):
-    """A learned world: tokenizer and dynamics, and what they were trained on. Make one with `load`."""
-
-    def __init__(self, config: WorldConfig, text: PhraseTokenizer):
-        super().__init__()
-        self.config = config
-        self.folder: Path | None = None
-        """The checkpoint that it was loaded from."""
-        self.text = text
-        self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size, bool(config.phrases))
-        moves = config.dynamics.memory > 1
-        self.draft = Draft(config.tokenizer, config.draft, config.action_size, moves) if config.draft else None
-        self.dtype = torch.float32
-        self.compiled: dict[int, CompiledStep] = {}
-        """By the number of dreams: see `compile_for`."""
-        self.tracker: Tracker = lucas_kanade
-        """Follows the points of motion prompts; training uses `lucas_kanade`, too."""
-
-    @classmethod
-    def load(cls, name: str, device: str = "auto", dtype: torch.dtype = torch.float32) -> "WorldModel":
-        """A world, ready to dream.
-
-        Args:
-            name: a bundled world, a checkpoint folder, or user/name on the Hugging Face hub.
-            device: "auto" takes a GPU where there is one.
-            dtype: of the matrix products. torch.bfloat16 is several times faster on processors that have it (a CPU
-                with AMX, a GPU), and then dreams differ from float32's in rounding, hence now and then in a token.
-
-        Raises:
-            ValueError: unknown name; a checkpoint that is damaged, foreign, of another version, or only half
-                trained.
-        """
-        where = pick_device(device)
-        folder = find_world(name)
-        config, stage = load_config(folder)
-        if stage != "world":
-            raise ValueError(f"{folder} holds a {stage} only; train its dynamics before dreaming in it")
-        text = PhraseTokenizer.load(folder / "bpe.json")
-        world = cls(config, text)
-        load_weights(world, load_world(folder, config), folder)
-        world.folder = folder
-        return world.to(where).eval().requires_grad_(False).compute_in(dtype)
-
-    from_pretrained = load
-    """`load`, by the name that Hugging Face's libraries have for it."""
-
-    def push_to_hub(
-        self, repo: str, licence: str, results: Sequence[Path] = (), data: str = "", private: bool = False
-    ) -> str:
-        """Upload the folder that this world was loaded from, as it now is on disk: `worldgym.hub.push`.
-
-        Returns:
-            The address of its page.
-
-        Raises:
-            ValueError: `repo` is no user/name, or the world was made in this process and lies in no folder.
-        """
-        if self.folder is None:
-            raise ValueError(
-                f"the world {self.config.name!r} was not loaded from a folder; write one with "
-                "worldgym.checkpoint.save_checkpoint, and load or push that"
-            )
-        from .hub import push  # which few need
-
-        return push(self.folder, repo, licence, results, data, private)
-
-    def compute_in(self, dtype: torch.dtype) -> "WorldModel":
-        """This world with its matrix products in `dtype`; states, rewards and the codebook stay float32."""
-        if dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"dtype is {dtype}; a world computes in torch.float32 or torch.bfloat16")
-        dynamics, self.compiled = self.dynamics, {}
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.to(dtype)
-        # Rewards are compared with each other, finer than bfloat16 can tell them apart.
-        self.tokenizer.quantizer.float()
-        dynamics.outcome_heads.float()
-        if dynamics.sentence_policy is not None:
-            dynamics.sentence_policy.float()
-        self.dtype = dtype
-        return self
-
-    def compile_for(self, dreams: int) -> "WorldModel":
-        """This world, with the step and the picture of so many dreams compiled, from the weights as they are now.
-
-        OpenVINO then takes a step of a single dream in half of the time; from sixteen dreams on nothing is gained.
-        Other numbers of dreams, temperatures above 0 and dreams that are not equally far along go on uncompiled.
-
-        Raises:
-            ImportError: OpenVINO is not installed.
-            ValueError: the world is on a GPU or computes in bfloat16, or is in PAN's layout.
-        """
-        if self.device.type != "cpu" or self.dtype != torch.float32:
-            raise ValueError(f"dreams are compiled for a CPU, in float32; this world is on {self.device}, {self.dtype}")
-        if dreams not in self.compiled:
-            self.compiled[dreams] = CompiledStep(self.dynamics, self.tokenizer, dreams)
-        return self
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-    @property
-    def device(self) -> torch.device:
-        return self.dynamics.cells.device
+class WorldModel(WorldNetwork):
+    """A learned world and its verbs. Make one with `load`."""
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @isolated
     def start(
         self,
         frames: Tensor | np.ndarray,
@@ -194,7 +84,7 @@ class WorldModel(nn.Module):
             temperature,
         )
 
-    @torch.no_grad()
+    @isolated
     def step(
         self, state: WorldState, action: Tensor | np.ndarray | Sequence[str], drafted: bool = False
     ) -> tuple[WorldState, Outcome]:
@@ -227,7 +117,7 @@ class WorldModel(nn.Module):
         """How each dream's newest map differs from the one before; None in a world without `memory`."""
         return state.fused - state.past[:, -1] if self.config.dynamics.memory > 1 else None
 
-    @torch.no_grad()
+    @isolated
     def render(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
         """The newest frame of each dream, on the model's device."""
         if compiled := self.compiled.get(len(state)):
@@ -236,7 +126,7 @@ class WorldModel(nn.Module):
             parts = [to_uint8(self.tokenizer.decode(state.fused[rows])) for rows in self._blocks(len(state))]
         return torch.cat(parts)
 
-    @torch.no_grad()
+    @isolated
     def evaluate(
         self,
         state: WorldState,
@@ -283,7 +173,7 @@ class WorldModel(nn.Module):
             return self.act(state, self.read(list(action)))
         return action_vectors(action, batch, self.config, self.device)
 
-    @torch.no_grad()
+    @isolated
     def read(self, sentences: list[str]) -> Float[Tensor, "b d"]:
         """Sentences as the backbone understands them; what they mean does not depend on any frame."""
         unique = sorted(set(sentences))
@@ -292,7 +182,7 @@ class WorldModel(nn.Module):
             read = self.dynamics.backbone.read(ids.to(self.device), lengths.to(self.device)).float()
         return read[[unique.index(sentence) for sentence in sentences]]
 
-    @torch.no_grad()
+    @isolated
     def act(self, state: WorldState, read: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """The vector actions that carry out sentences, once `read`, from the newest frame of each dream."""
         if self.dynamics.sentence_policy is None:
@@ -301,13 +191,13 @@ class WorldModel(nn.Module):
             self.dynamics.outcome_heads.features(state.fused, self.motion(state)), read
         )
 
-    @torch.no_grad()
+    @isolated
     def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
         """Fused maps of given frames, one for each dream and relative to its context: comparable to `state.fused`."""
         with self._precision():
             return self.tokenizer.fuse(self.latent(to_float(frames), state.context), state.context).float()
 
-    @torch.no_grad()
+    @isolated
     def latent(self, images: Float[Tensor, "b c h w"], contexts: Float[Tensor, "b f g g"]) -> Float[Tensor, "b z g g"]:
         """Latents of observed frames of the kind that the model dreams: tokens, and a share of what they leave out.
 
@@ -320,7 +210,7 @@ class WorldModel(nn.Module):
             total = self.tokenizer.quantizer.quantize(latent).totals[-1]
             return torch.lerp(total, latent, self.config.dynamics.residual)
 
-    @torch.no_grad()
+    @isolated
     def read_instructions(self, instructions: list[str]) -> Float[Tensor, "b d"]:
         """Instructions for the outcome heads."""
         self.check_instructions(instructions)
@@ -516,6 +406,8 @@ class WorldModel(nn.Module):
 
     def _tiles(self, batch: int, count: int) -> Iterator[tuple[Tensor, slice]]:
         """(dreams, tries of each) that are evaluated at a time."""
+        if not count:
+            return
         block = self._block(batch * count)
         for dreams in torch.arange(batch, device=self.device).split(max(1, block // count)):
             for start in range(0, count, block):

@@ -7,8 +7,9 @@ import numpy as np
 
 from worldgym.data import Segment
 
+from ..settings import RecordConfig
 from .env import FRAMES_PER_TEXT, TabletopEnv
-from .record import RecordConfig, play_episode
+from .record import play_episode
 from .skills import phrases, skill_action
 from .tasks import BLOCK_HALF, DIRECTIONS
 

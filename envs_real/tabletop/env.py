@@ -7,25 +7,28 @@ physics in a few hours (see docs/decisions.md).
 
 import json
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 from mujoco import rollout
 
-from worldgym.spaces import ActionMode, action_space, read_action
+from worldgym.spaces import ActionMode, action_space, read_action, read_seed
 
-from ..rendering import open_renderer
+from ..rendering import Renderer, open_renderer
 from .scene import TIMESTEP, Variation, mjcf
 from .skills import SPEED, phrases, skill_action
 from .tasks import BLOCK_HALF, evaluate_task, find_task, tasks
 
 FRAME_SKIP = 10
 FRAMES_PER_TEXT = 16
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
+INSTRUCTION = "push the red block to the centre"
+"""What rewards are for if nobody asks for anything else."""
 
 
 class TabletopEnv(gym.Env):
@@ -36,7 +39,8 @@ class TabletopEnv(gym.Env):
         "text": a sentence; a scripted controller executes it for 16 steps, whose rewards are summed.
         "discrete": an index into the list of sentences, `env.unwrapped.phrases`.
         "both": `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do.
-    Reward and success belong to `instruction`; an episode terminates on success.
+    Reward and success belong to `instruction`; an episode terminates on success. An instruction that was asked for
+    cuts a sentence short when it succeeds; the default one lets it finish.
     `info` has "success" (bool), "positions" (float32 [1 + blocks, 2], pusher first), "num_frames" (int), and unless
     actions are vectors "action_ok" (bool): an unknown sentence leaves the pusher still.
     """
@@ -45,7 +49,7 @@ class TabletopEnv(gym.Env):
 
     def __init__(
         self,
-        instruction: str = "push the red block to the centre",
+        instruction: str | None = None,
         action_mode: ActionMode = "vector",
         variation: Variation | dict | None = None,
         resolution: int = 64,
@@ -54,8 +58,8 @@ class TabletopEnv(gym.Env):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         self.variation = Variation(**variation) if isinstance(variation, dict) else variation or Variation()
-        self.instruction = instruction
-        self.task = find_task(instruction, self.colors)
+        self.instruction, self.chosen = instruction or INSTRUCTION, instruction is not None
+        self.task = find_task(self.instruction, self.colors)
         self.action_mode = action_mode
         self.render_mode = render_mode
         self.phrases = list(phrases(self.colors))
@@ -67,7 +71,7 @@ class TabletopEnv(gym.Env):
         self._joints = np.stack(
             [[self.model.joint(f"{name}_{axis}").qposadr[0] for axis in "xy"] for name in ("pusher", *self.colors)]
         )
-        self._renderer: mujoco.Renderer | None = None  # made on the first frame: planners never need one
+        self._renderer: Renderer | None = None  # made on the first frame: planners never need one
         self._threads: list[mujoco.MjData] = []  # of `evaluate`, made when it is first asked
         self._late: list[np.ndarray] = []
 
@@ -82,14 +86,14 @@ class TabletopEnv(gym.Env):
 
     # -- Gymnasium ---------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None):
         """Scatter the objects. `options={"instruction": ...}` changes the task from here on."""
-        super().reset(seed=seed)
         if unknown := set(options or {}) - {"instruction"}:
             raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
-        if options and "instruction" in options:
-            self.task = find_task(options["instruction"], self.colors)
-            self.instruction = options["instruction"]
+        task = find_task(options["instruction"], self.colors) if options else self.task
+        super().reset(seed=read_seed(seed))
+        if options:
+            self.task, self.instruction, self.chosen = task, options["instruction"], True
         mujoco.mj_resetData(self.model, self.data)
         self._late = [np.zeros(2)] * self.variation.action_delay
         for _ in range(1000):
@@ -108,7 +112,7 @@ class TabletopEnv(gym.Env):
             spot = self.np_random.uniform(-0.9, 0.9, 2)
             self.model.geom(f"distractor{index}").pos[:2] = spot
         mujoco.mj_forward(self.model, self.data)
-        return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0)
+        return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0, True)
 
     def step(self, action):
         action = read_action(action, self.action_space, self.phrases)
@@ -116,8 +120,7 @@ class TabletopEnv(gym.Env):
             reward, success, count, known = self._carry_out(action)
         else:
             (reward, success), count, known = self.advance(action), 1, True
-        ok = {} if self.action_mode == "vector" else {"action_ok": known}
-        return self._frame(), reward, success, False, self._info(success, count) | ok
+        return self._frame(), reward, success, False, self._info(success, count, known)
 
     def render(self) -> np.ndarray:
         return self._frame()
@@ -171,7 +174,7 @@ class TabletopEnv(gym.Env):
 
     def fork(self) -> "TabletopEnv":
         """An independent table that goes on from here, as this one would have."""
-        other = TabletopEnv(self.instruction, self.action_mode, self.variation, self.resolution)
+        other = TabletopEnv(None, self.action_mode, self.variation, self.resolution)
         other.render_mode = self.render_mode
         other.restore(self.snapshot())
         return other
@@ -189,6 +192,7 @@ class TabletopEnv(gym.Env):
             "version": SNAPSHOT_VERSION,
             "variation": asdict(self.variation),
             "instruction": self.instruction,
+            "chosen": self.chosen,
             "random": self.np_random.bit_generator.state,
             "late": [action.tolist() for action in self._late],
             "distractors": [self.model.geom(f"distractor{i}").pos.tolist() for i in range(self.variation.distractors)],
@@ -200,13 +204,13 @@ class TabletopEnv(gym.Env):
         header, _, body = blob.partition(b"\n")
         try:
             meta = json.loads(header)
-            version, variation, instruction, random, late, spots = (
-                meta[key] for key in ("version", "variation", "instruction", "random", "late", "distractors")
+            if meta["version"] != SNAPSHOT_VERSION:
+                raise ValueError(f"snapshot version is {meta['version']}; this release reads {SNAPSHOT_VERSION}")
+            variation, instruction, chosen, random, late, spots = (
+                meta[key] for key in ("variation", "instruction", "chosen", "random", "late", "distractors")
             )
-        except (ValueError, TypeError, KeyError):
+        except (TypeError, KeyError, json.JSONDecodeError, UnicodeDecodeError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a Tabletop") from None
-        if version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
         if json.loads(json.dumps(asdict(self.variation))) != variation:
             raise ValueError("the snapshot is of a table with another variation; make the env with the same one")
         size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -218,9 +222,16 @@ class TabletopEnv(gym.Env):
         mujoco.mj_setState(self.model, self.data, np.frombuffer(body), mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(self.model, self.data)
         mujoco.mj_setState(self.model, self.data, np.frombuffer(body), mujoco.mjtState.mjSTATE_INTEGRATION)
-        self.instruction, self.task = instruction, task
+        self.instruction, self.chosen, self.task = instruction, chosen, task
         self.np_random.bit_generator.state = random
         self._late = [np.asarray(action) for action in late]
+
+    get_state, set_state = snapshot, restore
+    """The same two, by the names that tools look for which plan on any environment that can branch."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and deep copies hold: all but the renderer and the threads, which are made again when needed."""
+        return {**vars(self), "_renderer": None, "_threads": []}
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -228,7 +239,7 @@ class TabletopEnv(gym.Env):
         """A sentence by the scripted controller: (summed reward, success, frames, whether it is known)."""
         task = phrases(self.colors).get(phrase)
         total, success, count = 0.0, False, 0
-        while count < FRAMES_PER_TEXT and not success:
+        while count < FRAMES_PER_TEXT and not (success and self.chosen):
             vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
             reward, success = self.advance(vector)
             total, count = total + reward, count + 1
@@ -243,5 +254,17 @@ class TabletopEnv(gym.Env):
         self._renderer.update_scene(self.data, camera="above")
         return self._renderer.render()
 
-    def _info(self, success, num_frames: int) -> dict[str, Any]:
-        return {"success": bool(success), "positions": self.positions, "num_frames": num_frames}
+    def _info(self, success, num_frames: int, known: bool) -> dict[str, Any]:
+        ok = {} if self.action_mode == "vector" else {"action_ok": known}
+        return {"success": bool(success), "positions": self.positions, "num_frames": num_frames, **ok}
+
+
+def controller(table: TabletopEnv) -> Callable[[str], np.ndarray]:
+    """How a table carries out a sentence: its next vector from where it stands. It stands still at unknown ones."""
+    known = phrases(table.colors)
+
+    def carry_out(sentence: str) -> np.ndarray:
+        task = known.get(sentence)
+        return np.zeros(2, np.float32) if task is None else skill_action(task, table.positions, table.colors)
+
+    return carry_out

@@ -7,7 +7,8 @@ import numpy as np
 
 from worldgym.episodes import EpisodeFormat
 
-from ..recording import TABLETOP, RecordConfig, record_episodes
+from ..recording import record_episodes
+from ..settings import TABLETOP, RecordConfig
 from .env import FRAMES_PER_TEXT, TabletopEnv
 from .scene import Variation, sample_variation
 from .skills import phrases, skill_action
@@ -22,7 +23,7 @@ def record(config: RecordConfig) -> Path:
     """Write the dataset and return its folder; resumes a killed recording of the same configuration."""
     env = TabletopEnv(resolution=config.resolution)
     layout = EpisodeFormat(
-        config.resolution, env.action_space.shape[0], tuple(tasks(env.colors)), tuple(phrases(env.colors)),
+        config.resolution, gym.spaces.flatdim(env.action_space), tuple(tasks(env.colors)), tuple(phrases(env.colors)),
         FRAMES_PER_TEXT,
     )  # fmt: skip
     return record_episodes(

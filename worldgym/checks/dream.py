@@ -87,6 +87,15 @@ def infos_tell_success_and_frames(env: gym.Env) -> None:
         assert (frames > 0) == (count > 0), f"num_frames is {frames} after {count} steps; expected 0 of a reset alone"
 
 
+def infos_have_one_set_of_keys(env: gym.Env) -> None:
+    """And types, at a reset and at every step: who collects them stacks them."""
+    (_, first), *steps = _play(env)
+    expected = {key: type(value) for key, value in first.items()}
+    for count, step in enumerate(steps, 1):
+        found = {key: type(value) for key, value in step[-1].items()}
+        assert found == expected, f"the info of step {count} has {found}; that of reset has {expected}"
+
+
 def infos_tell_uncertainty(env: gym.Env) -> None:
     """`uncertainty`, a float that is not negative."""
     (_, first), *steps = _play(env)
@@ -241,6 +250,7 @@ _DREAM_CHECKS: tuple[Callable[[Any], None], ...] = (
     gymnasium_accepts_it,
     a_step_returns_plain_values,
     infos_tell_success_and_frames,
+    infos_have_one_set_of_keys,
     infos_tell_uncertainty,
     the_seed_decides_the_dream,
     a_reset_without_a_seed_goes_on,

@@ -1,13 +1,10 @@
 """Does a vector environment keep its promises, in all three autoreset modes? Gymnasium has no checker for these.
 
-Every check is a function, named by what must be true.
+Every check is a function, named by what must be true; those of one mode alone are in `autoreset`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,9 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from .player import Player, Transition, batch, first_difference
+from .autoreset import MODE_CHECKS
+from .case import HORIZON, NUM_ENVS, SEEDS, TWO_EPISODES, Case, check_same
+from .player import Player, batch, first_difference
 from .report import (
     DoesNotApply,
     Keeper,
@@ -29,14 +28,6 @@ from .report import (
     refusal,
     run_checks,
 )  # fmt: skip
-
-NUM_ENVS = 3
-HORIZON = 3
-"""Steps of an episode, for most checks."""
-TWO_EPISODES = 2 * HORIZON + 2
-LONG_HORIZON = 8
-"""Where episodes should have the time to end at different steps."""
-SEEDS = (21, 22, 23)
 
 
 def check_vector_env(make: Callable[..., VectorEnv], not_applicable: Mapping[str, str] | None = None) -> Report:
@@ -56,7 +47,7 @@ def check_vector_env(make: Callable[..., VectorEnv], not_applicable: Mapping[str
         ConformanceError: with every failure: what was got, and what was expected.
     """
     report = Report()
-    cases: list[_Case] = []
+    cases: list[Case] = []
     names: set[str] = set()
     for mode in AutoresetMode:
         try:
@@ -64,7 +55,7 @@ def check_vector_env(make: Callable[..., VectorEnv], not_applicable: Mapping[str
         except (ValueError, TypeError, NotImplementedError) as error:
             report.not_applicable[mode.name] = f"make refuses it: {type(error).__name__}: {error}"
         else:
-            cases.append(_Case(make, mode, cases))
+            cases.append(Case(make, mode, cases))
             names.add(str(env))
             env.close()
     if not cases:
@@ -72,65 +63,12 @@ def check_vector_env(make: Callable[..., VectorEnv], not_applicable: Mapping[str
             f"make refuses every autoreset mode; it is called as make(num_envs={NUM_ENVS}, autoreset_mode=..., "
             f"max_episode_steps={HORIZON}): {report.not_applicable}"
         )
-    named = [(f"{name_of(check)} [{case.mode.name}]", check, case) for case in cases for check in case.checks()]
+    named = [
+        (f"{name_of(check)} [{case.mode.name}]", check, case)
+        for case in cases
+        for check in (*VECTOR_CHECKS, *MODE_CHECKS[case.mode])
+    ]
     return run_checks(" and ".join(sorted(names)), named, not_applicable or {}, report)
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A maker in one mode."""
-
-    make: Callable[..., VectorEnv]
-    mode: AutoresetMode
-    others: list["_Case"]
-    """Of all modes that the maker takes, this one included."""
-
-    def checks(self) -> list[Callable[["_Case"], None]]:
-        return [*_VECTOR_CHECKS, *_MODE_CHECKS[self.mode]]
-
-    @contextmanager
-    def env(self, num_envs: int = NUM_ENVS, horizon: int = HORIZON) -> Iterator[VectorEnv]:
-        env = self.make(num_envs=num_envs, autoreset_mode=self.mode, max_episode_steps=horizon)
-        try:
-            yield env
-        finally:
-            with suppress(Exception):  # of an environment that a check has broken
-                env.close()
-
-    @contextmanager
-    def player(self, horizon: int = HORIZON) -> Iterator[Player]:
-        """Of a fresh environment, reset with seed 1."""
-        with self.env(horizon=horizon) as env:
-            player = Player(env)
-            player.reset(1)
-            yield player
-
-    def run(self) -> list[Any]:
-        """What a fresh environment with seed 1 returns: the reset, and two episodes."""
-        with self.env() as env:
-            player = Player(env)
-            return [player.reset(1), *player.play(TWO_EPISODES)]
-
-    @cached_property
-    def expected(self) -> list[Any]:
-        """The same run, once for all checks that compare with it."""
-        return self.run()
-
-    def live(self, seeds: Sequence[int], streams: Sequence[int]) -> list[list[Transition]]:
-        """How fresh environments live, long enough for some to end before their time."""
-        with self.env(len(seeds), LONG_HORIZON) as env:
-            player = Player(env, streams)
-            player.reset(list(seeds))
-            player.play(LONG_HORIZON + HORIZON)
-            return player.lives
-
-    @cached_property
-    def lives(self) -> list[list[Transition]]:
-        return self.live(SEEDS, range(NUM_ENVS))
-
-
-def _check_same(found: Any, expected: Any, otherwise: str) -> None:
-    assert data_equivalence(found, expected, exact=True), otherwise
 
 
 def _check_infos(infos: dict[str, Any], where: str = "infos") -> None:
@@ -164,10 +102,7 @@ def _bad_batches(env: VectorEnv) -> Iterator[tuple[str, Any]]:
             yield what, [*good[: NUM_ENVS - 1], bad]
 
 
-# -- checks of vector environments -----------------------------------------------------------------------------
-
-
-def spaces_agree_single_and_batched(case: _Case) -> None:
+def spaces_agree_single_and_batched(case: Case) -> None:
     with case.env() as env:
         assert env.num_envs == NUM_ENVS, f"num_envs is {env.num_envs}; asked for {NUM_ENVS}"
         for kind in ("observation_space", "action_space"):
@@ -176,7 +111,7 @@ def spaces_agree_single_and_batched(case: _Case) -> None:
             assert batched == expected, f"{kind} is {batched}; {NUM_ENVS} of single_{kind} are {expected}"
 
 
-def the_metadata_say_the_mode(case: _Case) -> None:
+def the_metadata_say_the_mode(case: Case) -> None:
     """And are the environment's own: making another one leaves them alone."""
     with case.env() as env:
         for other in case.others:
@@ -186,7 +121,7 @@ def the_metadata_say_the_mode(case: _Case) -> None:
                 pass
 
 
-def results_fit_their_spaces(case: _Case) -> None:
+def results_fit_their_spaces(case: Case) -> None:
     with case.env() as env:
         space = env.observation_space
     (first, infos), *steps = case.expected
@@ -205,51 +140,51 @@ def results_fit_their_spaces(case: _Case) -> None:
         assert np.isfinite(rewards).all(), f"rewards are {rewards.tolist()} at step {count}; expected finite ones"
 
 
-def the_seed_decides(case: _Case) -> None:
+def the_seed_decides(case: Case) -> None:
     """The same seed brings the same again, in a new environment and in a used one; another seed another."""
-    _check_same(case.run(), case.expected, "two new environments with seed 1 differ")
+    check_same(case.run(), case.expected, "two new environments with seed 1 differ")
     with case.env() as env:
         runs = []
         for seed in (1, 2, 3, 4, 1):
             player = Player(env)
             runs.append([player.reset(seed), *player.play(2)])
         firsts = [list(iterate(env.observation_space, run[0][0])) for run in runs[:4]]
-    _check_same(runs[4], case.expected[:3], "reset(seed=1) again, after other seeds, is not the same")
+    check_same(runs[4], case.expected[:3], "reset(seed=1) again, after other seeds, is not the same")
     different = any(not data_equivalence(run, runs[0], exact=True) for run in runs[1:4])
     assert different, "seeds 1, 2, 3 and 4 bring the same; expected others"
     twins = all(data_equivalence(seen, first[0], exact=True) for first in firsts for seen in first)
     assert not twins, f"with each of four seeds all {NUM_ENVS} environments begin alike; expected different ones"
 
 
-def seeds_can_be_a_list(case: _Case) -> None:
+def seeds_can_be_a_list(case: Case) -> None:
     """One for each environment; an int is the first of consecutive ones."""
     with case.env() as env:
         player = Player(env)
         asked: tuple[int | list[int], ...] = ([11, 12, 13], [11, 99, 13], 11)
         one, other, consecutive = (player.split(player.reset(seeds)[0]) for seeds in asked)
         for index in (0, 2):
-            _check_same(
+            check_same(
                 one[index],
                 other[index],
                 f"environment {index} begins differently with seeds [11, 12, 13] and [11, 99, 13]; its own is the same",
             )
-        _check_same(one, consecutive, "seed=11 and seed=[11, 12, 13] begin differently")
+        check_same(one, consecutive, "seed=11 and seed=[11, 12, 13] begin differently")
         for seeds in ([11, 12], [11, 12, 13, 14]):
             with refusal(f"seed={seeds} for {NUM_ENVS} environments"):
                 env.reset(seed=seeds)  # type: ignore[arg-type]
 
 
-def a_reset_without_a_seed_goes_on(case: _Case) -> None:
+def a_reset_without_a_seed_goes_on(case: Case) -> None:
     """With the generator that the last seed began."""
     with case.env() as env:
         runs = [[deepcopy(env.reset(seed=seed)[0]) for seed in (5, None, None, None)] for _ in range(2)]
-    _check_same(runs[0], runs[1], "reset(seed=5) and then reset() differs the second time")
+    check_same(runs[0], runs[1], "reset(seed=5) and then reset() differs the second time")
     assert not all(data_equivalence(runs[0][0], later, exact=True) for later in runs[0][1:]), (
         "three times reset() after reset(seed=5) began as that did; expected new episodes"
     )
 
 
-def results_are_copies(case: _Case) -> None:
+def results_are_copies(case: Case) -> None:
     """A step leaves earlier results alone, and who writes into a result leaves the environment alone."""
     for spoil in (False, True):
         with case.env() as env:
@@ -257,20 +192,20 @@ def results_are_copies(case: _Case) -> None:
             player = Player(kept)
             found = [player.reset(1), *player.play(TWO_EPISODES)]
             if spoil:
-                _check_same(found, case.expected, "writing into what a step returned changed the later steps")
+                check_same(found, case.expected, "writing into what a step returned changed the later steps")
             else:
                 kept.check()
 
 
-def actions_are_left_alone(case: _Case) -> None:
+def actions_are_left_alone(case: Case) -> None:
     with case.player() as player:
         actions = player.actions()
         before = deepcopy(actions)
         player.env.step(actions)
-        _check_same(actions, before, f"step changed its actions from {before} to {actions}")
+        check_same(actions, before, f"step changed its actions from {before} to {actions}")
 
 
-def time_runs_out_exactly(case: _Case) -> None:
+def time_runs_out_exactly(case: Case) -> None:
     """Episodes are truncated at `max_episode_steps`, neither sooner nor later, the second ones too."""
     with case.player() as player:
         player.play(TWO_EPISODES)
@@ -284,7 +219,7 @@ def time_runs_out_exactly(case: _Case) -> None:
             age = 0 if step.truncated or step.terminated else age
 
 
-def an_env_alone_is_as_in_a_batch(case: _Case) -> None:
+def an_env_alone_is_as_in_a_batch(case: Case) -> None:
     """To within rounding, with the same seed and actions."""
     for index, (seed, together) in enumerate(zip(SEEDS, case.lives, strict=True)):
         (alone,) = case.live([seed], streams=[index])
@@ -295,7 +230,7 @@ def an_env_alone_is_as_in_a_batch(case: _Case) -> None:
         )
 
 
-def modes_agree(case: _Case) -> None:
+def modes_agree(case: Case) -> None:
     """An environment lives the same in every mode; the modes differ in when they reset it."""
     first = case.others[0]
     if case is first:
@@ -309,7 +244,7 @@ def modes_agree(case: _Case) -> None:
         )
 
 
-def global_randomness_is_left_alone(case: _Case) -> None:
+def global_randomness_is_left_alone(case: Case) -> None:
     """Of numpy and torch."""
     before = global_randomness()
     case.run()
@@ -317,7 +252,7 @@ def global_randomness_is_left_alone(case: _Case) -> None:
     assert not changed, f"playing changed the global generator of {', '.join(changed)}; expected generators of its own"
 
 
-def bad_actions_are_refused(case: _Case) -> None:
+def bad_actions_are_refused(case: Case) -> None:
     """With a ValueError or TypeError, and as if they had not happened."""
     with case.env() as env:
         player = Player(env)
@@ -328,10 +263,10 @@ def bad_actions_are_refused(case: _Case) -> None:
                     with refusal(f"step with {what}"):
                         env.step(actions)
             found.append(player.step())
-    _check_same(found, case.expected, "bad actions were refused, but changed the steps after them")
+    check_same(found, case.expected, "bad actions were refused, but changed the steps after them")
 
 
-def a_snapshot_continues_exactly(case: _Case) -> None:
+def a_snapshot_continues_exactly(case: Case) -> None:
     """In the same environment and in a new one, within an episode and at its end."""
     with case.player() as player, case.env() as new:
         env: Any = player.env
@@ -347,13 +282,13 @@ def a_snapshot_continues_exactly(case: _Case) -> None:
                 back()
                 place.restore(blob)
                 player.env = place
-                _check_same(player.play(HORIZON), expected, f"{where} went on otherwise from a snapshot")
+                check_same(player.play(HORIZON), expected, f"{where} went on otherwise from a snapshot")
             back()
             player.env = env
             env.restore(blob)
 
 
-def a_fork_is_independent(case: _Case) -> None:
+def a_fork_is_independent(case: Case) -> None:
     """It goes on as its parent does, and neither feels what the other does."""
     with case.player() as player:
         env: Any = player.env
@@ -369,14 +304,14 @@ def a_fork_is_independent(case: _Case) -> None:
         stray.play(HORIZON + 2)
         back()
         player.env = child
-        _check_same(
+        check_same(
             player.play(HORIZON + 2),
             expected,
             "a fork whose parent and whose own fork had played on went on otherwise than its parent",
         )
 
 
-def it_renders_every_environment(case: _Case) -> None:
+def it_renders_every_environment(case: Case) -> None:
     with case.player() as player:
         if player.env.render_mode is None:
             raise DoesNotApply("render_mode is None")
@@ -387,7 +322,7 @@ def it_renders_every_environment(case: _Case) -> None:
         assert picture, f"a frame is {type(frame)} of shape {np.shape(frame)}; expected uint8 [h, w, 3]"
 
 
-def closing_twice_is_harmless(case: _Case) -> None:
+def closing_twice_is_harmless(case: Case) -> None:
     with case.env() as env:
         env.reset(seed=1)
         env.close()
@@ -395,124 +330,7 @@ def closing_twice_is_harmless(case: _Case) -> None:
         assert env.closed, "closed is False after close()"
 
 
-def the_next_step_resets(case: _Case) -> None:
-    """NEXT_STEP: it ignores the action and brings reward 0, no end and the first observation."""
-    runs = []
-    for ignored in (98, 99):
-        with case.env() as env:
-            player = Player(env, ignored=ignored)
-            player.reset(1)
-            player.stagger()
-            runs.append(player.play(TWO_EPISODES))
-    done, looked = np.zeros(NUM_ENVS, bool), False
-    for count, (_, rewards, terminated, truncated, _) in enumerate(runs[0]):
-        for index in np.flatnonzero(done):
-            looked = True
-            got = f"reward {rewards[index]}, terminated {terminated[index]}, truncated {truncated[index]}"
-            nothing = rewards[index] == 0 and not terminated[index] and not truncated[index]
-            assert nothing, f"environment {index} ended before step {count}, which gave {got}; expected 0, False, False"
-        done = terminated | truncated
-    assert looked, f"no episode ended within {TWO_EPISODES} steps; expected it after {HORIZON}"
-    _check_same(runs[0], runs[1], "the step after the end of an episode heeds its action")
-
-
-def final_observations_are_told(case: _Case) -> None:
-    """SAME_STEP: `final_obs` and `final_info`, with their masks, of the environments that ended and no others."""
-    with case.player() as player:
-        player.stagger()
-        looked = False
-        for count, (observations, _, terminated, truncated, infos) in enumerate(player.play(TWO_EPISODES), 1):
-            done = terminated | truncated
-            for key in ("final_obs", "final_info"):
-                mask = infos.get(f"_{key}") if key in infos else None
-                found = np.zeros(NUM_ENVS, bool) if mask is None else mask
-                assert np.array_equal(found, done), (
-                    f"{np.flatnonzero(done)} ended at step {count}; infos have {sorted(infos)}, and _{key} is {mask}"
-                )
-            for index in np.flatnonzero(done):
-                looked = True
-                final, first = infos["final_obs"][index], player.split(observations)[index]
-                space = player.env.single_observation_space
-                assert final in space, f"final_obs[{index}] at step {count} is not in {space}: {final!r:.80}"
-                assert not data_equivalence(final, first, exact=True), (
-                    f"final_obs[{index}] at step {count} is the first of the new episode; expected the last of the old"
-                )
-        assert looked, f"no episode ended within {TWO_EPISODES} steps; expected it after {HORIZON}"
-
-
-def reset_mask_resets_those_alone(case: _Case) -> None:
-    """DISABLED: the others go on as if nothing had happened."""
-    mask, others = np.array([True, False, False]), [1, 2]
-    with case.player(LONG_HORIZON) as expected:
-        expected.play(4)
-    with case.player(LONG_HORIZON) as found:
-        found.play(2)
-        before, age = list(found.before), len(found.lives[0])
-        seen = found.split(found.restart(mask)[0])
-        for index in others:
-            _check_same(
-                seen[index],
-                before[index],
-                f"reset with the mask {mask} returned another observation of environment {index} than its last",
-            )
-        assert not data_equivalence(seen[0], before[0], exact=True), f"reset with the mask {mask} did not reset 0"
-        found.play(2)
-    for index in others:
-        assert close(found.lives[index], expected.lives[index]), (
-            f"environment {index} lived {first_difference(found.lives[index], expected.lives[index])}, after a "
-            f"reset with the mask {mask} and without"
-        )
-    _check_same(found.lives[0][age].before, seen[0], "the environment that was reset went on from elsewhere")
-
-
-def a_reset_mask_starts_the_clock_anew(case: _Case) -> None:
-    """DISABLED: of those it resets, and of no others."""
-    with case.player() as player:
-        player.play(HORIZON - 1)
-        player.restart(np.array([True, False, False]))
-        ends = player.step()[3].tolist()
-    if any(step.terminated for life in player.lives for step in life):
-        raise DoesNotApply("an episode terminated before its time ran out")
-    assert ends == [False, True, True], (
-        f"environment 0 was reset a step before time runs out, then truncations are {ends}; "
-        "expected [False, True, True]"
-    )
-
-
-def bad_reset_masks_are_refused(case: _Case) -> None:
-    with case.player() as player:
-        bad = (np.ones(NUM_ENVS + 1, bool), np.ones(NUM_ENVS, int), [True] * NUM_ENVS, np.zeros(NUM_ENVS, bool))
-        for mask in bad:
-            with refusal(f"reset_mask {mask!r}"):
-                player.env.reset(options={"reset_mask": mask})
-
-
-def options_are_left_alone(case: _Case) -> None:
-    with case.player() as player:
-        mask = np.array([True, False, True])
-        options = {"reset_mask": mask}
-        player.env.reset(options=options)
-        assert options.get("reset_mask") is mask, f"reset changed its options to {options}"
-        assert mask.tolist() == [True, False, True], f"reset changed its reset_mask to {mask}"
-
-
-def a_finished_environment_refuses_to_step(case: _Case) -> None:
-    """DISABLED: any exception will do; a silent step would be junk that somebody learns from."""
-    with case.player() as player:
-        for _ in range(HORIZON):
-            if not player.done.any():
-                player.step()
-        assert player.done.any(), f"no episode ended within {HORIZON} steps"
-        try:
-            player.env.step(player.actions())
-        except Exception:
-            return
-        raise AssertionError(
-            f"step went on with finished environments {np.flatnonzero(player.done)}; expected an error"
-        )
-
-
-_VECTOR_CHECKS = (
+VECTOR_CHECKS = (
     spaces_agree_single_and_batched,
     the_metadata_say_the_mode,
     results_fit_their_spaces,
@@ -531,14 +349,3 @@ _VECTOR_CHECKS = (
     it_renders_every_environment,
     closing_twice_is_harmless,
 )
-_MODE_CHECKS: dict[AutoresetMode, tuple[Callable[[_Case], None], ...]] = {
-    AutoresetMode.NEXT_STEP: (the_next_step_resets,),
-    AutoresetMode.SAME_STEP: (final_observations_are_told,),
-    AutoresetMode.DISABLED: (
-        reset_mask_resets_those_alone,
-        a_reset_mask_starts_the_clock_anew,
-        bad_reset_masks_are_refused,
-        options_are_left_alone,
-        a_finished_environment_refuses_to_step,
-    ),
-}

@@ -89,7 +89,7 @@ def decoder_folder(name: str, decoder: str) -> Path:
 
 
 def _kind_in(folder: Path) -> str:
-    kind = json.loads((folder / "decoder.json").read_text()).get("kind", "diffusion")
+    kind = json.loads((folder / "decoder.json").read_text(encoding="utf-8")).get("kind", "diffusion")
     if kind not in DECODERS:
         raise ValueError(f"{folder} holds a decoder of kind {kind!r}; known are {', '.join(DECODERS)}")
     return kind

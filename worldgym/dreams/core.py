@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import gymnasium as gym
 import numpy as np
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from ..checkpoint import fingerprint, read_tensors
 from ..decoders import open_stream
-from ..spaces import action_space
+from ..listing import world_name
+from ..model.device import isolated
+from ..spaces import action_space, read_seed
 from ..starts import InitialStates, Start, bundled_starts, recorded_starts
 from ..state import WorldState
 from .loading import load_shared
@@ -33,9 +35,7 @@ from .observations import latents, observation_space
 from .options import DreamOptions
 from .rewards import make_judge
 
-SNAPSHOT_VERSION = 4
-FIRST_INFO = {"success": False, "uncertainty": 0.0, "num_frames": 0}
-"""What a reset tells, at most."""
+SNAPSHOT_VERSION = 5
 
 
 class Step(NamedTuple):
@@ -48,8 +48,8 @@ class Step(NamedTuple):
     truncated: np.ndarray
     """bool [n]."""
     info: dict[str, np.ndarray]
-    """[n] each: "success", "uncertainty" (nats, the largest of the action's frames; drafted dreams have none),
-    "num_frames", with sentences "action_ok", and where anything was truncated "truncation_reason", None elsewhere."""
+    """[n] each, under the names of `Dreams.first_info`: "success" (bool), "uncertainty" (nats, the largest of the
+    action's frames), "too_uncertain" (bool, truncated for that), "num_frames" (int), "action_ok" (bool)."""
 
 
 class Dreams:
@@ -58,6 +58,7 @@ class Dreams:
     Everything that evolves is in `state` (the world's) and in the lists and arrays beside it, one entry a dream.
     """
 
+    @isolated
     def __init__(self, count: int, options: DreamOptions, max_episode_steps: int | None = None):
         if count < 1:
             raise ValueError(f"got {count} dreams; there must be at least one")
@@ -83,18 +84,20 @@ class Dreams:
         self._frames = open_stream(self.world, options.world, options.decoder, count)
         self._starts: InitialStates | None = None  # read at the first reset that needs one
         instruction = options.instruction
+        if instruction is None and isinstance(options.reward, str) and options.reward != "learned":
+            instruction = options.reward
+        chosen = instruction is not None
         if instruction is None and isinstance(options.reward, str):
-            if options.reward != "learned":
-                instruction = options.reward
-            elif not config.instructions:
+            if not config.instructions:
                 raise ValueError(f"the world {config.name!r} was trained on no instruction; give it another reward")
-            else:
-                instruction = config.instructions[0]
+            instruction = config.instructions[0]
         if instruction is not None:
             self.world.check_instructions([instruction])
 
         self.state: WorldState | None = None
         self.instructions: list[str | None] = [instruction] * count
+        self.chosen = np.full(count, chosen)
+        """Whether somebody asked for the instruction. The success of another one does not cut a sentence short."""
         self.randoms: list[np.random.Generator | None] = [None] * count
         self.elapsed = np.zeros(count, np.int64)
         """Actions taken in this episode."""
@@ -109,15 +112,25 @@ class Dreams:
 
     @property
     def first_info(self) -> dict[str, Any]:
-        """What a reset tells of a dream; of the same names and types as `Step.info`."""
-        return {key: value for key, value in FIRST_INFO.items() if key != "uncertainty" or not self.options.drafted}
+        """What a reset tells of a dream; of the same names and types as `Step.info`.
+
+        They are Python's bool, int and float: of NumPy's own bool, Gymnasium's vector environments make objects.
+        """
+        info: dict[str, Any] = {"success": False}
+        if not self.options.drafted:  # which draws no tokens to be uncertain of
+            info |= {"uncertainty": 0.0, "too_uncertain": False}
+        info["num_frames"] = 0
+        if self.options.action_mode != "vector":
+            info["action_ok"] = True
+        return info
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
+    @isolated
     def reset(
         self,
         which: np.ndarray | None = None,
-        seeds: Sequence[int | None] | None = None,
+        seeds: Sequence[SupportsIndex | None] | None = None,
         frames: np.ndarray | None = None,
         actions: np.ndarray | None = None,
         instructions: Sequence[str] | None = None,
@@ -160,12 +173,16 @@ class Dreams:
         self._frames.begin(rows.tolist(), torch.from_numpy(begun[:, -1]).to(self.world.device))
         for row, wanted, random in zip(rows, asked, randoms, strict=True):
             self.instructions[row], self.randoms[row] = wanted, random
+        if instructions is not None:
+            self.chosen[rows] = True
         self.elapsed[rows], self.returns[rows], self.over[rows] = 0, 0.0, False
 
+    @isolated
     def step(self, actions: Sequence[np.ndarray | str], which: np.ndarray | None = None) -> Step:
         """Take an action in each dream: a vector for one frame, a sentence for as many as it covers.
 
-        A dream that ends stops there, while the others go on with their sentences.
+        A dream that ends stops there, while the others continue with their sentences. One whose instruction nobody
+        chose finishes its sentence first.
 
         Args:
             actions: n, as `read_action` makes them.
@@ -199,7 +216,8 @@ class Dreams:
                 if self.options.uncertainty_penalty:
                     reward[rows] -= self.options.uncertainty_penalty * nats
                 judged = np.array([self.instructions[row] is not None for row in rows])
-                success[rows], terminated[rows] = judged & (succeeds > 0.5), judged & (ends > 0.5)
+                finished = self.chosen[rows] | (num_frames[rows] + 1 >= wanted[rows])
+                success[rows], terminated[rows] = judged & (succeeds > 0.5), judged & finished & (ends > 0.5)
                 uncertainty[rows] = np.maximum(uncertainty[rows], nats)
                 unsure[rows] = self._too_uncertain(nats) & (self.elapsed[rows] > 0)
                 num_frames[rows] += 1
@@ -215,16 +233,12 @@ class Dreams:
         late = moving & (self.elapsed >= self.max_episode_steps) if self.max_episode_steps else np.zeros(count, bool)
         truncated = unsure | late
         self.over = np.where(moving, terminated | truncated, self.over)
-        info = {"success": success, "uncertainty": uncertainty, "num_frames": num_frames}
-        if self.options.drafted:
-            del info["uncertainty"]
-        if self.options.action_mode != "vector":
-            info["action_ok"] = np.array([not isinstance(a, str) or a in self.world.config.phrases for a in actions])
-        if truncated.any():
-            reason = np.full(count, None, object)
-            reason[late], reason[unsure] = "time_limit", "max_uncertainty"
-            info["truncation_reason"] = reason
-        return Step(reward, terminated, truncated, info)
+        known = np.array([not isinstance(a, str) or a in self.world.config.phrases for a in actions])
+        info = {
+            "success": success, "uncertainty": uncertainty, "too_uncertain": unsure, "num_frames": num_frames,
+            "action_ok": known,
+        }  # fmt: skip
+        return Step(reward, terminated, truncated, {name: info[name] for name in self.first_info})
 
     def observe(self) -> Tensor | dict[str, Tensor]:
         """What the newest frames look like to an agent, as `obs_type` says; new tensors on the model's device."""
@@ -236,6 +250,7 @@ class Dreams:
             case _:
                 return {"pixels": self.render(), "latent": self._latent()}
 
+    @isolated
     def render(self) -> Tensor:
         """Pictures, uint8 [n, h, w, 3], decoded when they are first asked for; a copy."""
         if self._pictures is None:
@@ -243,12 +258,16 @@ class Dreams:
             self._pictures = self._frames.look(now)
         return self._pictures.clone()
 
-    def instruct(self, instructions: Sequence[str | None]) -> None:
-        """Judge the dreams by other instructions, n of them, from here on."""
+    @isolated
+    def instruct(self, rows: Sequence[int], instructions: Sequence[str | None]) -> None:
+        """Judge these dreams by other instructions, one for each, from here on."""
         read = self.world.read_instructions(self._spelled(instructions))
         if self.state is not None:
-            self.state = replace(self.state, instruction=read)
-        self.instructions = list(instructions)
+            place = self._index(np.asarray(rows, np.int64))
+            self.state = replace(self.state, instruction=self.state.instruction.index_copy(0, place, read))
+        for row, wanted in zip(rows, instructions, strict=True):
+            self.instructions[row] = wanted
+        self.chosen[list(rows)] = True
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Dreams":
         """Independent continuations of these dreams, in this order; one may be there many times.
@@ -271,15 +290,17 @@ class Dreams:
 
     def _branch(self, rows: np.ndarray, state: WorldState | None) -> "Dreams":
         """What surrounds these dreams, around their new state."""
-        chosen = copy.copy(self)
-        chosen.state = state
-        chosen.instructions = [self.instructions[row] for row in rows]
-        chosen.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
-        chosen.elapsed, chosen.returns, chosen.over = self.elapsed[rows], self.returns[rows], self.over[rows]
-        chosen._judge = make_judge(self.options.reward, self.world)
-        chosen._frames = self._frames.select(rows.tolist())
-        chosen._pictures = None
-        return chosen
+        branch = Dreams.__new__(Dreams)
+        vars(branch).update(vars(self))
+        branch.state = state
+        branch.instructions = [self.instructions[row] for row in rows]
+        branch.chosen = self.chosen[rows]
+        branch.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
+        branch.elapsed, branch.returns, branch.over = self.elapsed[rows], self.returns[rows], self.over[rows]
+        branch._judge = make_judge(self.options.reward, self.world)
+        branch._frames = self._frames.select(rows.tolist())
+        branch._pictures = None
+        return branch
 
     def put(self, rows: Sequence[int] | np.ndarray, other: "Dreams") -> None:
         """Replace these dreams by those of `other`."""
@@ -291,8 +312,10 @@ class Dreams:
             self._frames.replace(rows.tolist(), other._frames)
         for place, row in enumerate(rows):
             self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
+        self.chosen[rows] = other.chosen
         self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
 
+    @isolated
     def snapshot(self) -> bytes:
         """Everything that evolves: what follows a `restore` is what would have followed here."""
         meta = {
@@ -300,6 +323,7 @@ class Dreams:
             "world": self.world.config.name,
             "weights": fingerprint(self.world),
             "instructions": self.instructions,
+            "chosen": self.chosen.tolist(),
             "randoms": [random and random.bit_generator.state for random in self.randoms],
             "elapsed": self.elapsed.tolist(),
             "returns": self.returns.tolist(),
@@ -311,18 +335,19 @@ class Dreams:
         meta |= {"size": len(body), "decoder": self._frames.fingerprint}
         return json.dumps(meta).encode() + b"\n" + body + shown
 
+    @isolated
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         header, _, body = blob.partition(b"\n")
-        names = ("world", "weights", "decoder", "instructions", "randoms", "elapsed", "returns", "over", "size")
+        lists = ("instructions", "chosen", "randoms", "elapsed", "returns", "over")
         try:
             meta = json.loads(header)
             version = meta["version"]
             if version == SNAPSHOT_VERSION:
-                world, weights, decoder, instructions, states, elapsed, returns, over, size = (meta[n] for n in names)
+                world, weights, decoder, size = meta["world"], meta["weights"], meta["decoder"], index(meta["size"])
+                instructions, chosen, states, elapsed, returns, over = (list(meta[name]) for name in lists)
+                counts = {len(meta[name]) for name in lists}
                 randoms = [_generator(state) for state in states]
-                size = index(size)
-                counts = {len(part) for part in (instructions, randoms, elapsed, returns, over)}
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
         if version != SNAPSHOT_VERSION:
@@ -351,11 +376,19 @@ class Dreams:
         try:
             shown = read_tensors(body[size:], self.world.device) if len(body) > size else {}
         except ValueError as error:
-            raise ValueError(f"the snapshot ends in what is none of it: {error}") from None
+            raise ValueError(f"the snapshot is cut short or too long: {error}") from None
         self._frames.restore(shown)
         self._put(np.arange(len(self)), state)
-        self.instructions, self.randoms, self.temperature = list(instructions), randoms, state.temperature
-        self.elapsed, self.returns, self.over = np.array(elapsed, np.int64), np.array(returns), np.array(over, bool)
+        self.instructions, self.randoms, self.temperature = instructions, randoms, state.temperature
+        self.chosen, self.over = np.array(chosen, bool), np.array(over, bool)
+        self.elapsed, self.returns = np.array(elapsed, np.int64), np.array(returns, np.float64)
+
+    def __reduce__(self):
+        """What pickles and deep copies hold: everything that evolves. The world is loaded where they are opened."""
+        assert self.world.folder is not None
+        options = replace(self.options, world=world_name(self.world.folder))
+        before = None if self.state is None else self.snapshot()
+        return _reopen, (options, self.max_episode_steps, self.instructions, self.chosen, self.randoms, before)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -379,12 +412,12 @@ class Dreams:
         """For the state, which has to hold some instruction; nobody asks what it says where there is none."""
         return [self.world.config.instructions[0] if wanted is None else wanted for wanted in instructions]
 
-    def _random(self, row: int, seed: int | None) -> np.random.Generator:
+    def _random(self, row: int, seed: SupportsIndex | None) -> np.random.Generator:
         """The generator that a reset of this dream will use, not yet its own."""
         random = self.randoms[row]
         if seed is None and random is not None:
             return copy.deepcopy(random)
-        return seeding.np_random(None if seed is None else index(seed))[0]
+        return seeding.np_random(read_seed(seed))[0]
 
     def _draw(self, instruction: str | None, random: np.random.Generator) -> Start:
         if self._starts is None:
@@ -419,6 +452,22 @@ class Dreams:
 
     def _latent(self) -> Tensor:
         return latents(self.world, self._running())
+
+
+def _reopen(
+    options: DreamOptions,
+    max_episode_steps: int | None,
+    instructions: list[str | None],
+    chosen: np.ndarray,
+    randoms: list[np.random.Generator | None],
+    before: bytes | None,
+) -> Dreams:
+    """Dreams out of a pickle; a ValueError if their world has been trained since."""
+    dreams = Dreams(len(instructions), options, max_episode_steps)
+    dreams.instructions, dreams.chosen, dreams.randoms = instructions, chosen, randoms
+    if before is not None:
+        dreams.restore(before)
+    return dreams
 
 
 def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:

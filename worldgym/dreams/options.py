@@ -17,7 +17,8 @@ class DreamOptions:
     """A bundled name or a checkpoint folder."""
     instruction: str | None = None
     """What reward, success and the end of an episode are judged by. Without one, learned rewards are for the world's
-    first; under any other reward there is then no success, and a dream never terminates."""
+    first, whose success then cuts no sentence short; under any other reward there is then no success, and a dream never
+    terminates."""
     action_mode: ActionMode = "vector"
     """"vector": float32 [a] in [-1, 1], one frame. "text": any sentence; it covers `frames_per_action` frames of the
     world, whose rewards are summed. "discrete": an index into the world's list of sentences, `phrases`. "both":

@@ -42,7 +42,7 @@ Locate = Callable[[np.ndarray], np.ndarray]
 CHUNK = 64
 """Dreams that run side by side."""
 MOVED = 0.05
-"""A block counts as moved once it is this far from where it began."""
+"""An object counts as moved once it is this far from where it began."""
 NEARLY = 2
 """Steps by which an end may be foreseen too early or too late and still count."""
 NO_WEIGHTS = "not measured: no weights"
@@ -269,7 +269,7 @@ def evaluate_objects(frames: np.ndarray, positions: np.ndarray, locate: Locate, 
         frames: uint8 [b, t, h, w, 3], dreamed.
         positions: [b, t + 1, k, 2], true places of the objects, the actuated one first.
         locate: finds those places in pictures.
-        unit: a block's width, in the unit of `positions`.
+        unit: an object's width, in the unit of `positions`. The first object is the one that actions control.
     """
     found = locate(frames)
     kept = np.asarray(~np.isnan(found).any(-1))
@@ -279,21 +279,19 @@ def evaluate_objects(frames: np.ndarray, positions: np.ndarray, locate: Locate, 
     moved = still[..., 1:] > MOVED
     moved_error = [error[:, t, 1:][moved[:, t]] for t in range(frames.shape[1])]
     return {
-        "pusher_error_blocks": np.median(error[..., 0], 0).tolist(),
-        "pusher_error_blocks_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
-        "moved_block_error_blocks": [_median(one) for one in moved_error],
-        "moved_block_error_blocks_interval": [
+        "controlled_error": np.median(error[..., 0], 0).tolist(),
+        "controlled_error_interval": [bootstrap(np.median, one) for one in error[..., 0].T],
+        "moved_error": [_median(one) for one in moved_error],
+        "moved_error_interval": [
             bootstrap(lambda far, counted: _median(far[counted]), error[:, t, 1:], moved[:, t])
             for t in range(frames.shape[1])
         ],
-        "moved_blocks": moved.sum((0, 2)).tolist(),
-        "moved_block_error_blocks_if_still": [
-            _median(still[:, t, 1:][moved[:, t]] / unit) for t in range(frames.shape[1])
-        ],
+        "moved": moved.sum((0, 2)).tolist(),
+        "moved_error_if_still": [_median(still[:, t, 1:][moved[:, t]] / unit) for t in range(frames.shape[1])],
         "objects_kept": kept.mean((0, 2)).tolist(),
         "objects_kept_interval": [bootstrap(np.mean, kept[:, t]) for t in range(frames.shape[1])],
-        "pusher_kept": kept[..., 0].mean(0).tolist(),
-        "blocks_kept": kept[..., 1:].mean((0, 2)).tolist(),
+        "controlled_kept": kept[..., 0].mean(0).tolist(),
+        "others_kept": kept[..., 1:].mean((0, 2)).tolist(),
     }
 
 
@@ -372,7 +370,7 @@ def evaluate_sentences(
         state, _ = world.step(state, world.act(state, read))
     dreamed = went_along(locate(frames), locate(world.render(state).cpu().numpy()), objects, directions)
     counted = true_moves > enough
-    obeyed = int((dreamed[counted] > enough).sum())  # nan, a vanished block, compares as false
+    obeyed = int((dreamed[counted] > enough).sum())  # nan, a vanished object, compares as false
     return {
         "cases": len(frames),
         "cases_where_it_really_moved": int(counted.sum()),
@@ -412,11 +410,11 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray, columns: int = 4, scale: int = 2) -> None:
-    """A GIF or MP4 of pairs, real above dream, `columns` of them side by side.
+def write_comparison(path: Path, real: np.ndarray, dreamed: np.ndarray) -> None:
+    """A GIF or MP4 of four pairs side by side, real above dream.
 
     Args:
-        real, dreamed: uint8 [b, t, h, w, 3], b >= columns.
+        real, dreamed: uint8 [b, t, h, w, 3], b >= 4.
     """
-    pairs = [stacked([real[i], dreamed[i]]) for i in range(columns)]
-    write_video(path, enlarged(side_by_side(pairs, gap=2), scale))
+    pairs = [stacked([real[i], dreamed[i]]) for i in range(4)]
+    write_video(path, enlarged(side_by_side(pairs, gap=2), 2))

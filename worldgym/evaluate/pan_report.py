@@ -16,7 +16,7 @@ from .video import enlarged, gif, side_by_side, stacked
 ROWS = {"truth": "MuJoCo itself", "dream": "the dream", "repeat": "its first frame, repeated"}
 FIGURES = {
     "agent": "agent: the sentence is carried out",
-    "environment": "environment: the other block is where physics has it",
+    "environment": "environment: the other objects are where physics has them",
     "environment_where_pushed": "... where physics moves it",
     "smoothness": "smoothness, px a frame",
     "consistency": "consistency over all rounds",
@@ -116,9 +116,9 @@ def write_report(folder: Path, world: str, metrics: dict[str, Any], rows: dict[s
     return path
 
 
-def comparison(rows: dict[str, Row], columns: int = 4) -> bytes:
-    """A GIF of the first episodes, every other frame: the truth above the dream."""
-    truth, dream = (rows[name].frames[:columns, ::2] for name in ("truth", "dream"))
+def comparison(rows: dict[str, Row]) -> bytes:
+    """A GIF of the first four episodes, every other frame: the truth above the dream."""
+    truth, dream = (rows[name].frames[:4, ::2] for name in ("truth", "dream"))
     pairs = [stacked(list(pair)) for pair in zip(truth, dream, strict=True)]
     return gif(enlarged(side_by_side(pairs, gap=2)), 10)
 

@@ -43,7 +43,7 @@ CANDIDATES = 4
 MOVES = 0.5
 """Pixels a frame from which on flow is motion."""
 FLOW_WINDOW = 9
-"""Pixels that flow is averaged over, about a block's width: at the Tabletop's pusher it then has the true speed."""
+"""Pixels that flow is averaged over, about an object's width: the controlled object then has its true speed."""
 CHANGES = 8
 """Grey levels from which on a pixel changes."""
 
@@ -83,7 +83,7 @@ class Judges(NamedTuple):
     enough: float
     """A shorter way of the named object does not count as having moved."""
     near: float
-    """Half a block's width: an object further off than this is somewhere else."""
+    """Half an object's width: an object further off than this is somewhere else."""
 
 
 class Row(NamedTuple):

@@ -32,7 +32,7 @@ img { max-width: 100% } .small { color: #666; font-size: .85rem } td small { col
 
 def plot_horizon(metrics: dict[str, Any]) -> bytes:
     """The figures by step of horizon, as a PNG; of a world without object metrics, those that there are."""
-    objects = "pusher_error_blocks" in metrics
+    objects = "controlled_error" in metrics
     figure, axes = plt.subplots(2, 3 if objects else 2, figsize=(13 if objects else 9, 7), layout="constrained")
     quality, structure, rewards, doubts = axes[0, 0], axes[0, 1], axes[1, 0], axes[1, 1]
     _line(quality, metrics, "psnr", "dream")
@@ -47,12 +47,12 @@ def plot_horizon(metrics: dict[str, Any]) -> bytes:
     doubts.set(title="Uncertainty, rank correlation within a step")
     if objects:
         places, kept = axes[0, 2], axes[1, 2]
-        _line(places, metrics, "pusher_error_blocks", "pusher")
-        _line(places, metrics, "moved_block_error_blocks", "moved blocks")
-        _line(places, metrics, "moved_block_error_blocks_if_still", "moved blocks, if they stayed", color=GREY)
-        places.set(title="Median position error", ylabel="block widths", ylim=(0, None))
+        _line(places, metrics, "controlled_error", "controlled object")
+        _line(places, metrics, "moved_error", "moved objects")
+        _line(places, metrics, "moved_error_if_still", "moved objects, if they stayed", color=GREY)
+        places.set(title="Median position error", ylabel="object widths", ylim=(0, None))
         _line(kept, metrics, "objects_kept", "all objects")
-        _line(kept, metrics, "blocks_kept", "blocks", color="C1")
+        _line(kept, metrics, "others_kept", "other objects", color="C1")
         kept.set(title="Objects still found", ylabel="share")
     for axis in axes.flat:
         _finish(axis, "steps dreamed")
@@ -71,10 +71,14 @@ def plot_calibration(metrics: dict[str, Any]) -> bytes:
     for axis, name in ((success, "success"), (ended, "terminated")):
         stated = metrics[f"{name}_calibration"]
         low, high = np.transpose(stated["interval"])
+        axis.set(title=f"{name.capitalize()}: stated and true")
+        if len(stated["stated"]) < 2:
+            _nothing(axis, f"stated alike throughout;\nhappened in {stated['happened_in']} of {stated['of']}")
+            continue
         axis.plot([0, 1], [0, 1], color=GREY, lw=1)
         axis.vlines(stated["stated"], low, high, color="C0", alpha=0.4)
         axis.plot(stated["stated"], stated["happened"], "o", ms=4, label=f"{stated['happened_in']} of {stated['of']}")
-        axis.set(title=f"{name.capitalize()}: stated and true", ylabel="share in which it happened")
+        axis.set(ylabel="share in which it happened")
         _finish(axis, "stated probability")
     return png(figure)
 
@@ -90,17 +94,23 @@ def write_report(
         not_known: sentences on what could not be measured for this world.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    horizon, groups = plot_horizon(metrics), plot_calibration(metrics)
-    (folder / "horizon.png").write_bytes(horizon)
+    groups = plot_calibration(metrics)
     (folder / "calibration.png").write_bytes(groups)
+    by_step = []
+    if len(metrics["psnr"]) > 1:  # a chart of one point shows nothing
+        horizon = plot_horizon(metrics)
+        (folder / "horizon.png").write_bytes(horizon)
+        by_step = [picture(horizon, "png", "figures by step")]
     machine = hardware()
     parts = [
         f"<h1>{escape(title)}</h1><p>{escape(about)} Intervals are 95%, by drawing episodes anew.</p>",
+        _list(verdict(metrics)),
         picture(gif, "gif", "dreams beside reality"),
         "<p class=small>Above what happened, below the dream of it.</p>",
         "<h2>All in all</h2>" + table(["", "figure", "95% interval"], _summary(metrics)),
         *(["<h2>Not known for this world</h2>", _list(not_known)] if not_known else []),
-        "<h2>Step by step</h2>" + picture(horizon, "png", "figures by step"),
+        "<h2>Step by step</h2>",
+        *by_step,
         _by_step(metrics),
         "<h2>Does the world know what it does not know?</h2>" + picture(groups, "png", "calibration"),
         "<p class=small>Left: frames sorted by the entropy of their tokens, in ten groups; a useful uncertainty rises. "
@@ -114,31 +124,62 @@ def write_report(
     return path
 
 
+def verdict(metrics: dict[str, Any]) -> list[str]:
+    """What the figures come to, in plain words: is it of use, and what to do if it is not."""
+    seen, repeated = metrics["reconstruction_psnr"], float(np.mean(metrics["psnr_repeat_context"]))
+    gain, steps = metrics["psnr_gain"], len(metrics["psnr_gain"])
+    low, high = metrics["psnr_gain_interval"][-1]
+    said = []
+    if seen < repeated:
+        said.append(
+            f"The tokenizer draws frames worse ({seen:.1f} dB) than repeating the first one would ({repeated:.1f} dB): "
+            "no dream can be better than that. Train the tokenizer longer, then the dynamics."
+        )
+    if low > 0:
+        said.append(f"After {steps} steps its pictures are better than repeating the first one, by {gain[-1]:.1f} dB.")
+    elif high < 0:
+        said.append(
+            f"After {steps} steps its pictures are worse than repeating the first one, by {-gain[-1]:.1f} dB: it does "
+            "not show what happens yet."
+        )
+    else:
+        said.append(f"After {steps} steps its pictures are about as good as repeating the first one.")
+    correlation = metrics["reward_correlation_all_steps"]
+    if math.isnan(correlation):
+        said.append("Whether its rewards are right is undefined: they, or the recorded ones, are all the same here.")
+    else:
+        follow = "follow" if correlation > 0.8 else "partly follow" if correlation > 0.4 else "do not follow"
+        said.append(f"Its rewards {follow} the true ones: correlation {correlation:.2f} over all steps.")
+    return said
+
+
 def as_text(metrics: dict[str, Any], about: str, not_known: list[str]) -> str:
-    """The figures for a terminal, lines of them; arguments as for `write_report`."""
+    """The verdict and the figures for a terminal, lines of them; arguments as for `write_report`."""
     objects, steps = "objects_kept" in metrics, len(metrics["psnr"])
-    places = "  pusher  moved blocks  objects kept     errors in block widths, medians" if objects else ""
+    places = "  controlled  moved objects  objects kept     errors in object widths, medians" if objects else ""
     lines = [
+        *verdict(metrics),
+        "",
         about,
         f"tokenizer reconstruction        {metrics['reconstruction_psnr']:.2f} dB",
-        f"step   PSNR  (gain)    SSIM  reward r{places}",
+        f"step   PSNR  (gain)    SSIM   reward r{places}",
     ]
     for step in sorted({1, 2, 4, 8, 12, steps}):
         if step <= steps:
             i = step - 1
             line = (
                 f"{step:4d}  {metrics['psnr'][i]:5.2f} ({metrics['psnr_gain'][i]:+5.2f})  {metrics['ssim'][i]:.3f}  "
-                f"{metrics['reward_correlation'][i]:8.3f}"
+                f"{_number(metrics['reward_correlation'][i]):>9s}"
             )
             if objects:
                 line += (
-                    f"  {metrics['pusher_error_blocks'][i]:6.2f}  {metrics['moved_block_error_blocks'][i]:12.2f}  "
+                    f"  {metrics['controlled_error'][i]:10.2f}  {metrics['moved_error'][i]:13.2f}  "
                     f"{metrics['objects_kept'][i]:12.1%}"
                 )
             lines.append(line)
-    lines.append(f"reward correlation, all steps   {metrics['reward_correlation_all_steps']:.3f}")
+    lines.append(f"reward correlation, all steps   {_number(metrics['reward_correlation_all_steps'])}")
     for name, value in metrics["uncertainty_rank_correlation"].items():
-        lines.append(f"{name:20s} against error, rank correlation {value:.3f}")
+        lines.append(f"{name:20s} against error, rank correlation {_number(value)}")
     stated = metrics["success_calibration"]
     lines.append(
         f"success, calibration error      {stated['expected_error']:.3f}, Brier {stated['brier']:.4f} "
@@ -263,8 +304,8 @@ STEPWISE = (
     ("... above repeating the first frame", "psnr_gain"),
     ("SSIM", "ssim"),
     ("LPIPS", "lpips"),
-    ("pusher's position error, block widths", "pusher_error_blocks"),
-    ("moved blocks' position error", "moved_block_error_blocks"),
+    ("controlled object's position error, object widths", "controlled_error"),
+    ("moved objects' position error", "moved_error"),
     ("objects still found, share", "objects_kept"),
     ("reward, correlation", "reward_correlation"),
 )
@@ -302,6 +343,8 @@ def _list(sentences: list[str]) -> str:
 
 def _line(axis: Axes, figures: dict[str, Any], name: str, label: str, color: str | None = None) -> None:
     values = np.array(figures[name], float)
+    if np.isfinite(values).sum() < 2:
+        return _nothing(axis, f"{label}: undefined")
     horizon = np.arange(1, len(values) + 1)
     drawn = axis.plot(horizon, np.where(np.isfinite(values), values, np.nan), "o-", ms=3, label=label, color=color)
     if f"{name}_interval" in figures:
@@ -310,7 +353,14 @@ def _line(axis: Axes, figures: dict[str, Any], name: str, label: str, color: str
         axis.fill_between(horizon, low, high, where=known, alpha=0.2, color=drawn[0].get_color(), lw=0)
 
 
+def _nothing(axis: Axes, why: str) -> None:
+    """Words in place of a chart."""
+    axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", color=GREY)
+    axis.set(xticks=[], yticks=[])
+
+
 def _finish(axis: Axes, across: str) -> None:
     axis.set_xlabel(across)
-    axis.legend(frameon=False, fontsize=8)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)

@@ -213,8 +213,12 @@ class KVCache:
         return mine
 
     def whole(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(keys, values, filled) without a trunk and with zeros in the slots not used yet."""
+        """(keys, values, filled) without a trunk; free slots are zeros, so that equal dreams are equal bytes."""
         if self.trunk is not None:
             return self.select(torch.arange(len(self), device=self.keys.device)).whole()
-        self._clear(self.keys.shape[3])
+        slots = self.keys.shape[3]
+        free = (torch.arange(slots) >= self.filled[:, None]).to(self.keys.device)[None, :, None, :, None]
+        for part in (self.keys, self.values):
+            part.masked_fill_(free, 0)
+        self._finite = slots
         return self.keys, self.values, self.filled

@@ -4,9 +4,6 @@ One session in a `Room`, any number of windows on it: whatever one of them does,
 """
 
 import asyncio
-import base64
-import io
-import math
 import socket
 import time
 from collections.abc import Callable
@@ -15,9 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
-
-import numpy as np
-from PIL import Image
 
 try:
     from nicegui import app, background_tasks, ui
@@ -30,11 +24,11 @@ try:
 except ImportError as error:
     raise ImportError(f'playing in a browser needs {error.name}: pip install "worldgym[play]"') from None
 
-from .session import Future, Session, View
+from .card import DREAM, Card, button, common_ranges, group, picture
+from .session import Session, View
 
 Result = TypeVar("Result")
 
-DREAM, TWIN, UNSURE = "#7b70f0", "#1fa37c", "#d9782f"
 ARROWS = {"ArrowLeft": (-1.0, 0.0), "ArrowRight": (1.0, 0.0), "ArrowUp": (0.0, 1.0), "ArrowDown": (0.0, -1.0)}
 WAIT = "."
 # Keys that browsers have uses for are the page's; a button that was pressed gives the keyboard back; and nobody
@@ -135,7 +129,10 @@ class Window:
             self._make_head()
             with ui.grid().classes("house w-full gap-4"):
                 with ui.column().classes("gap-4"):
-                    self._cards = {name: Card(self, name) for name in ("A", "B")}
+                    self._cards = {
+                        name: Card(name, partial(self._do, self.session.choose, name), partial(self._goto, name))
+                        for name in ("A", "B")
+                    }
                 with ui.column().classes("gap-3"):
                     self._make_controls()
 
@@ -377,73 +374,11 @@ class Window:
         if self.config.phrases:
             unknown = "" if shown["known"] else " (not a sentence it was trained on)"
             self._saying.text = f"“{shown['sentence']}” …{unknown}" if shown["sentence"] else ""
-        ranges = _ranges(list(futures.values()), self.look)
+        ranges = common_ranges(list(futures.values()), self.look)
         for name, card in self._cards.items():
             card.set_visibility(name in futures)
             if name in futures:
-                card.draw(futures[name], name == shown["active"], len(futures) > 1, ranges)
-
-
-class Card(ui.card):
-    """One future in a window."""
-
-    def __init__(self, window: Window, name: str):
-        super().__init__()
-        self.window, self.name = window, name
-        self.classes("future w-full")
-        with self:
-            with ui.row().classes("w-full items-baseline gap-3"):
-                self._title = ui.label().classes("title font-bold")
-                self._said = ui.label().classes("said grow opacity-60")
-                self._choose = ui.button("act here", on_click=lambda: window._do(window.session.choose, name))
-                self._choose.props("flat dense no-caps")
-            with ui.row().classes("panels w-full gap-4") as self._panels:
-                self._figures = {"dream": Figure("dream", DREAM), "twin": Figure("twin", TWIN)}
-                with ui.column().classes("charts grow gap-1"):
-                    self._reward_says, self._reward = chart("reward", {"dream": DREAM, "twin": TWIN})
-                    self._unsure_says, self._unsure = chart("uncertainty", {"uncertainty": UNSURE})
-            with ui.row().classes("w-full items-center no-wrap gap-4"):
-                self._time = ui.slider(min=0, max=1, value=0).classes("grow").props('aria-label="moment"')
-                self._time.on("update:model-value", lambda event: window._goto(name, int(event.args)), throttle=0.05)
-                self._step = ui.label().classes("step w-28 text-right")
-
-    def draw(self, future: dict[str, Any], active: bool, several: bool, ranges: dict[str, Any]) -> None:
-        look, now = self.window.look, future["at"]
-        rewards = future["twin_reward" if look == "twin" else "reward"]
-        self.classes(add="active" if active and several else "", remove="" if active and several else "active")
-        self._panels.classes(add="two" if look == "both" else "", remove="" if look == "both" else "two")
-        self._title.text = f"Future {self.name}" if several else "Now"
-        self._said.text = future["action"]
-        self._choose.set_visibility(several and not active)
-        for side, figure in self._figures.items():
-            figure.set_visibility(look in (side, "both"))
-            if future[side] is not None:
-                figure.draw(future[side], future[f"{side}_verdict"])
-        plot(self._reward, _rewards(future, look), ranges["steps"], ranges["reward"], now)
-        plot(self._unsure, {"uncertainty": future["uncertainty"]}, ranges["steps"], ranges["uncertainty"], now)
-        self._reward_says.text = f"{rewards[now - 1]:.2f}, together {sum(rewards[:now]):.2f}" if now else ""
-        self._unsure_says.text = f"{future['uncertainty'][now - 1]:.2f} nats" if now else ""
-        self._time.props["min"], self._time.props["max"] = future["kept_from"], max(1, len(rewards))
-        self._time.value = now
-        self._time.update()
-        self._step.text = f"step {now} of {len(rewards)}"
-
-
-class Figure(ui.column):
-    """A picture of 64 pixels or so, enlarged, with what is to be said of it above."""
-
-    def __init__(self, name: str, colour: str):
-        super().__init__()
-        self.classes(f"{name} gap-1")
-        with self:
-            with ui.row().classes("w-full justify-between text-sm font-bold").style(f"color: {colour}"):
-                ui.label(name)
-                self._verdict = ui.label().classes("verdict")
-            self._image = ui.interactive_image().classes("shown rounded")
-
-    def draw(self, source: str, verdict: str) -> None:
-        self._image.set_source(source)
-        self._verdict.text = verdict
+                card.draw(futures[name], self.look, name == shown["active"], len(futures) > 1, ranges)
 
 
 class OwnPageAlone:
@@ -484,111 +419,3 @@ def run(make_session: Callable[[], Session], recordings: Path, port: int, frames
         room = Room(thread.submit(make_session).result(), thread, recordings, frames_per_second)
         print(f"playing on http://127.0.0.1:{port} (Ctrl-C ends it); recordings go to {recordings}", flush=True)
         serve(room, port)
-
-
-def picture(session: Session) -> dict[str, Any]:
-    """All that windows draw, taken at one moment."""
-    return {
-        "futures": {name: _seen(session.futures[name]) for name in sorted(session.futures)},
-        "active": session.active,
-        "paused": session.paused,
-        "sentence": session.sentence,
-        "known": session.sentence in ("", *session.world.config.phrases),
-        "seed": session.seed,
-        "instruction": session.instruction,
-    }
-
-
-def _seen(future: Future) -> dict[str, Any]:
-    now, moments = future.now, future.moments
-    return {
-        "at": future.at,
-        "kept_from": future.kept_from,
-        "action": now.action,
-        "dream": _png(now.dream),
-        "dream_verdict": _verdict(now.success, now.ended),
-        "twin": None if now.twin is None else _png(now.twin),
-        "twin_verdict": _verdict(now.twin_success, now.twin_ended),
-        "reward": [round(moment.reward, 4) for moment in moments[1:]],
-        "twin_reward": [round(moment.twin_reward or 0.0, 4) for moment in moments[1:]],
-        "uncertainty": [round(moment.uncertainty, 4) for moment in moments[1:]],
-    }
-
-
-def _rewards(future: dict[str, Any], look: View) -> dict[str, list[float]]:
-    """What a window draws of the rewards."""
-    return {
-        "dream": future["reward"] if look != "twin" else [],
-        "twin": future["twin_reward"] if look != "dream" else [],
-    }
-
-
-def _ranges(futures: list[dict[str, Any]], look: View) -> dict[str, Any]:
-    """Of the charts, alike for all futures so that they can be compared."""
-    rewards = [0.0, *(value for future in futures for line in _rewards(future, look).values() for value in line)]
-    doubts = [1.0, *(value for future in futures for value in future["uncertainty"])]
-    low, high = math.floor(10 * min(rewards)) / 10, math.ceil(10 * max(rewards)) / 10
-    return {
-        "steps": max(10, *(len(future["reward"]) for future in futures)),
-        "reward": (low, high if high > low else low + 1.0),
-        "uncertainty": (0.0, float(math.ceil(max(doubts)))),
-    }
-
-
-def _verdict(success: bool, ended: bool) -> str:
-    return "✓ success" if success else "■ ended" if ended else ""
-
-
-def _png(frame: np.ndarray) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(frame).save(stream, "png", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-# -- NiceGUI's elements, dressed --------------------------------------------------------------------------------------
-
-
-def group(title: str) -> ui.card:
-    card = ui.card().classes("w-full gap-2").props("flat bordered")
-    with card:
-        ui.label(title).classes("text-xs font-bold opacity-60")
-    return card
-
-
-def button(text: str, key: str, on_click: Callable[[], Any]) -> ui.button:
-    made = ui.button(text, on_click=on_click).props("outline no-caps")
-    with made:
-        ui.html(f"<kbd>{key}</kbd>").classes("ml-2")
-    return made
-
-
-def chart(title: str, lines: dict[str, str]) -> tuple[ui.label, ui.echart]:
-    """A small chart of lines, by name and colour, and the label beside its title."""
-    with ui.row().classes("w-full justify-between text-xs opacity-70"):
-        ui.label(title)
-        says = ui.label()
-    options = {
-        "animation": False,
-        "grid": {"left": 40, "right": 8, "top": 8, "bottom": 8},
-        "tooltip": {"trigger": "axis"},
-        "xAxis": {"type": "value", "min": 0, "max": 10, "show": False},
-        "yAxis": {"type": "value", "axisLabel": {"color": "#888"}, "splitLine": {"lineStyle": {"color": "#8883"}}},
-        "series": [
-            {"name": name, "type": "line", "showSymbol": False, "data": [], "lineStyle": {"width": 2, "color": colour},
-             "itemStyle": {"color": colour}} for name, colour in lines.items()
-        ],
-    }  # fmt: skip
-    return says, ui.echart(options).classes("w-full h-24")
-
-
-def plot(drawn: ui.echart, lines: dict[str, list[float]], steps: int, span: tuple[float, float], now: int) -> None:
-    low, high = span
-    drawn.options["xAxis"]["max"] = steps
-    drawn.options["yAxis"] |= {"min": low, "max": high, "interval": (high - low) / 2}
-    for series in drawn.options["series"]:
-        series["data"] = [[step + 1, value] for step, value in enumerate(lines[series["name"]])]
-    drawn.options["series"][0]["markLine"] = {
-        "data": [{"xAxis": now}], "lineStyle": {"color": "#888"}, "label": {"show": False}, "symbol": "none",
-        "silent": True,
-    }  # fmt: skip
-    drawn.update()

@@ -102,7 +102,8 @@ class Session:
         starts: real frames to begin from where there is no twin to show one.
         twin: the true environment, stepped along with the same actions.
         controller: how the twin carries out sentences; needed if there is a twin and the world knows sentences.
-        instruction: what rewards are for; the world's first by default.
+        instruction: what rewards are for; the world's first by default. One that was asked for, here or at a reset,
+            cuts a sentence short when it succeeds; the default one lets it finish.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Session:
             raise ValueError(f"the world {world.config.name!r} was trained on no instruction: it has no reward to show")
         self.world, self.starts, self.twin, self.controller = world, starts, twin, controller
         self.seed, self.instruction = seed, instruction or world.config.instructions[0]
+        self._chosen = instruction is not None
         self.futures: dict[str, Future] = {}
         self.active = "A"
         self.paused = False
@@ -132,6 +134,7 @@ class Session:
     def reset(self, seed: int | None = None, instruction: str | None = None) -> None:
         """Begin anew, with one future; from the same start if no `seed` is given."""
         seed, instruction = self.seed if seed is None else seed, instruction or self.instruction
+        chosen = self._chosen or instruction != self.instruction
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must be 0 or more")
         self.world.check_instructions([instruction])
@@ -143,7 +146,7 @@ class Session:
         else:
             assert self.starts is not None
             frames, actions = self.starts.draw(instruction, np.random.default_rng(seed))
-        self.seed, self.instruction = seed, instruction
+        self.seed, self.instruction, self._chosen = seed, instruction, chosen
         state = self._start(frames, actions)
         seen = None if self.twin is None else frame
         self.futures = {"A": Future([Moment(self._picture(state), seen, state=state, blob=blob)])}
@@ -183,7 +186,7 @@ class Session:
         if self._left:
             self._left -= 1
             self.step(self._sentence)
-            if self.now.ended:  # as in the environments: a sentence ends where the episode does
+            if self.now.ended and self._chosen:  # as in the environments: a sentence ends where the episode does
                 self._left = 0
             return True
         action = self._tapped if self._held is None else self._held
@@ -290,10 +293,10 @@ class Session:
         longest = max(self.futures[name].at for name in names)
         return np.stack([self._compose(names, when, view) for when in range(longest + 1)])
 
-    def save(self, path: Path, view: View, frames_per_second: int = 5) -> None:
+    def save(self, path: Path, view: View) -> None:
         """Write `video` as .gif or .mp4."""
         check_video(path)
-        write_video(path, self.video(view), frames_per_second)
+        write_video(path, self.video(view), frames_per_second=5)
 
     def episodes(self) -> "list[DreamedEpisode]":
         """The futures up to the moments looked at, for `datasets.write_minari` or `lerobot.write_lerobot`."""

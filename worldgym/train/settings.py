@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
+
+import tyro
 
 from ..config import ConversationConfig, DecoderConfig, DraftConfig, DynamicsConfig, SwinConfig, TokenizerConfig
 from ..errors import UserError
@@ -88,14 +90,14 @@ class DynamicsTraining:
     """Segments a step."""
     learning_rate: float = 1e-3
     """Peak; warm-up, then cosine to a twentieth."""
-    token_noise: float = 0.1
+    token_noise: Annotated[float, tyro.conf.arg(aliases=["--slips"])] = 0.1
     """Mean share of tokens replaced by wrong ones in the model's own past."""
     prompt_dropout: float = 0.5
     """Share of the segments that begin without their motion prompt (SAMPO), in a world that has one: as dreams do that
     begin from a single frame."""
-    self_forcing: float = 0.5
-    """Share of the segments that the model reads as it dreams them itself, in the last --self-fed-steps."""
-    self_forcing_steps: float = 0.4
+    self_forcing: Annotated[float, tyro.conf.arg(aliases=["--self-fed"])] = 0.5
+    """Share of the segments that the model reads as it dreams them itself, in the last --self-forcing-steps."""
+    self_forcing_steps: Annotated[float, tyro.conf.arg(aliases=["--self-fed-steps"])] = 0.4
     """Share of the training, at its end, that is so: before, its own dreams teach it little."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""

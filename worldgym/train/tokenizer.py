@@ -1,5 +1,6 @@
 """Stage one: the tokenizer learns to draw frames, given an earlier frame of the same episode."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,10 @@ class TokenizerStage:
     name, clip, warm_up, parts = "tokenizer", 1.0, 200, 1
 
     def __init__(self, config: TokenizerTraining, device: torch.device):
+        self.data = data = load_episodes(config.dataset)
+        config = replace(config, tokenizer=config.tokenizer.fitted(data.frames.shape[1:]))
         self.config, self.device, self.frames = config, device, config.batch
         self.logs = config.out.parent / "tensorboard" / "tokenizer"
-        self.data = data = load_episodes(config.dataset)
         torch.manual_seed(config.seed)
         self.tokenizer = Tokenizer(config.tokenizer).to(device)
         self.tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs

@@ -1,0 +1,133 @@
+"""Trying things out on an environment that cannot branch: from the start again, by the same seed and actions."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils.env_checker import data_equivalence
+
+from worldgym.errors import UserError
+
+from .gym_record import Twin
+
+LIMIT = 1000
+"""Steps of an episode where the environment is registered without `max_episode_steps`: some never end."""
+SNAPSHOT_VERSION = 1
+
+
+class Replayed(gym.Wrapper):
+    """A `Twin` with `snapshot`, `restore` and `evaluate`, for any environment that its seed and its actions determine.
+
+    Where a snapshot is of a late step, going back to it takes as many steps, and so does each sequence that is tried. A
+    second environment tries them, without pictures. After the end of an episode it stands still, and earns nothing.
+
+    Args:
+        twin: what is acted on.
+        again: makes another one like it.
+        instruction: its task, by its name in the data set; there is no other.
+    """
+
+    def __init__(self, twin: Twin, again: Callable[[], Twin], instruction: str):
+        super().__init__(twin)
+        self.twin, self.again, self.instruction = twin, again, instruction
+        self.limit = LIMIT if twin.spec is None or twin.spec.max_episode_steps is None else None
+        self._other: Twin | None = None
+        self._seeds = np.random.default_rng()
+        self._seed: int | None = None
+        self._actions: list[np.ndarray] = []
+        self._last: tuple[np.ndarray, bool, bool, dict[str, Any]]
+
+    # -- Gymnasium --------------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """The environment's own start. Of `options` it knows "instruction", which can only be its own."""
+        if unknown := set(options or {}) - {"instruction"}:
+            raise UserError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
+        if (asked := (options or {}).get("instruction", self.instruction)) != self.instruction:
+            raise UserError(f"unknown instruction {asked!r}; the twin knows {self.instruction!r}")
+        if seed is not None:
+            self._seeds = np.random.default_rng(seed)
+        self._seed = int(self._seeds.integers(2**31)) if seed is None else seed
+        self._actions = []
+        frame, info = self.twin.reset(seed=self._seed)
+        self._last = frame, False, False, info
+        return frame, info
+
+    def step(self, action: np.ndarray):
+        frame, terminated, truncated, info = self._last
+        if terminated or truncated:
+            return frame, 0.0, terminated, truncated, info
+        self._actions.append(np.array(action, np.float32))
+        frame, reward, terminated, truncated, info = self.twin.step(action)
+        truncated = truncated or len(self._actions) == self.limit
+        self._last = frame, terminated, truncated, info
+        return frame, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        super().close()
+        if self._other is not None:
+            self._other.close()
+            self._other = None
+
+    # -- trying things out ------------------------------------------------------------------------------------------
+
+    def evaluate(self, action_sequences: np.ndarray) -> np.ndarray:
+        """Returns [n] of action sequences [n, horizon, a] in [-1, 1], tried from here, each until its episode ends.
+
+        Raises:
+            UserError: the environment does something else when it is reset with the same seed and takes the same
+                actions.
+        """
+        returns = np.zeros(len(action_sequences), np.float32)
+        _, terminated, truncated, _ = self._last
+        if terminated or truncated:
+            return returns
+        if self._other is None:
+            self._other = self.again()
+        for index, sequence in enumerate(action_sequences):
+            self._go_through(self._other)
+            for action in sequence:
+                _, reward, terminated, truncated, _ = self._other.advance(action)
+                returns[index] += reward
+                if terminated or truncated:
+                    break
+        return returns
+
+    def snapshot(self) -> bytes:
+        """How the episode came here: its seed and its actions."""
+        if self._seed is None:
+            raise RuntimeError("reset() the twin first")
+        actions = [action.tolist() for action in self._actions]
+        return json.dumps({"version": SNAPSHOT_VERSION, "seed": self._seed, "actions": actions}).encode()
+
+    def restore(self, blob: bytes) -> None:
+        """Go back to a snapshot of this environment, by playing its episode again.
+
+        Raises:
+            UserError: the snapshot is not one, or of another version.
+        """
+        try:
+            content = json.loads(blob)
+            version, seed, actions = (content[name] for name in ("version", "seed", "actions"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"these {len(blob)} bytes are not a snapshot of {self.twin.spec}: {error}") from None
+        if version != SNAPSHOT_VERSION:
+            raise UserError(f"snapshot version is {version}; this release reads {SNAPSHOT_VERSION}")
+        if seed == self._seed and actions == [action.tolist() for action in self._actions]:
+            return
+        self.reset(seed=seed)
+        for action in actions:
+            self.step(np.array(action, np.float32))
+
+    def _go_through(self, other: Twin) -> None:
+        """Bring another environment to where this one is."""
+        observed, _ = other.env.reset(seed=self._seed)
+        for action in self._actions:
+            observed, *_ = other.advance(action)
+        if not data_equivalence(observed, self.twin.observed, exact=True):
+            raise UserError(
+                f"{other.spec.id if other.spec else other} does something else when it is reset with the same seed and "
+                "takes the same actions, so nothing can be tried on it; the dream can be planned in all the same"
+            )

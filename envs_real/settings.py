@@ -1,0 +1,49 @@
+"""What `worldgym record` can be asked for. Light: the command line reads it without Minari or MuJoCo."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from worldgym.episodes import check_resolution
+from worldgym.errors import UserError
+
+TABLETOP = "worldgym/TabletopMuJoCo-v0"
+REACHER = "worldgym/ReacherMuJoCo-v0"
+HOPPER = "worldgym/HopperMuJoCo-v0"
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Record a real environment into a Minari dataset, with exact pixels: the Tabletop in MuJoCo, or your own.
+
+    For example:
+        worldgym record --episodes 100 --dataset mine/few-v0
+        worldgym record --env Reacher-v5 --dataset mine/arm-v0
+    """
+
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the dataset to write."""
+    env: str = TABLETOP
+    """Gymnasium id ("package:id" imports the package first); any with bounded vector actions that shows pictures."""
+    episodes: int = 4000
+    """How many episodes."""
+    steps: int = 48
+    """Steps in each; fewer where the environment ends an episode (the Tabletop's go on after success)."""
+    seed: int = 0
+    """Episode i is drawn from (seed, i)."""
+    resolution: int = 64
+    """Pixels a side of the frames."""
+    variation: Literal["nominal", "train", "held_out"] = "nominal"
+    """Which Tabletops: the nominal one, or factors of variation drawn from a range in each episode."""
+    workers: int = 2
+    """Processes that simulate and render."""
+
+    def __post_init__(self):
+        from worldgym.storage import check_dataset_id  # brings Minari, which help can do without
+
+        check_dataset_id(self.dataset)
+        check_resolution(self.resolution)
+        if self.episodes < 1 or self.steps < 1 or self.workers < 1:
+            raise UserError(
+                f"asked for {self.episodes} episodes of {self.steps} steps by {self.workers} workers; there must be "
+                "at least one of each"
+            )

@@ -1,0 +1,34 @@
+"""`worldgym plan`: a planner in the dream or on true physics, judged by what it achieves on the twin."""
+
+from typing import Any
+
+from ..planners import PLANNERS
+from ..planners.settings import Planning
+
+
+def plan(config: Planning) -> dict[str, Any]:
+    from ..envs_real.twins import twin_of
+    from ..evaluate.video import check_video, enlarged, side_by_side, write_video
+    from ..planners.planning import plan_and_act
+    from ..results import current_commit, write_results
+    from ..world import WorldModel
+
+    commit = current_commit()
+    if config.video:
+        check_video(config.video)
+    world = WorldModel.load(config.world, config.device)
+    sentences = PLANNERS[config.planner].over == "sentences"
+    twin = twin_of(world.config, action_mode="text" if sentences else "vector")
+    metrics, played = plan_and_act(config, world, twin)
+    twin.close()
+    low, high = metrics["success_interval"]
+    print(
+        f"{config.planner} on {metrics['on']}: success on the twin {sum(e.success for e in played)} of {len(played)} "
+        f"({metrics['success_rate']:.0%}, 95% interval {low:.0%} to {high:.0%}), "
+        f"mean return {metrics['mean_return']:.2f} in {metrics['mean_steps']:.0f} steps"
+    )
+    if config.video:
+        write_video(config.video, enlarged(side_by_side([episode.frames for episode in played[:6]])))
+    if config.json:
+        write_results(config.json, config.seed, metrics, commit)
+    return metrics
