@@ -294,8 +294,8 @@ def test_two_processes_train_the_dynamics_as_one_does(tmp_path, dataset, trained
     one, two = (curves(config.out.parent / "tensorboard" / "dynamics") for config in (alone, together))
     assert one.keys() == two.keys() and {"loss/tokens", "loss/scale_1", "loss/sentence"} < one.keys()
     for name, (first, last) in one.items():
-        assert two[name][0] == pytest.approx(first, rel=0.01, abs=1e-3), name
-        assert two[name][1] == pytest.approx(last, rel=0.05, abs=1e-2), name
+        assert two[name][0] == pytest.approx(first, rel=5e-3, abs=1e-3), name
+        assert two[name][1] == pytest.approx(last, rel=0.02, abs=1e-2), name
 
 
 def test_two_processes_of_torchrun_train_the_tokenizer_as_one_does(tmp_path, dataset):
@@ -312,8 +312,8 @@ def test_two_processes_of_torchrun_train_the_tokenizer_as_one_does(tmp_path, dat
     one, two = (curves(folder.parent / "tensorboard" / "tokenizer") for folder in (alone.out, out))
     assert one.keys() == two.keys()
     for name, (first, last) in one.items():
-        assert two[name][0] == pytest.approx(first, rel=0.01), name
-        assert two[name][1] == pytest.approx(last, rel=0.05), name
+        assert two[name][0] == pytest.approx(first, rel=5e-3), name
+        assert two[name][1] == pytest.approx(last, rel=0.02), name
     one, two = (load_file(folder / "model.safetensors")["quantizer.usage"] for folder in (alone.out, out))
     assert (one - two).abs().mean() < 0.1 * (one - 1).abs().mean()  # all begin at 1
 
