@@ -8,6 +8,7 @@ import torch
 
 from worldgym.model.dynamics import Prefix
 from worldgym.model.pixels import to_float
+from worldgym.model.rng import uniforms
 from worldgym.motion import motion_prompt
 from worldgym.world import WorldState
 
@@ -330,3 +331,17 @@ def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions,
     for when in range(5 - past):
         state, _ = world.step(state, actions[:, past - 1 + when])
         torch.testing.assert_close(dreamed[:, when].float(), state.latent, atol=0.05, rtol=0.05)
+
+
+def test_every_step_of_a_dream_has_random_numbers_of_its_own(make_world, frames, actions, monkeypatch):
+    world, drawn = make_world(), []
+
+    def watched(*arguments):
+        drawn.append(uniforms(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr("worldgym.world.uniforms", watched)
+    state = world.start(frames[:, :1], temperature=1.0)
+    for when in range(3):
+        state, _ = world.step(state, actions[:, when])
+    assert len({tuple(row) for numbers in drawn for row in numbers.tolist()}) == 3 * len(state)
