@@ -43,22 +43,22 @@ MUTATIONS = (
     Mutation(
         "rewards are trained one step early",
         "data.py", "rewards=data.rewards[now + 1]", "rewards=data.rewards[now]",
-        ("test_training_loss.py",),
+        ("train/test_training_loss.py",),
     ),
     Mutation(
         "outcome heads are trained on the frame before",
         "model/dynamics.py", "features[:, 1:], read[batch.instructions]", "features[:, :-1], read[batch.instructions]",
-        ("test_training_loss.py",),
+        ("train/test_training_loss.py",),
     ),
     Mutation(
         "the sentence loss does not count",
         "model/dynamics.py", "+ 0.1 * sentence", "+ 0.0 * sentence",
-        ("test_training_loss.py",),
+        ("train/test_training_loss.py",),
     ),
     Mutation(
         "the bundled Tabletop's weights are shuffled within their tensors",
         "worlds/tabletop/model.safetensors", "", "",
-        ("test_tabletop_dream.py",),
+        ("worlds/test_tabletop.py",),
     ),
     Mutation(
         "every step of a dream draws the same random numbers",
@@ -90,7 +90,7 @@ MUTATIONS = (
     Mutation(
         "planners keep the worst futures",
         "planners/search.py", 'np.argsort(-returns, kind="stable")', 'np.argsort(returns, kind="stable")',
-        ("test_planners.py",),
+        ("planners/test_planners.py",),
     ),
 )  # fmt: skip
 
