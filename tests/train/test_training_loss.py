@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from worldgym.model.dynamics import Batch, DynamicsLoss
+from worldgym.model.dynamics import Batch, Chances, DynamicsLoss
 from worldgym.model.sentence_policy import SPREAD
 from worldgym.train.dynamics import Batches
 
 STEPS = 4
 """The window of the tiny world."""
+EVERY_TOKEN = Chances(noise=None, scored=torch.arange(6 * STEPS))
+"""Of six segments."""
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def data(recording):
 
 def computed(world, data) -> tuple[Batch, DynamicsLoss]:
     batch = Batches(data, world.text, 6, world.config.dynamics, 0.0, torch.device("cpu")).draw(0, 0, 0)
-    return batch, world.dynamics.loss(batch, world.tokenizer, 0.0)
+    return batch, world.dynamics.loss(batch, world.tokenizer, EVERY_TOKEN)
 
 
 def rows_of(batch: Batch, data) -> np.ndarray:
@@ -110,7 +112,7 @@ def test_the_guess_is_measured_against_standing_still(make_world, data):
     kept = torch.lerp(tokens, target, world.config.dynamics.residual).unflatten(0, (6, STEPS + 1))
     target = target.unflatten(0, (6, STEPS + 1))
     expected = F.mse_loss(kept[:, :-1], target[:, 1:]) / F.mse_loss(target[:, :-1], target[:, 1:])
-    assert float(world.dynamics.loss(batch, world.tokenizer, 0.0).guess) == pytest.approx(float(expected), rel=1e-4)
+    assert float(world.dynamics.loss(batch, world.tokenizer, EVERY_TOKEN).guess) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_every_part_counts(make_world, data):
