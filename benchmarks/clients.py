@@ -91,7 +91,9 @@ def sb3_contrib() -> str:
 def rl_zoo3() -> str:
     with TemporaryDirectory() as folder:
         settings = Path(folder) / "settings.yml"
-        settings.write_text(f"{ID}:\n  policy: CnnPolicy\n  n_timesteps: 64\n  n_steps: 32\n  batch_size: 32\n")
+        settings.write_text(
+            f"{ID}:\n  policy: CnnPolicy\n  n_timesteps: 64\n  n_steps: 32\n  batch_size: 32\n", encoding="utf-8"
+        )
         subprocess.run(
             [
                 sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--env", ID, "--gym-packages", "worldgym",

@@ -205,7 +205,10 @@ def test_damaged_starting_frames_are_refused(write_checkpoint):
     ("part", "says"),
     [
         ({"frames": np.zeros((5, 64, 64, 3), np.float32)}, "frames are float32"),
-        ({"frames": np.zeros((5, 32, 32, 3), np.uint8)}, r"frames are uint8 .*; \[any, any, 64, 64, 3\]"),
+        (
+            {"frames": np.zeros((5, 32, 32, 3), np.uint8)},
+            r"frames are uint8 .*; expected uint8 \[any, any, 64, 64, 3\]",
+        ),
         ({"successes": np.zeros((4, 2), bool)}, r"successes are bool \[4, 2\]; expected bool \[5, 2\]"),
         ({"actions": np.full((5, 1, 2), np.nan, np.float32)}, "actions have nan at step 0"),
     ],

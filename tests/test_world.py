@@ -181,7 +181,7 @@ def test_no_futures_have_no_returns(make_world, frames):
     world = make_world()
     state = world.start(frames[:, :1])
     assert world.evaluate(state, np.zeros((3, 0, 4, 2), np.float32)).shape == (3, 0)
-    with pytest.raises(ValueError, match="copies is 0"):
+    with pytest.raises(ValueError, match="got 0 copies"):
         state.fork(0)
 
 

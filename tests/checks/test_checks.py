@@ -536,6 +536,12 @@ class SilentInfo(DreamEnv):
         return *rest, {"uncertainty": info["uncertainty"]}
 
 
+class MoreInfo(DreamEnv):
+    def step(self, action):
+        *rest, info = super().step(action)
+        return *rest, info | {"more": 1}
+
+
 class CertainInfo(DreamEnv):
     def step(self, action):
         *rest, info = super().step(action)
@@ -620,6 +626,7 @@ BROKEN_DREAMS = {
     Warns: checks.gymnasium_accepts_it,
     NumpyReward: checks.a_step_returns_plain_values,
     SilentInfo: checks.infos_tell_success_and_frames,
+    MoreInfo: checks.infos_have_one_set_of_keys,
     CertainInfo: checks.infos_tell_uncertainty,
     DeafDream: checks.the_seed_decides_the_dream,
     SameDreamAgain: checks.a_reset_without_a_seed_goes_on,

@@ -112,7 +112,9 @@ def test_the_guess_is_measured_against_standing_still(make_world, data):
     kept = torch.lerp(tokens, target, world.config.dynamics.residual).unflatten(0, (6, STEPS + 1))
     target = target.unflatten(0, (6, STEPS + 1))
     expected = F.mse_loss(kept[:, :-1], target[:, 1:]) / F.mse_loss(target[:, :-1], target[:, 1:])
-    assert float(world.dynamics.loss(batch, world.tokenizer, EVERY_TOKEN).guess) == pytest.approx(float(expected), rel=1e-4)
+    assert float(world.dynamics.loss(batch, world.tokenizer, EVERY_TOKEN).guess) == pytest.approx(
+        float(expected), rel=1e-4
+    )
 
 
 def test_every_part_counts(make_world, data):
