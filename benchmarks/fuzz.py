@@ -130,7 +130,10 @@ class Session:
             return self._refused(lambda: self.env.step(self._actions()))
         self._wake()
         self.calls["step"] += 1
+        clocks = self.env.dreams.elapsed.copy()
         self._check_step(self.env.step(self._actions()))
+        now = self.env.dreams.elapsed
+        hold(bool(((now == clocks + 1) | (now == 0)).all()), f"an action took clocks from {clocks} to {now}")
 
     def bad_step(self) -> None:
         before = self._now()

@@ -313,7 +313,7 @@ def test_a_goal_image_is_a_reward(dream, frames):
     assert reward == pytest.approx(-float((state.fused - wanted).norm() / wanted.norm()), abs=1e-5)
     assert reward < -0.01
     _, outcome = probe.world.step(state.fork(1), STILL[None])
-    assert float(env.dreams._judge(replace(state, fused=wanted), outcome)[0]) == pytest.approx(0.0, abs=1e-5)
+    assert float(env.dreams._reward(replace(state, fused=wanted), outcome)[0]) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_goal_is_seen_anew_when_the_context_changes(dream, frames):

@@ -28,11 +28,21 @@ def forgets_clocks(monkeypatch):
     monkeypatch.setattr(Dreams, "restore", restore)
 
 
+def steps_on_after_an_error(monkeypatch):
+    plain = Dreams.step
+
+    def step(self, actions, which=None):
+        self.elapsed += 1
+        return plain(self, actions[: len(self)], which)
+
+    monkeypatch.setattr(Dreams, "step", step)
+
+
 def shares_its_forks(monkeypatch):
     monkeypatch.setattr(Dreams, "select", lambda self, rows: self)
 
 
-@pytest.mark.parametrize("broken", [forgets_clocks, shares_its_forks])
+@pytest.mark.parametrize("broken", [forgets_clocks, steps_on_after_an_error, shares_its_forks])
 def test_random_calls_find_what_is_broken(fuzz, monkeypatch, broken):
     broken(monkeypatch)
     assert fuzz.fuzz(fuzz.Config(calls=240))["findings"]

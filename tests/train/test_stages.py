@@ -255,7 +255,7 @@ def test_a_segment_is_prompted_by_what_was_before_it(dataset, trained):
     for dropout in (0.0, 0.5, 1.0):
         batches = Batches(data, text, 32, config, dropout, torch.device("cpu"))
         batch = batches.batch(segment, *batches.rows(0, 0)[1:])
-        told = batch.told.numpy()
+        told = batch.has_prompt.numpy()
         assert told.all() == (dropout == 0.0) and told.any() == (dropout < 1.0)
         for row in range(32):
             observed = segment.frames[row, :3]

@@ -1,18 +1,21 @@
 """`worldgym bench`: how fast a world dreams."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .arguments import TabletopByDefault
 
+if TYPE_CHECKING:
+    from ..bench import Baseline
+
 
 @dataclass(frozen=True)
 class Bench:
-    """How fast a world dreams, beside other ways to imagine and beside simulators.
+    """How fast a world dreams and is planned in, next to simulators.
 
     For example:
         worldgym bench --quick
@@ -27,10 +30,10 @@ class Bench:
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
     json: Path | None = None
-    """Write the figures here, with command, commit and hardware; the plot goes beside them."""
+    """Write the figures here, with command, commit and hardware; the plot goes next to them."""
 
 
-def bench(config: Bench) -> dict[str, Any]:
+def bench(config: Bench, baselines: "Sequence[Baseline]" = ()) -> dict[str, Any]:
     import torch
 
     from ..bench import HORIZON, BenchSizes, plot, table
@@ -60,7 +63,7 @@ def bench(config: Bench) -> dict[str, Any]:
         for on, judge in judges.items()
     }
     sizes = BenchSizes.quick() if config.quick else BenchSizes()
-    metrics = measure(world, config.world, sizes, decide, samples * rounds * HORIZON)
+    metrics = measure(world, config.world, sizes, decide, samples * rounds * HORIZON, baselines)
     print(table(metrics))
     if config.json:
         write_results(config.json, 0, metrics, commit)

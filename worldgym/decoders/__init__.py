@@ -7,8 +7,8 @@ any other. `decoder.json` there names its kind.
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from ..listing import find_world
@@ -55,9 +55,9 @@ def open_stream(world: WorldModel, name: str, decoder: str, dreams: int) -> "Fra
     """
     kind = DECODERS.get(decoder)
     if kind is not None and kind.load is None:
-        return _named(kind.stream)(world, dreams)
+        return resolve_name(kind.stream)(world, dreams)
     folder = decoder_folder(name, decoder)
-    return _named(DECODERS[_kind_in(folder)].stream)(load_decoder(name, decoder, world), world, dreams)
+    return resolve_name(DECODERS[_kind_in(folder)].stream)(load_decoder(name, decoder, world), world, dreams)
 
 
 def load_decoder(name: str, decoder: str, world: WorldModel) -> Any:
@@ -76,13 +76,12 @@ def load_decoder(name: str, decoder: str, world: WorldModel) -> Any:
 def decoder_folder(name: str, decoder: str) -> Path:
     """Where a decoder's weights are; a ValueError where there are none."""
     folder = find_world(name) / "decoder" if decoder in DECODERS else Path(decoder)
-    found = _kind_in(folder) if (folder / "decoder.json").exists() else None
-    if found is None or (decoder in DECODERS and found != decoder):
-        kind = DECODERS.get(decoder, DECODERS["diffusion"])
-        wanted = decoder if decoder in DECODERS else "diffusion"
+    wanted = decoder if decoder in DECODERS else "diffusion"
+    holds = (folder / "decoder.json").exists()
+    if not holds or (decoder in DECODERS and _kind_in(folder) != decoder):
         raise ValueError(
             f"decoder is {decoder!r}, but there is no {wanted} decoder in {folder}. Take decoder='fast', or train one "
-            f"with `{kind.train}` and pass the folder that it names; "
+            f"with `{DECODERS[wanted].train}` and pass the folder that it names; "
             "`worldgym export WORLD TARGET --decoder FOLDER` makes a world that has it"
         )
     return folder
@@ -99,13 +98,4 @@ def _kind_in(folder: Path) -> str:
 def _load_decoder(folder: str, kind: str, world: WorldModel, stamp: tuple[int, ...]) -> Any:
     load = DECODERS[kind].load
     assert load is not None, f"{kind} has no weights"
-    return _named(load)(Path(folder), world.tokenizer, world.device)
-
-
-def _named(path: str) -> Any:
-    """What "module:name.name" names."""
-    module, _, names = path.partition(":")
-    found: Any = import_module(module)
-    for name in names.split("."):
-        found = getattr(found, name)
-    return found
+    return resolve_name(load)(Path(folder), world.tokenizer, world.device)

@@ -33,7 +33,7 @@ from ..state import WorldState
 from .loading import load_shared
 from .observations import latents, observation_space
 from .options import DreamOptions
-from .rewards import make_judge
+from .rewards import make_reward
 
 SNAPSHOT_VERSION = 5
 
@@ -80,7 +80,7 @@ class Dreams:
         self.action_space = action_space(options.action_mode, config.action_size, self.phrases)
         self.observation_space = observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
-        self._judge = make_judge(options.reward, self.world)
+        self._reward = make_reward(options.reward, self.world)
         self._frames = open_stream(self.world, options.world, options.decoder, count)
         self._starts: InitialStates | None = None  # read at the first reset that needs one
         instruction = options.instruction
@@ -209,7 +209,7 @@ class Dreams:
                 state, outcome = self.world.step(state, now, self.options.drafted)
                 self._frames.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
-                    [self._judge(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
+                    [self._reward(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
                 )
                 earned, succeeds, ends, nats = figures.cpu().numpy().astype(np.float64)
                 reward[rows] += earned
@@ -297,7 +297,7 @@ class Dreams:
         branch.chosen = self.chosen[rows]
         branch.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
         branch.elapsed, branch.returns, branch.over = self.elapsed[rows], self.returns[rows], self.over[rows]
-        branch._judge = make_judge(self.options.reward, self.world)
+        branch._reward = make_reward(self.options.reward, self.world)
         branch._frames = self._frames.select(rows.tolist())
         branch._pictures = None
         return branch

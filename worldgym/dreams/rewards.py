@@ -10,12 +10,12 @@ from ..world import Outcome, WorldModel, WorldState
 
 FrameReward = Callable[[np.ndarray], np.ndarray]
 """Imagined frames, uint8 [b, h, w, 3] -> rewards [b]; called once for every imagined frame."""
-Judge = Callable[[WorldState, Outcome], Tensor]
+StepReward = Callable[[WorldState, Outcome], Tensor]
 """Rewards, float32 [b], of the step that led to this state."""
 
 
-def make_judge(source: object, world: WorldModel) -> Judge:
-    """The judge behind the `reward` argument of an environment; there is no default among them.
+def make_reward(source: object, world: WorldModel) -> StepReward:
+    """The function behind the `reward` argument of an environment; there is no default among them.
 
     Args:
         source: "learned", what the world was trained to expect for the instruction; a goal in words, one of the
@@ -24,11 +24,11 @@ def make_judge(source: object, world: WorldModel) -> Judge:
     if isinstance(source, str) and source == "learned":
         return lambda state, outcome: outcome.reward
     if isinstance(source, str) and source in world.config.instructions:
-        return _words_judge(source, world)
+        return _goal_in_words(source, world)
     if isinstance(source, np.ndarray):
-        return _goal_judge(source, world)
+        return _goal_image(source, world)
     if callable(source):
-        return _frame_judge(source, world)
+        return _of_frames(source, world)
     raise ValueError(
         f"reward is {source!r}; it must be 'learned', a goal in words (an instruction that this world judges: "
         f"{'; '.join(world.config.instructions[:3])}; ...), a goal image (uint8 [h, w, 3]) or a function of frames "
@@ -36,17 +36,17 @@ def make_judge(source: object, world: WorldModel) -> Judge:
     )
 
 
-def _words_judge(goal: str, world: WorldModel) -> Judge:
+def _goal_in_words(goal: str, world: WorldModel) -> StepReward:
     """The learned reward for this goal, whatever instruction decides on success and the end."""
     heads, read = world.dynamics.outcome_heads, world.read_instructions([goal])
 
-    def judge(state: WorldState, outcome: Outcome) -> Tensor:
+    def reward(state: WorldState, outcome: Outcome) -> Tensor:
         return heads.score(state.fused, world.motion(state), read.expand(len(state), -1)).reward.mean(0)
 
-    return judge
+    return reward
 
 
-def _goal_judge(goal: np.ndarray, world: WorldModel) -> Judge:
+def _goal_image(goal: np.ndarray, world: WorldModel) -> StepReward:
     """Minus the distance to the goal, between fused maps and relative to the goal's own size; 0 is there.
 
     Nothing is decoded. Fused maps are relative to a context, so the goal is seen anew when the contexts change.
@@ -58,18 +58,18 @@ def _goal_judge(goal: np.ndarray, world: WorldModel) -> Judge:
     context: Tensor | None = None
     wanted = torch.empty(0)
 
-    def judge(state: WorldState, outcome: Outcome) -> Tensor:
+    def reward(state: WorldState, outcome: Outcome) -> Tensor:
         nonlocal context, wanted
         if state.context is not context:  # steps hand it on; anchoring and resets replace it
             context, wanted = state.context, world.see(image.expand(len(state), -1, -1, -1), state)
         distance = (state.fused - wanted).flatten(1).norm(dim=1)
         return -distance / wanted.flatten(1).norm(dim=1)
 
-    return judge
+    return reward
 
 
-def _frame_judge(function: FrameReward, world: WorldModel) -> Judge:
-    def judge(state: WorldState, outcome: Outcome) -> Tensor:
+def _of_frames(function: FrameReward, world: WorldModel) -> StepReward:
+    def reward(state: WorldState, outcome: Outcome) -> Tensor:
         rewards = np.asarray(function(world.render(state).cpu().numpy()))
         if rewards.shape != (len(state),) or rewards.dtype.kind not in "fiub" or not np.isfinite(rewards).all():
             raise ValueError(
@@ -78,4 +78,4 @@ def _frame_judge(function: FrameReward, world: WorldModel) -> Judge:
             )
         return torch.as_tensor(rewards, dtype=torch.float32, device=world.device)
 
-    return judge
+    return reward

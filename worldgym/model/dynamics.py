@@ -26,11 +26,11 @@ class Batch(NamedTuple):
     context: Float[Tensor, "b c h w"]
     """The observed frame that the tokens of all others are relative to; the first frame of the segment."""
     prompt: Float[Tensor, "b c h w"]
-    """The context with the trajectories of what moved before it; the context itself where that is not told."""
+    """The context with the trajectories of what moved before it; the context itself where there is none."""
     earlier: Float[Tensor, "b c h w"]
     """The frame before the context."""
-    told: Bool[Tensor, " b"]
-    """Whether a segment is told of the motion before its context."""
+    has_prompt: Bool[Tensor, " b"]
+    """Whether a segment is conditioned on the motion before its context."""
     frames: Float[Tensor, "b t1 c h w"]
     actions: Float[Tensor, "b t a"]
     sentences: Int[Tensor, "b t s"]
@@ -208,7 +208,7 @@ class Dynamics(nn.Module):
             fused, earlier = tokenizer.fuse(kept, contexts).split([size * (steps + 1), len(kept) - size * (steps + 1)])
             fused = fused.unflatten(0, (size, steps + 1))
             if len(earlier):  # what is not told of is at rest, token_noise or none
-                earlier = torch.where(batch.told[:, None, None, None], earlier, fused[:, 0])
+                earlier = torch.where(batch.has_prompt[:, None, None, None], earlier, fused[:, 0])
             begin = Prefix(context, prompt, earlier if len(earlier) else None)
             if self_forcing:
                 latent, fused = latent.clone(), fused.float()

@@ -126,7 +126,8 @@ class DynamicsStage:
         world.dynamics.train()
         frames, real = np.stack(dreamed, 1), segment.frames[:, seen:]
         repeated = np.broadcast_to(segment.frames[:, seen - 1 : seen], real.shape)
-        quality, gain = psnr(frames, real).mean(0), psnr(frames, real).mean(0) - psnr(repeated, real).mean(0)
+        quality = psnr(frames, real).mean(0)
+        gain = quality - psnr(repeated, real).mean(0)
         for when in (0, 3, 7, 15):
             if when < len(quality):
                 writer.add_scalar(f"validation/psnr_step_{when + 1}", quality[when], step)
@@ -208,7 +209,7 @@ class Batches:
             context=images[:, 0],
             prompt=to_float(self._tensor(prompt)),
             earlier=to_float(self._tensor(earlier)),
-            told=self._tensor(told),
+            has_prompt=self._tensor(told),
             frames=images,
             actions=self._tensor(segment.actions),
             sentences=self._tensor(np.where(segment.sentences >= 0, phrase_rows.reshape(phrases.shape), -1)),
