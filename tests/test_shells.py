@@ -229,6 +229,18 @@ def test_the_generators_of_a_batch_are_its_dreams_own(batch, dream):
         envs.np_random = np.random.default_rng(0)
 
 
+def test_the_seed_of_a_generator_is_the_one_it_was_made_from(batch, dream):
+    envs, alone = batch(), dream()
+    envs.reset(seed=3), alone.reset(seed=4)
+    envs.reset(), alone.reset()  # no seed: the generators stay, and so do their seeds
+    assert envs.np_random_seed == envs.get_attr("np_random_seed") == (3, 4)
+    assert alone.np_random_seed == alone.fork().np_random_seed == pickle.loads(pickle.dumps(alone)).np_random_seed == 4
+    generators = [random.bit_generator.state for random in envs.np_random]
+    assert envs.np_random_seed and generators == [random.bit_generator.state for random in envs.np_random]
+    envs.restore(envs.snapshot()), alone.restore(alone.snapshot())
+    assert envs.np_random_seed == (-1, -1) and alone.np_random_seed == -1  # a snapshot has the state alone
+
+
 # -- PyTorch around them ---------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .dreams import DreamOptions, Dreams, Step
-from .spaces import check_vector_action, on_host, read_action, read_seed
+from .spaces import check_vector_action, on_host, read_action, read_seed, seed_of
 from .world import WorldModel
 
 RESET_OPTIONS = ("frames", "actions", "instruction")
@@ -70,6 +70,11 @@ class DreamEnv(gym.Env):
         self.dreams.randoms[0] = random
 
     @property
+    def np_random_seed(self) -> int:
+        """The seed of `np_random`; -1 where it is unknown, as after a `restore`."""
+        return seed_of(self.np_random)
+
+    @property
     def world(self) -> WorldModel:
         return self.dreams.world
 
@@ -104,8 +109,6 @@ class DreamEnv(gym.Env):
             actions=np.asarray(on_host(options["actions"]))[None] if "actions" in options else None,
             instructions=[options["instruction"]] if "instruction" in options else None,
         )
-        if seed is not None:
-            self._np_random_seed = int(seed)
         return self._observation(), self.dreams.first_info
 
     def step(self, action):
@@ -217,6 +220,11 @@ class DreamVectorEnv(VectorEnv):
         """The generator of each dream."""
         self.dreams.randoms = [random or seeding.np_random()[0] for random in self.dreams.randoms]
         return tuple(random for random in self.dreams.randoms if random is not None)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each dream's generator; -1 where it is unknown, as after a `restore`."""
+        return tuple(seed_of(random) for random in self.np_random)
 
     # -- Gymnasium ----------------------------------------------------------------------------------------------
 

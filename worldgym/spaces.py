@@ -56,6 +56,13 @@ def read_seed(seed: Any) -> int | None:
     return None if seed is None else operator.index(seed)
 
 
+def seed_of(random: np.random.Generator) -> int:
+    """The seed that a generator was made from; -1 where no single number is known, as Gymnasium has it."""
+    sequence = random.bit_generator.seed_seq
+    entropy = getattr(sequence, "entropy", None)
+    return entropy if isinstance(entropy, int) and not sequence.spawn_key else -1
+
+
 def on_host(value: Any) -> Any:
     """Tensors, also of a policy that learns and also inside a list or tuple, as numpy arrays; all else as it is."""
     if isinstance(value, (list, tuple)):

@@ -464,15 +464,16 @@ def _reopen(
 ) -> Dreams:
     """Dreams out of a pickle; a ValueError if their world has been trained since."""
     dreams = Dreams(len(instructions), options, max_episode_steps)
-    dreams.instructions, dreams.chosen, dreams.randoms = instructions, chosen, randoms
     if before is not None:
         dreams.restore(before)
+    dreams.instructions, dreams.chosen, dreams.randoms = instructions, chosen, randoms  # of which the seeds are known
     return dreams
 
 
 def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
     if state is None:
         return None
-    random = np.random.Generator(np.random.PCG64())
+    # With a spawn key, `seed_of` does not take this seed for the one that led to the state.
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0, spawn_key=(0,))))
     random.bit_generator.state = state
     return random
