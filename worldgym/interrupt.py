@@ -1,4 +1,4 @@
-"""How a command ends: a user's Ctrl-C or mistake is one line."""
+"""How a command ends: a user's Ctrl-C or mistake becomes one line."""
 
 import os
 import signal
@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dis import opmap
 
+from . import __version__
 from .errors import UserError
 
 BUG = (
-    "worldgym: this is a bug of ours, not a mistake of yours. Please report it to the maintainers with all of the above"
+    f"worldgym {__version__}: this is a bug in WorldGym, not a mistake of yours. Please report it where you got WorldGym "
+    "from, with your command and everything above"
 )
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """A command's Ctrl-C, or a mistake of its user, is one line and an exit status, not a traceback.
+    """Turn Ctrl-C or a user's mistake into one line and an exit status instead of a traceback.
 
-    A bug of ours keeps its traceback and says so. `WORLDGYM_TRACEBACK=1` shows every traceback.
+    A bug in WorldGym keeps its traceback and says so. `WORLDGYM_TRACEBACK=1` shows every traceback.
     """
     try:
         yield

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from worldgym import cli
+from worldgym import __version__, cli
 from worldgym.cli.list import List
 from worldgym.cli.main import COMMANDS
 
@@ -92,7 +92,7 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, happens):
     monkeypatch.setitem(COMMANDS, "list", (List, lambda config: happens()))
     with pytest.raises(Exception) as stop:
         run(monkeypatch, "list")
-    assert "bug of ours" in stop.value.__notes__[0]
+    assert f"worldgym {__version__}: this is a bug in WorldGym" in stop.value.__notes__[0]
 
 
 def test_a_mistake_shows_its_traceback_if_asked(monkeypatch):
