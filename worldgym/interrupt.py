@@ -11,8 +11,8 @@ from . import __version__
 from .errors import UserError
 
 BUG = (
-    f"worldgym {__version__}: this is a bug in WorldGym, not a mistake of yours. Please report it where you got WorldGym "
-    "from, with your command and everything above"
+    f"worldgym {__version__}: this is a bug in WorldGym, not a mistake of yours. Please report it where you got "
+    "WorldGym, with your command and everything above"
 )
 
 
