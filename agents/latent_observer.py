@@ -31,7 +31,7 @@ class LatentObserver:
         return self._seen[:, -1]
 
     def begin(self, frames: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
-        """Episodes `which` (bool [n]; all of them first) begin anew: latents, float32 [m, l], of them alone.
+        """Restart the episodes `which` (bool [n]; all of them first); returns their latents, float32 [m, l].
 
         Args:
             frames: uint8 [n, h, w, 3], of all episodes.
@@ -54,7 +54,7 @@ class LatentObserver:
         return _array(latents(self.world, self._state))
 
     def _ground(self, rows: np.ndarray, count: int) -> WorldState:
-        """Some episodes go on from their newest frames, as dreams that begin."""
+        """Some episodes continue from their newest frames, as dreams that begin there."""
         frames = self._seen[rows, -count:]
         fresh = self.world.start(frames, np.zeros((len(rows), count - 1, self.world.config.action_size), np.float32))
         self._steps[rows] = fresh.steps.cpu().numpy()
@@ -99,7 +99,7 @@ def see_alone(policy, world: WorldModel):
     """A policy on latents (`predict` as Stable-Baselines3 has it) as a function of one episode's frames.
 
     Returns:
-        observation uint8 [h, w, 3] -> action float32 [a]; made anew for each episode.
+        observation uint8 [h, w, 3] -> action float32 [a]; made for each episode.
     """
     eyes, begun = LatentObserver(world, 1), False
 

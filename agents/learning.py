@@ -43,7 +43,7 @@ MakeTwin = Callable[[WorldConfig, str], gym.Env]
 """A world and an instruction -> its true environment."""
 
 JUDGED_FROM = 10_000
-"""Added to the seed of a judged episode, so that nobody was trained from that start."""
+"""Added to the seed of a judged episode, so that no agent was trained from that start."""
 
 
 def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:

@@ -161,10 +161,10 @@ def make_mbpo(config: Learning, envs: VecEnv, world: WorldModel) -> SAC:
 
 
 def check_one_frame_tells(world: WorldModel) -> None:
-    """A UserError if the world is told speed by several frames: branches begin from one."""
+    """A UserError if the world is conditioned on several frames: branches begin from one."""
     if (told := world.config.dynamics.observed) > 1:
         raise UserError(
-            f"the world {world.config.name!r} is told speed by {told} frames, and mbpo's branches begin from one; "
+            f"the world {world.config.name!r} is conditioned on {told} frames, and mbpo's branches begin from one; "
             "learn with sac or ppo in the dream"
         )
 

@@ -22,7 +22,7 @@ from .mbpo import Imagination, MixedReplay
 from .settings import Learning
 
 FILES = "bpe.json", "starts.npz"
-"""Of a checkpoint, beside configuration and weights."""
+"""Files of a checkpoint besides configuration and weights."""
 
 
 def own_world(world: str, folder: Path) -> Path:

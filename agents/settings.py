@@ -1,4 +1,4 @@
-"""What `worldgym learn` and `worldgym transfer` can be asked for; light, so that `worldgym --help` waits for nobody."""
+"""What `worldgym learn` and `worldgym transfer` can be asked for; light, so that `worldgym --help` is fast."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +37,14 @@ class Learning:
     starts: str | None = None
     """Id of a Minari dataset that dreams begin from; by default the frames that come with the world."""
     horizon: int | None = None
-    """Steps after which a dream begins again, for worlds in which a long one goes astray. By default it lasts as long
-    as an episode of the twin, or 40 steps where that has no limit."""
+    """Steps after which a dream restarts, for worlds in which long dreams drift. By default a dream lasts as long as an
+    episode of the twin, or 40 steps where the twin has no limit."""
     drafted: bool = False
     """Dream by the world's draft: several times as many steps in a second, for agents that see latents."""
     sees: Literal["latent", "pixels"] = "latent"
     """"latent": the world's fused map, made of real frames by its tokenizer; "pixels" take ten times as long."""
     steps: int = 8_000
-    """Of all environments together. A run that is there already goes on to so many."""
+    """Of all environments together. An existing run continues up to this number."""
     discount: float = 0.9
     """Of rewards a step later: 0.9 looks ten steps ahead."""
     updates: float | None = None
@@ -52,7 +52,7 @@ class Learning:
     real_ratio: float = 0.2
     """Of mbpo's batches, the share that is real."""
     refit: int | None = None
-    """Real steps of mbpo from one refit of the world to the next, on what was lived; by default it stays as it is."""
+    """Real steps of mbpo between two refits of the world on the agent's own experience; none by default."""
     episodes: int = 50
     """Judged on the twin at the end."""
     seed: int = 0

@@ -144,7 +144,7 @@ def _listed(played: list[Episode]) -> dict[str, Any]:
 def _agreement(
     found: list[dict[str, Any]], what: str, key: str, statistics: dict[str, Callable[..., float]]
 ) -> dict[str, Any]:
-    """Correlations over policies of their means in the two worlds; 95% intervals by drawing episodes anew."""
+    """Correlations over policies of their means in the two worlds; 95% bootstrap intervals over episodes."""
     dreamed, real = (np.array([one[side][key] for one in found], float).T for side in ("dream", "mujoco"))
     agreement: dict[str, Any] = {}
     for name, statistic in statistics.items():

@@ -1,4 +1,4 @@
-"""What `worldgym transfer` found, as one HTML page that needs nothing beside it."""
+"""What `worldgym transfer` found, as one self-contained HTML page."""
 
 from html import escape
 from pathlib import Path
@@ -26,13 +26,13 @@ def write_report(
     grid: list[dict[str, Any]],
     combined: dict[str, Any] | None = None,
 ) -> Path:
-    """Write index.html with plots and videos inside, and the plots beside it; returns the page's path.
+    """Write index.html, which contains plots and videos, and the plots next to it; returns the page's path.
 
     Args:
-        about: one sentence: what was asked of whom.
+        about: one sentence on what was compared.
         ranking: what `rank_policies` returned; None if that was left out.
         grid: what `zero_shot` returned.
-        combined: success of instructions unseen as a combination, by who chose the sentences; None if not asked.
+        combined: success on unseen combinations of instructions, by what chose the sentences; None if left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = plot_grid(grid)
@@ -57,7 +57,7 @@ def write_report(
 
 
 def _ranked(folder: Path, ranking: Ranking) -> list[str]:
-    """The page's part on policies in both worlds; its plot goes beside the page, too."""
+    """The page's part on policies in both worlds; its plot is also written next to the page."""
     metrics = ranking.metrics
     policies = plot_policies(metrics)
     (folder / "policies.png").write_bytes(policies)

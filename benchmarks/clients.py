@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/clients.py --json benchmarks/results/clients.json
     .venv/bin/python benchmarks/clients.py --only tianshou tau-ctrl
 
-The table of docs/clients.md is what it printed. Every row ends in a check by value: an agent has seen as many steps as
-it asked for, a planner beats standing still, a data set holds what was played.
+The table of docs/clients.md has what it printed. Every row ends in a check by value: an agent has seen as many steps as
+it asked for, a planner beats standing still, a data set holds what was played. RLlib pins an older Gymnasium, so it runs
+in an environment of its own (`pip install "ray[rllib]" worldgym`), with `--only rllib`.
 """
 
 import subprocess
@@ -196,6 +197,25 @@ def lerobot() -> str:
     return "LeRobotDataset reads dreamed episodes"
 
 
+def rllib() -> str:
+    """Its runner makes its dreams in a process of Ray's, which knows nothing but their id."""
+    import ray
+    from ray.rllib.algorithms.ppo import PPOConfig
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    options = {"instruction": GOAL, "obs_type": "latent"}
+    settings = (
+        PPOConfig()
+        .environment(f"worldgym:{ID}", env_config=options)
+        .env_runners(num_env_runners=1, num_envs_per_env_runner=2, rollout_fragment_length=16)
+        .training(train_batch_size_per_learner=32, minibatch_size=16, num_epochs=1)
+    )
+    agent = settings.build_algo()
+    assert agent.train()["num_env_steps_sampled_lifetime"] == 32
+    agent.stop(), ray.shutdown()
+    return "PPO learns from latent observations, its environments in a process of Ray's"
+
+
 @dataclass(frozen=True)
 class Client:
     """A row of the table."""
@@ -218,6 +238,7 @@ CLIENTS = {
     "tau-ctrl": Client("tau-ctrl", tau_ctrl),
     "minari": Client("minari", minari),
     "lerobot": Client("lerobot", lerobot),
+    "rllib": Client("ray", rllib),
 }
 
 

@@ -11,7 +11,7 @@ site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"
 echo "import site; site.addsitedir('$site')" > "$($runs/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
 install() { HF_HUB_OFFLINE=0 $runs/venv/bin/python -m pip install --quiet --no-deps "$@"; }
 install 'datasets<5' 'transformers<5' 'tokenizers<0.23' 'huggingface-hub<0.36' 'diffusers<0.36' torchvision==0.28.0 av cachebox \
-    'deepdiff<9' dill draccus==0.10.0 hf-xet jsonlines mergedeep multiprocess mypy-extensions orderly-set pandas pyserial \
+    'deepdiff<9' dill draccus==0.10.0 einops hf-xet jsonlines mergedeep multiprocess mypy-extensions orderly-set pandas pyserial \
     python-dateutil pytz pyyaml-include six termcolor toml typing-inspect xxhash
 for version in ${1:-0.4.0 0.4.1 0.4.2 0.4.3 0.4.4}; do
     install "lerobot==$version"

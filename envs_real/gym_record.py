@@ -40,7 +40,8 @@ class Twin(gym.Wrapper):
 
     Observations are uint8 [resolution, resolution, 3]: what it observes if that is a picture, else what it renders;
     cut to the square in the middle and resized by area. Actions are float32 [a] in [-1, 1], which stand for its own
-    bounds, as in `gymnasium.wrappers.RescaleAction`. `info["success"]` is always there: False if it tells nothing.
+    bounds, as in `gymnasium.wrappers.RescaleAction`. `info["success"]` is always there: False if
+    the environment reports none.
 
     Raises:
         UserError: at a reset or a step, if the environment raises something, or returns what is no finite reward, no
@@ -100,7 +101,7 @@ class Twin(gym.Wrapper):
     def _success(self, info: dict[str, Any]) -> bool:
         value = info.get("success", info.get("is_success", False))
         if not _is_number(value) or value not in (0, 1):
-            raise UserError(f"{self._now()} told the success {value!r} in its info; expected True or False")
+            raise UserError(f"{self._now()} reported the success {value!r} in its info; expected True or False")
         return bool(value)
 
     def _now(self) -> str:
@@ -211,7 +212,7 @@ def _make(env_id: str, **options: Any) -> gym.Env:
         sys.path.append(os.getcwd())  # last, so that it hides nothing installed; worker processes take it over
     try:
         return gym.make(env_id, **options)
-    except Exception as error:  # its constructor is somebody else's
+    except Exception as error:  # its constructor is not ours
         raise UserError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
 
 
@@ -270,7 +271,7 @@ def _say_whether_it_tells_success(twin: Twin) -> None:
     if not told.keys() & {"success", "is_success"}:
         print(
             'its first step\'s info has neither "success" nor "is_success": success is recorded as False wherever '
-            "none is told"
+            "none is reported"
         )
 
 

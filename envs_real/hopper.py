@@ -3,7 +3,7 @@
 The physics, the start, the reward and the end of an episode are Gymnasium's. A step is 0.032 s long, four of
 Gymnasium's, in which something happens. The picture is made for 64 pixels: the camera goes along, the parts have
 colours of their own, and stripes on the ground tell how fast it goes. The reward has no control cost
-(`ctrl_cost_weight=0`): rewards are read off frames, and a frame cannot tell the torque.
+(`ctrl_cost_weight=0`): rewards are read off frames, and a frame does not show the torque.
 """
 
 import mujoco

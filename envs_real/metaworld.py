@@ -52,5 +52,5 @@ class MetaWorldEnv(gym.Wrapper):
 for _task in metaworld.ALL_V3_ENVIRONMENTS:
     gym.register(
         f"MetaWorld-{_task}", f"{__name__}:MetaWorldEnv", max_episode_steps=STEPS, kwargs={"task": _task},
-        disable_env_checker=True,  # which warns of Meta-World's own observations, that nobody looks at here
+        disable_env_checker=True,  # which warns of Meta-World's own observations, which are not used here
     )  # fmt: skip

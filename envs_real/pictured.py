@@ -110,7 +110,7 @@ class Pictured(MujocoEnv):
         return returns
 
     def fork(self) -> "Pictured":
-        """An independent environment that goes on from here, as this one would have."""
+        """An independent environment that continues from here exactly as this one would."""
         other = type(self)(self.instruction, resolution=self.resolution)
         other.render_mode = self.render_mode
         other.restore(self.snapshot())

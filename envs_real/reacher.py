@@ -2,7 +2,7 @@
 
 The physics, the start, and the reward's distance are Gymnasium's. The picture is made for 64 pixels: the camera looks
 straight down, and the arm, its tip and the target are drawn thicker, which nothing touches. The reward has no control
-cost (`reward_control_weight=0`): rewards are read off frames, and a frame cannot tell the torque.
+cost (`reward_control_weight=0`): rewards are read off frames, and a frame does not show the torque.
 """
 
 import mujoco

@@ -27,7 +27,7 @@ class RecordConfig:
     episodes: int = 4000
     """How many episodes."""
     steps: int = 48
-    """Steps in each; fewer where the environment ends an episode (the Tabletop's go on after success)."""
+    """Steps in each; fewer where the environment ends an episode (the Tabletop's episodes continue after success)."""
     seed: int = 0
     """Episode i is drawn from (seed, i)."""
     resolution: int = 64

@@ -42,7 +42,7 @@ def differentiable_returns(
     """What `WorldModel.evaluate` says of one sequence for each dream, with a gradient. Spends the state.
 
     Raises:
-        ValueError: the horizon is longer than what is left of the world's window: going on from a new context is not
+        ValueError: the horizon is longer than what is left of the world's window: continuing from a new context is not
             differentiated.
     """
     dynamics = world.dynamics

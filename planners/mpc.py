@@ -60,14 +60,14 @@ class TwinReturns:
 
 
 class MPC:
-    """Plans, takes the first actions of the plan, looks again.
+    """Plans, takes the first actions of the plan, and plans again from what it observes.
 
     Args:
         returns: judges action sequences; the planner's `evaluate` must be the same object.
         planner: how to search.
         replan_every: actions taken of each plan.
         memory: frames that each decision is grounded on. One is enough where a frame shows all there is to know;
-            where things go on moving by themselves, several tell how fast.
+            where things keep moving by themselves, several frames show how fast.
     """
 
     def __init__(self, returns: Returns, planner: Search, replan_every: int = 2, memory: int = 1):

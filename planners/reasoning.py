@@ -18,7 +18,7 @@ from worldgym.world import WorldModel
 from .tree import BeamSearch, DreamFutures, Futures, Node, Phrases, Proposer, TextMPC, TwinFutures
 
 MakePolicy = Callable[[str, np.random.Generator], Policy]
-"""An instruction and the episode's chances -> who says the next sentence."""
+"""An instruction and the episode's random generator -> what chooses the next sentence."""
 
 
 class Guess:

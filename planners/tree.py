@@ -5,7 +5,7 @@
     control = TextMPC(search)
     sentence = control(observation)          # the next sentence; look again after it was carried out
 
-Who proposes and who judges are plain callables, so a chat model can be either. Given `ask(text, pictures) -> str`:
+The proposer and the judge are plain callables, so a chat model can be either. Given `ask(text, pictures) -> str`:
 
     def propose(instruction: str, node: Node) -> list[str]:
         return ask(f"To {instruction}, what could be said next? One sentence a line.", [node.look()]).splitlines()
@@ -49,7 +49,7 @@ class Node:
     look: Callable[[], np.ndarray]
     """Makes the picture, uint8 [h, w, 3]; nothing is rendered until it is called."""
     where: Any
-    """What the simulator needs to go on from here."""
+    """What the simulator needs to continue from here."""
 
     @property
     def solved(self) -> bool:
@@ -132,7 +132,7 @@ class DreamFutures:
 
     def ground(self, observation: np.ndarray) -> Node:
         state = self.world.start(observation[None, None], instruction=self.instruction if self.judged else None)
-        # What the heads say of a frame comes with the step that leads to it; of the root nobody asks.
+        # What the heads say of a frame comes with the step that leads to it; the root is never judged.
         return self._node((), float("nan"), 0.0, state, 0)
 
     @torch.no_grad()

@@ -157,7 +157,7 @@ def can_compile(world: WorldModel) -> bool:
 
 
 class Dreaming:
-    """Dreams in the middle of their window: each turn goes on from a fork of the same state."""
+    """Dreams in the middle of their window: each turn continues from a fork of the same state."""
 
     def __init__(self, world: WorldModel, frame: np.ndarray, batch: int):
         self.world, self.batch = world, batch
@@ -286,8 +286,8 @@ def by_turns(
     """Seconds of each, `rounds` times, after one round that does not count.
 
     Args:
-        settle: begin each turn with a call that does not count, either: what a few milliseconds take is else told by
-            the contender before, whose weights are in the processor's cache and whose threads still spin.
+        settle: begin each turn with a call that is not timed: a call of a few milliseconds otherwise depends on the
+            contender before it, whose weights are in the processor's cache and whose threads still spin.
     """
     spent: dict[str, list[float]] = {name: [] for name in contenders}
 

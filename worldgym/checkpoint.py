@@ -1,4 +1,4 @@
-"""A checkpoint is a folder: `model.safetensors`, `config.json`, and training state beside them for resuming.
+"""A checkpoint is a folder: `model.safetensors`, `config.json`, and the training state next to them for resuming.
 
 Written to a temporary name and renamed, loaded strictly, never a pickle.
 """
@@ -130,7 +130,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
 
 
 def adopt(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """Begin from another model's weights where name and shape agree; returns the names of those that begin anew."""
+    """Begin from another model's weights where name and shape agree; returns the names of the other tensors."""
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)

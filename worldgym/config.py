@@ -83,7 +83,7 @@ class DynamicsConfig:
     """A state token covers patch x patch cells of the fused map."""
     predict: str = "in_place"
     """"in_place": the state tokens' outputs are the next state; "queries": separate query tokens are (PAN's layout);
-    "queries_kept": so, but later steps go on seeing them."""
+    "queries_kept": the same, but later steps still attend to them."""
     head_width: int = 160
     """Width of the scale head."""
     trunk_layers: int = 2
@@ -93,8 +93,8 @@ class DynamicsConfig:
     window: int = 16
     """Steps the backbone remembers; then the newest frames become the context and what follows it."""
     memory: int = 1
-    """Frames that tell where a dream stands: as many go on as steps when the window is full. With more than one, the
-    dynamics are also told how each frame differs from the one before: speed, which a frame alone does not tell."""
+    """Frames that define the state of a dream; when the window is full, the next window starts from as many. With more
+    than one, the dynamics also get each frame's difference to the one before: speed, which no frame shows alone."""
     prompt: int = 0
     """Observed frames whose tracked points are drawn as trajectories on the newest of them, the context: the motion
     prompt (SAMPO A3). 0 for none, else 2 or more."""
@@ -103,7 +103,8 @@ class DynamicsConfig:
     outcome_heads: int = 3
     """Members of the reward ensemble."""
     residual: float = 0.5
-    """Share of what a frame's tokens leave out that is kept beside them: 0 keeps tokens alone (see scales.py)."""
+    """Share of what a frame's tokens leave out that is kept in addition to them; 0 keeps the tokens alone (see
+    model/scale_head.py)."""
 
     def __post_init__(self):
         if self.predict not in ("in_place", "queries", "queries_kept"):
@@ -117,7 +118,7 @@ class DynamicsConfig:
         if self.observed > self.window + 1:
             raise ValueError(
                 f"prompt {self.prompt} and memory {self.memory} take {self.observed} frames; a full window of "
-                f"{self.window} steps has {self.window + 1} to go on from"
+                f"{self.window} steps has {self.window + 1} to continue from"
             )
         if not 0.0 <= self.residual <= 1.0:
             raise ValueError(f"residual is {self.residual}; it is a share, from 0 to 1")
@@ -129,8 +130,8 @@ class DynamicsConfig:
 
     @property
     def observed(self) -> int:
-        """Frames that tell all that a dream can be told at its beginning: those of the prompt, of which the last is the
-        context, and those of the memory, of which the context is the first."""
+        """Frames that a dream uses at its beginning: those of the prompt, whose last one is the context, and those of
+        the memory, whose first one is the context."""
         return self.lead + self.memory
 
 

@@ -145,7 +145,7 @@ def sample_rows(
 
 
 def last_row(data: Episodes, episode: int) -> int:
-    """Row of the frame in which an episode ends under every instruction, or of its last; a recording may go on."""
+    """Row of the frame in which an episode ends under every instruction, if there is one, else of its last frame."""
     rows = slice(data.starts[episode], data.starts[episode + 1])
     over = np.flatnonzero(data.terminations[rows].all(1))
     return int(rows.start + over[0] if len(over) else rows.stop - 1)

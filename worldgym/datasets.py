@@ -1,5 +1,5 @@
 """Dreamed episodes as a Minari dataset, laid out as `worldgym record` lays out real ones: `load_episodes` of data.py
-reads both, so that a world, a policy or somebody else's code can learn from dreams.
+reads both, so that a world, a policy or other code can learn from dreams.
 
     episodes = dream_episodes(world, frames, actions)
     write_minari("dreams/tabletop-v0", "tabletop", episodes)
@@ -54,7 +54,7 @@ def dream_episodes(
     seeds: Sequence[int] | None = None,
     temperature: float = 1.0,
 ) -> list[DreamedEpisode]:
-    """Dream `b` episodes in one batch. They go on after success, so that every frame has all rewards.
+    """Dream `b` episodes in one batch. They continue after success, so that every frame has all rewards.
 
     Args:
         frames: uint8 [b, h, w, 3], the real frames to begin from.

@@ -128,12 +128,12 @@ class DreamEnv(gym.Env):
     def restore(self, blob: bytes) -> None:
         """Return to a `snapshot()` of this world, taken in this process or another.
 
-        The time limit of `gym.make` counts in a wrapper around this: `worldgym.env.restore(env, blob)` sets it, too.
+        The time limit of `gym.make` is counted in a wrapper; `worldgym.env.restore(env, blob)` sets it, too.
         """
         self.dreams.restore(blob)
 
     get_state, set_state = snapshot, restore
-    """The same two, by the names that tools look for which plan on any environment that can branch."""
+    """The same two methods, under the names that tools for planning on any branchable environment look for."""
 
     @overload
     def fork(self) -> "DreamEnv": ...
@@ -142,9 +142,9 @@ class DreamEnv(gym.Env):
     def fork(self, copies: int) -> "DreamVectorEnv": ...
 
     def fork(self, copies: int | None = None) -> "DreamEnv | DreamVectorEnv":
-        """An independent environment that goes on from here; with a number of `copies`, one batch of so many.
+        """An independent environment that continues from here; with `copies`, one batch of that many.
 
-        They share the weights, the past, and the chances: the same actions lead to the same future.
+        They share weights, past and random numbers: the same actions lead to the same future.
         """
         if copies is None:
             return DreamEnv.of(self.dreams.fork(1), self.render_mode)
@@ -312,9 +312,9 @@ class DreamVectorEnv(VectorEnv):
     get_state, set_state = snapshot, restore
 
     def fork(self, copies: int = 1) -> "DreamVectorEnv":
-        """An independent batch that goes on from here, with `copies` of each dream next to each other.
+        """An independent batch that continues from here, with `copies` of each dream next to each other.
 
-        They share the weights, the past, and the chances: the same actions lead to the same future.
+        They share weights, past and random numbers: the same actions lead to the same future.
         """
         return DreamVectorEnv.of(self.dreams.fork(copies), self.autoreset_mode, self.output, self.render_mode)
 
@@ -368,14 +368,14 @@ class DreamVectorEnv(VectorEnv):
 
 
 def restore(env: gym.Env, blob: bytes) -> None:
-    """`env.unwrapped.restore(blob)` of a dream that `gym.make` has wrapped: its TimeLimit, too, goes on from there.
+    """`env.unwrapped.restore(blob)` of a dream that `gym.make` has wrapped: its TimeLimit continues from there, too.
 
     Other wrappers keep what they have gathered; of an environment that was never reset, they see a reset first.
     (`DreamVectorEnv` and `DreamVecEnv` count for themselves.)
     """
     dream = env.unwrapped
     if not isinstance(dream, DreamEnv):
-        raise TypeError(f"{dream} is no dream; a real twin's own is env.unwrapped.restore")
+        raise TypeError(f"{dream} is not a dream; for a real twin call env.unwrapped.restore")
     if dream.dreams.state is None:
         env.reset()
     dream.restore(blob)

@@ -1,4 +1,4 @@
-"""A world on LeRobot's EnvHub: what the `env.py` that `worldgym.hub.push` puts beside a world does.
+"""A world on LeRobot's EnvHub: what the `env.py` does that `worldgym.hub.push` adds to a world.
 
     from lerobot.envs.factory import make_env
     envs = make_env("user/tabletop", n_envs=8, trust_remote_code=True)
@@ -22,7 +22,7 @@ from .hub import pull
 NEW_ROLLOUT = "lerobot_new_rollout"
 """Among the options of a reset, LeRobot's mark of a new rollout, which every reset of a dream is."""
 TASK = ("task", "task_description")
-"""Where LeRobot looks for what a policy is told to do."""
+"""Where LeRobot looks for the instruction of a policy."""
 
 
 class LeRobotDreams(VectorWrapper):
@@ -97,12 +97,12 @@ def make_tasks(
         task: the one instruction to make; all by default. Batches of one world share its weights.
 
     Raises:
-        ValueError: unknown task; the world is neither beside `env.py` nor to be had from the hub.
+        ValueError: unknown task; the world is neither next to `env.py` nor on the hub.
     """
     if not (folder / "model.safetensors").exists():
         if folder.parent.name != "snapshots":
             raise ValueError(
-                f"{folder} holds an env.py without its world; put the files beside it that {repo} has on the hub"
+                f"{folder} holds an env.py without its world; put the other files of {repo} on the hub next to it"
             )
         pull(repo, folder.name, folder.parents[2])
     config, _ = load_config(folder)

@@ -1,4 +1,4 @@
-"""Mistakes of whoever uses the package, in contrast to mistakes of ours."""
+"""Mistakes of the user, in contrast to bugs of the package."""
 
 
 class UserError(ValueError):

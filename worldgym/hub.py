@@ -4,7 +4,7 @@
     gym.make("worldgym/Dream-v0", world="user/tabletop")      # pulled at first use, then read from the cache
 
 Only data is pulled, safetensors, JSON and NumPy arrays: nothing of it is ever run or unpickled. The `env.py` that is
-pushed beside it is for LeRobot, see envhub.py.
+pushed with it is for LeRobot, see envhub.py.
 """
 
 import json

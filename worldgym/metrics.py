@@ -44,7 +44,7 @@ def _ssim(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
 def sharpness(pictures: UInt8[np.ndarray, "*b h w c"]) -> Float[np.ndarray, "*b"]:
     """Variance of the Laplacian of the grey picture (Pech-Pacheco et al. 2000), grey being 0 to 1: blur lowers it.
 
-    Noise raises it as edges do, so it means something only beside a metric that noise lowers.
+    Noise raises it as edges do, so it means something only together with a metric that noise lowers.
     """
     grey = pictures.astype(np.float32).mean(-1) / 255
     inside = grey[..., 1:-1, 1:-1]
@@ -87,7 +87,7 @@ def correlation(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) ->
 
 
 def bootstrap(statistic: Callable[..., float], *columns: np.ndarray, draws: int = 1000) -> list[float]:
-    """95% interval of `statistic(*columns)`, by drawing rows anew. Rows are what is independent: episodes."""
+    """95% bootstrap interval of `statistic(*columns)`. It resamples rows, which have to be independent: episodes."""
     if len(columns[0]) == 0:
         return [float("nan")] * 2
     drawn = np.random.default_rng(0).integers(len(columns[0]), size=(draws, len(columns[0])))
@@ -115,8 +115,8 @@ def calibration(stated: Float[np.ndarray, " n"], happened: Bool[np.ndarray, " n"
     Returns:
         `stated`, `happened`, `interval` (Wilson's), `cases`: of each non-empty bin of probability, `bins` of them of
         one width; `expected_error`, the mean distance of the first two, weighted by cases (Naeini et al. 2015);
-        `brier`, the mean squared distance of probability and outcome; `brier_of_base_rate`, that of somebody
-        who always states the mean.
+        `brier`, the mean squared distance of probability and outcome; `brier_of_base_rate`, that of always
+            predicting the mean.
     """
     which = np.minimum((stated * bins).astype(int), bins - 1)
     groups = [np.flatnonzero(which == index) for index in range(bins)]

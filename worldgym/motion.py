@@ -2,7 +2,7 @@
 
     overlay = motion_prompt(frames)        # uint8 [t, h, w, 3] -> [h, w, 3]
 
-A frame alone does not tell speed. The frame with the trajectories drawn on it does, in a form that the tokenizer's
+A single frame does not show speed. The frame with the trajectories drawn on it does, in a form that the tokenizer's
 own encoder reads. Where nothing moved, or there is one frame only, the prompt is the last frame itself.
 """
 
@@ -109,7 +109,7 @@ def lucas_kanade(frames: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
 
 
 class CoTracker:
-    """CoTracker3, which SAMPO uses, for those who have it; `world.tracker = CoTracker(model)`.
+    """CoTracker3, which SAMPO uses: `world.tracker = CoTracker(model)`.
 
     It trusts and draws other points than `lucas_kanade`, which the trainings here use.
 

@@ -97,7 +97,7 @@ class WorldNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.to(dtype)
-        # Rewards are compared with each other, finer than bfloat16 can tell them apart.
+        # Rewards are compared with each other, at differences that bfloat16 cannot represent.
         self.tokenizer.quantizer.float()
         dynamics.outcome_heads.float()
         if dynamics.sentence_policy is not None:
@@ -107,10 +107,10 @@ class WorldNetwork(nn.Module):
 
     @isolated
     def compile_for(self: Network, dreams: int) -> Network:
-        """This world, with the step and the picture of so many dreams compiled, from the weights as they are now.
+        """This world, with step and picture compiled for this number of dreams, from the weights as they are now.
 
-        OpenVINO then takes a step of a single dream in half of the time; from sixteen dreams on nothing is gained.
-        Other numbers of dreams, temperatures above 0 and dreams that are not equally far along go on uncompiled.
+        OpenVINO then takes a step of a single dream in half of the time; from sixteen dreams on it gains nothing.
+        Other numbers of dreams, temperatures above 0 and dreams that are not equally far along are not compiled.
 
         Raises:
             ImportError: OpenVINO is not installed.

@@ -27,8 +27,7 @@ class DreamVecEnv(VecEnv):
     """`DreamVecEnv("worldgym/Tabletop-v0", 64, ...the keyword arguments of gym.make)`.
 
     At an end, `infos[i]` has "terminal_observation", "TimeLimit.truncated" and "episode" (return, length, seconds),
-    and a dream goes on with a new beginning at once; no VecMonitor is needed. With an instruction to judge by, it has
-    "is_success", too.
+    and the dream restarts at once; no VecMonitor is needed. With an instruction there is also "is_success".
 
     Args:
         id: of a dream, with the module that registers it if it is not imported yet, "worldgym:worldgym/Tabletop-v0";
@@ -173,9 +172,9 @@ class DreamVecEnv(VecEnv):
     get_state, set_state = snapshot, restore
 
     def fork(self, copies: int = 1) -> "DreamVecEnv":
-        """An independent batch that goes on from here, with `copies` of each dream next to each other.
+        """An independent batch that continues from here, with `copies` of each dream next to each other.
 
-        They share the weights, the past, and the chances: the same actions lead to the same future.
+        They share weights, past and random numbers: the same actions lead to the same future.
         """
         return DreamVecEnv.of(self.dreams.fork(copies), self.render_mode)
 

@@ -14,7 +14,7 @@ from .listing import find_world
 
 
 class Start(NamedTuple):
-    """What was seen up to a beginning, as many frames as the world is told motion by."""
+    """What was seen up to a beginning: as many frames as the world is conditioned on."""
 
     frames: np.ndarray
     """uint8 [t, h, w, 3], oldest first."""

@@ -58,7 +58,7 @@ class WorldState:
     age: int = 0
     """Steps taken from the cache's birth; a spent state is older than its cache."""
     drafted: bool = False
-    """Whether a drafted step led here, which leaves no tokens to go on from; further steps are drafted, too."""
+    """Whether a drafted step led here. It leaves no tokens to continue from, so further steps are drafted, too."""
 
     def __len__(self) -> int:
         return len(self.seeds)

@@ -57,7 +57,7 @@ def write_dataset(
 
     Args:
         episodes: observations and actions as arrays, infos with what `EpisodeFormat.check` looks for.
-        env: what makes the environment that was recorded; None if nobody can.
+        env: what makes the environment that was recorded; None if there is none to make.
         within: the folder of the temporary name; the data set's own by default.
         about: further metadata.
 

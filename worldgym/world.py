@@ -35,7 +35,7 @@ from .state import Outcome, WorldState
 
 BLOCK = {"cpu": 32}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
-and memory that each layer asks the system for anew costs more than the layer's arithmetic."""
+and allocating memory for each layer costs more than the layer's arithmetic."""
 
 
 _NO_DRAFT = "the world {!r} has no draft; `worldgym train draft` makes one"
@@ -58,9 +58,8 @@ class WorldModel(WorldNetwork):
         """Begin `b` dreams from observed frames.
 
         Args:
-            frames: uint8 [b, t, h, w, 3], what was seen, oldest first; more than half a window of them, beside those
-                of the motion prompt, are cut to the newest. The first ones are the motion prompt's, in a world that
-                has one; a single frame tells of no motion.
+            frames: uint8 [b, t, h, w, 3], what was seen, oldest first. In a world with a motion prompt, the first ones
+                are the prompt's; of the others the newest are used, at most half a window. One frame shows no motion.
             actions: float32 [b, t - 1, a], what was done between them; may be left out for a single frame.
             seeds: [b], one for each dream; 0, 1, 2, ... by default.
             instruction: judged by the rewards; one for all or one each; the world's first by default.
@@ -92,8 +91,8 @@ class WorldModel(WorldNetwork):
 
         Args:
             action: float32 [b, a] vectors, or b sentences.
-            drafted: by the world's draft (see draft.py), several times faster; drafted dreams have no chances and no
-                uncertainty, and are drafted from then on.
+            drafted: step with the world's draft (see model/draft.py), several times faster. Drafted dreams are
+                deterministic, have no uncertainty, and are drafted from then on.
 
         Raises:
             ValueError: an action of another shape, or not finite; a state that is spent; `drafted` in a world without
@@ -274,7 +273,7 @@ class WorldModel(WorldNetwork):
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         if state.drafted:
-            raise ValueError("this state was drafted and has no tokens to dream on from; go on with drafted=True")
+            raise ValueError("this state was drafted and has no tokens to continue from; step with drafted=True")
         state = self._anchor(state)
         motion = self.motion(state)
         compiled = self.compiled.get(len(state))
@@ -360,7 +359,7 @@ class WorldModel(WorldNetwork):
         return after, moved, self.dynamics.outcome_heads.score(after, moved, instruction)
 
     def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, OutcomeVotes]:
-        """One step of all dreams by the draft; what a full window would go on from stays as it was, of no more use."""
+        """One step of all dreams by the draft. The cache stays as it was and is not used again."""
         if self.draft is None:
             raise ValueError(_NO_DRAFT.format(self.config.name))
         state._check_fresh()
@@ -375,7 +374,7 @@ class WorldModel(WorldNetwork):
         return after, votes
 
     def _anchor(self, state: WorldState) -> WorldState:
-        """Dreams whose window is full go on with their newest imagined frames, the oldest as the context."""
+        """Dreams whose window is full continue from their newest imagined frames, with the oldest as the context."""
         full = torch.nonzero(state.cache.lengths == self.dynamics.layout.capacity(self.config.dynamics.window))
         if not len(full):
             return state

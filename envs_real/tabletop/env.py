@@ -28,7 +28,7 @@ FRAME_SKIP = 10
 FRAMES_PER_TEXT = 16
 SNAPSHOT_VERSION = 2
 INSTRUCTION = "push the red block to the centre"
-"""What rewards are for if nobody asks for anything else."""
+"""What rewards are for by default."""
 
 
 class TabletopEnv(gym.Env):
@@ -173,7 +173,7 @@ class TabletopEnv(gym.Env):
         return np.concatenate([late, actions], 1)[:, : actions.shape[1]] * (SPEED / (FRAME_SKIP * TIMESTEP))
 
     def fork(self) -> "TabletopEnv":
-        """An independent table that goes on from here, as this one would have."""
+        """An independent table that continues from here exactly as this one would."""
         other = TabletopEnv(None, self.action_mode, self.variation, self.resolution)
         other.render_mode = self.render_mode
         other.restore(self.snapshot())

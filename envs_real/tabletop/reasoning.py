@@ -1,4 +1,4 @@
-"""Tasks of the Tabletop that take several sentences, carried out in MuJoCo by whoever chooses the next one."""
+"""Tasks of the Tabletop that take several sentences, carried out in MuJoCo sentence by sentence as a policy chooses."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ SENTENCES = 6
 """That may be said for each instruction."""
 
 MakePolicy = Callable[[str, np.random.Generator], Policy]
-"""An instruction and the episode's chances -> who says the next sentence."""
+"""An instruction and the episode's random generator -> what chooses the next sentence."""
 
 
 class Talk(NamedTuple):
@@ -85,8 +85,8 @@ def talks(
 def evaluate_planning(
     twin: TabletopEnv, ways: Mapping[str, MakePolicy], episodes: int, seed: int, tasks: Sequence[str] = TASKS
 ) -> dict[str, Any]:
-    """Success in MuJoCo of each way to choose, over so many episodes of each of the tasks together, with the 95%
-    interval by drawing episodes anew; and by task."""
+    """Success in MuJoCo of each way to choose, over `episodes` episodes of each of the tasks together, with the 95%
+    bootstrap interval over episodes; and by task."""
     figures = {}
     for name, way in ways.items():
         held = {task: talks(twin, task, name, way, episodes, seed) for task in tasks}

@@ -12,7 +12,7 @@ from .tasks import BLOCK_HALF
 from .vision import label, locate, middles, pixel_places
 
 AREA = (0.5, 1.5)
-"""An object is whole while it shows between so many times the pixels that it showed at first."""
+"""An object is whole while its number of pixels is between these multiples of what it was at first."""
 REACH = 1.5 * BLOCK_HALF
 """No pixel of an object is further from its middle than this: a corner of a box, and a pixel more."""
 ASTRAY = 0.1

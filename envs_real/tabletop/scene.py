@@ -41,7 +41,7 @@ class Variation:
     """Degrees away from straight down."""
     table_rgb: tuple[float, float, float] = (0.78, 0.74, 0.66)
     distractors: int = 0
-    """Small grey discs that nobody names."""
+    """Small grey discs that no instruction names."""
     action_noise: float = 0.0
     """Standard deviation of noise added to each action."""
     action_delay: int = 0

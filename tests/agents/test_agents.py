@@ -82,7 +82,7 @@ def test_mbpo_does_not_begin_branches_where_one_frame_does_not_tell(make_world, 
     world.config = replace(world.config, twin="worldgym/ReacherMuJoCo-v0")
     folder = write_checkpoint(world)
     asked = Learning(str(folder), "mbpo", "mujoco", world.config.instructions[0], out=tmp_path / "agent")
-    with pytest.raises(ValueError, match="is told speed by 3 frames, and mbpo's branches begin from one"):
+    with pytest.raises(ValueError, match="is conditioned on 3 frames, and mbpo's branches begin from one"):
         learn(asked, twin_of)
     assert not (tmp_path / "agent").exists()
 

@@ -311,7 +311,7 @@ def test_what_it_does_not_know_is_said(shelf, capsys):
     record(replace(SLIDE, dataset="test/seen-v0", env="stranger:Seen-v0", episodes=1))
     told = capsys.readouterr().out
     assert (
-        "success is recorded as False wherever none is told" in told
+        "success is recorded as False wherever none is reported" in told
         and "3 to 3 steps" in told
         and "0% of the episodes" in told
     )
@@ -352,8 +352,8 @@ def test_what_cannot_be_dreamed_is_refused(shelf, env, message):
         ({"reward": np.array([1.0])}, r"returned the reward array\(\[1.\]\)"),
         ({"over": np.array([False])}, r"returned array\(\[False\]\) for terminated; expected True or False"),
         ({"over": None}, "returned None for terminated"),
-        ({"success": float("nan")}, "told the success nan in its info; expected True or False"),
-        ({"success": 2}, "told the success 2"),
+        ({"success": float("nan")}, "reported the success nan in its info; expected True or False"),
+        ({"success": 2}, "reported the success 2"),
         ({"picture": np.zeros((64, 64), np.uint8)}, r"rendered uint8 \(64, 64\); a frame must be uint8"),
         ({"picture": [1, 2]}, "rendered list"),
     ],
@@ -383,7 +383,7 @@ def test_success_that_is_told_with_the_end_alone_is_recorded(shelf, capsys):
     """And what is said before the recording does not deny it."""
     config = replace(SLIDE, env="stranger:Late-v0", steps=40, dataset="test/late-v0", episodes=1)
     record(config)
-    assert "success is recorded as False wherever none is told" in capsys.readouterr().out
+    assert "success is recorded as False wherever none is reported" in capsys.readouterr().out
     data = load_episodes(config.dataset)
     assert data.successes[:, 0].tolist() == [False] * (len(data.frames) - 1) + [True]
 

@@ -227,7 +227,7 @@ def test_it_begins_from_another_world(tmp_path, dataset, trained, capsys):
     )
     out = train_dynamics(training)
     said = capsys.readouterr().out
-    assert "anew: from_motion.bias, from_motion.weight, outcome_heads.from_motion.weight, scale_head" in said
+    assert "from scratch: from_motion.bias, from_motion.weight, outcome_heads.from_motion.weight, scale_head" in said
     name = "dynamics.scale_head.logits.weight"
     theirs, ours = (load_file(folder / "model.safetensors") for folder in (root, out))
     torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""What a vector environment promises in one autoreset mode alone: when it resets, and what it tells of an end."""
+"""What a vector environment promises in one autoreset mode: when it resets, and what it reports at an end."""
 
 from collections.abc import Callable
 
@@ -57,7 +57,7 @@ def final_observations_are_told(case: Case) -> None:
 
 
 def reset_mask_resets_those_alone(case: Case) -> None:
-    """DISABLED: the others go on as if nothing had happened."""
+    """DISABLED: the others continue as if nothing had happened."""
     mask, others = np.array([True, False, False]), [1, 2]
     with case.player(LONG_HORIZON) as expected:
         expected.play(4)
@@ -78,7 +78,7 @@ def reset_mask_resets_those_alone(case: Case) -> None:
             f"environment {index} lived {first_difference(found.lives[index], expected.lives[index])}, after a "
             f"reset with the mask {mask} and without"
         )
-    check_same(found.lives[0][age].before, seen[0], "the environment that was reset went on from elsewhere")
+    check_same(found.lives[0][age].before, seen[0], "the environment that was reset continued from another state")
 
 
 def a_reset_mask_starts_the_clock_anew(case: Case) -> None:
@@ -113,7 +113,7 @@ def options_are_left_alone(case: Case) -> None:
 
 
 def a_finished_environment_refuses_to_step(case: Case) -> None:
-    """DISABLED: any exception will do; a silent step would be junk that somebody learns from."""
+    """DISABLED: any exception will do; a silent step would be junk that an agent learns from."""
     with case.player() as player:
         for _ in range(HORIZON):
             if not player.done.any():
@@ -123,9 +123,7 @@ def a_finished_environment_refuses_to_step(case: Case) -> None:
             player.env.step(player.actions())
         except Exception:
             return
-        raise AssertionError(
-            f"step went on with finished environments {np.flatnonzero(player.done)}; expected an error"
-        )
+        raise AssertionError(f"step accepted finished environments {np.flatnonzero(player.done)}; expected an error")
 
 
 MODE_CHECKS: dict[AutoresetMode, tuple[Callable[[Case], None], ...]] = {

@@ -88,7 +88,7 @@ def infos_tell_success_and_frames(env: gym.Env) -> None:
 
 
 def infos_have_one_set_of_keys(env: gym.Env) -> None:
-    """And types, at a reset and at every step: who collects them stacks them."""
+    """And one set of types, at a reset and at every step, because collectors stack them."""
     (_, first), *steps = _play(env)
     expected = {key: type(value) for key, value in first.items()}
     for count, step in enumerate(steps, 1):
@@ -122,7 +122,7 @@ def a_reset_without_a_seed_goes_on(env: gym.Env) -> None:
 
 
 def results_are_copies(env: gym.Env) -> None:
-    """A step leaves earlier results alone, and who writes into a result leaves the dream alone."""
+    """A step does not change earlier results, and writing into a result does not change the dream."""
     expected = _play(env)
     kept = Keeper(env)
     _play(kept)
@@ -160,7 +160,9 @@ def a_snapshot_continues_exactly(env: gym.Env) -> None:
         for name, place in places.items():
             place.restore(blob)  # type: ignore[attr-defined]
             assert place.snapshot() == blob, f"{name} has another snapshot just after restore, at step {count}"  # type: ignore[attr-defined]
-            _check_same([*_go_on(place), _play(place, None)], expected, f"{name} goes on otherwise from step {count}")
+            _check_same(
+                [*_go_on(place), _play(place, None)], expected, f"{name} continues differently from step {count}"
+            )
         env.restore(blob)  # type: ignore[attr-defined]
         _go_on(env, 1)
     for place in list(places.values())[1:]:
@@ -168,7 +170,7 @@ def a_snapshot_continues_exactly(env: gym.Env) -> None:
 
 
 def a_fork_is_independent(env: gym.Env) -> None:
-    """It goes on as its parent does, and neither feels what the other does."""
+    """It continues as its parent does, and neither changes the other."""
     env.reset(seed=1)
     _go_on(env, 2)
     child = env.fork()  # type: ignore[attr-defined]
@@ -179,13 +181,13 @@ def a_fork_is_independent(env: gym.Env) -> None:
     _check_same(
         [*_go_on(child), _play(child, None)],
         expected,
-        "a fork whose parent and whose own fork had gone on went on otherwise than its parent",
+        "a fork continued differently from its parent after its parent and its own fork had stepped",
     )
     child.close(), grandchild.close()
 
 
 def spoilt_snapshots_are_refused(env: gym.Env) -> None:
-    """With a ValueError, and the dream goes on as if nothing had happened."""
+    """With a ValueError, and the dream continues as if nothing had happened."""
     env.reset(seed=1)
     before = env.snapshot()  # type: ignore[attr-defined]
     _go_on(env)
@@ -197,7 +199,7 @@ def spoilt_snapshots_are_refused(env: gym.Env) -> None:
 
 
 def bad_actions_are_refused(env: gym.Env) -> None:
-    """With a ValueError or TypeError, and the dream goes on as if nothing had happened."""
+    """With a ValueError or TypeError, and the dream continues as if nothing had happened."""
     env.reset(seed=1)
     before = env.snapshot()  # type: ignore[attr-defined]
     for name, action in bad_actions(env.action_space):
@@ -217,7 +219,7 @@ def bad_options_are_refused(env: gym.Env) -> None:
 
 
 def any_sentence_is_an_action(env: gym.Env) -> None:
-    """And `info["action_ok"]` tells whether the world knows it."""
+    """And `info["action_ok"]` says whether the world knows it."""
     if not isinstance(env.action_space, gym.spaces.Text):
         raise DoesNotApply(f"actions are {env.action_space}")
     env.reset(seed=1)

@@ -24,7 +24,7 @@ class Transition(NamedTuple):
 
 
 class Player:
-    """Plays a vector environment as its mode wants it, and tells the lives of its environments apart.
+    """Plays a vector environment as its mode requires, and separates the lives of its environments.
 
     An environment's k-th true step takes the k-th action of its own stream, whatever happens to its neighbours; where
     the mode ignores an action, it gets one of the stream `ignored`.
@@ -85,7 +85,7 @@ class Player:
         return result
 
     def stagger(self) -> None:
-        """Starts one environment anew after a step, if the mode lets it, so that episodes end at different steps."""
+        """Restarts one environment after a step, if the mode allows it, so that episodes end at different steps."""
         self.step()
         with suppress(ValueError, TypeError, NotImplementedError):
             self.restart(np.arange(len(self.done)) == 0)

@@ -156,7 +156,7 @@ def bad_actions(space: gym.Space) -> Iterator[tuple[str, Any]]:
 
 
 def global_randomness() -> dict[str, bytes]:
-    """The state of numpy's and torch's global generators. (That of `random` belongs to whoever checks types.)"""
+    """The state of numpy's and torch's global generators. (`random` is left out: the type checker uses it.)"""
     states = {"numpy": pickle.dumps(np.random.get_state())}
     if torch := sys.modules.get("torch"):
         states["torch"] = torch.get_rng_state().numpy().tobytes()

@@ -72,7 +72,7 @@ def check_vector_env(make: Callable[..., VectorEnv], not_applicable: Mapping[str
 
 
 def _check_infos(infos: dict[str, Any], where: str = "infos") -> None:
-    """Arrays or, nested, dictionaries of them; beside each key its mask."""
+    """Arrays or, nested, dictionaries of them; each key comes with its mask."""
     assert isinstance(infos, dict), f"{where} is {type(infos)}; expected a dict"
     for key, value in infos.items():
         if key.startswith("_"):
@@ -80,7 +80,7 @@ def _check_infos(infos: dict[str, Any], where: str = "infos") -> None:
             continue
         mask = infos.get(f"_{key}")
         is_mask = isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (NUM_ENVS,)
-        assert is_mask, f"{where}['_{key}'] is {mask!r}; expected a mask of {NUM_ENVS} bools beside {key!r}"
+        assert is_mask, f"{where}['_{key}'] is {mask!r}; expected a mask of {NUM_ENVS} bools for {key!r}"
         if isinstance(value, dict):
             _check_infos(value, f"{where}[{key!r}]")
         else:
@@ -185,7 +185,7 @@ def a_reset_without_a_seed_goes_on(case: Case) -> None:
 
 
 def results_are_copies(case: Case) -> None:
-    """A step leaves earlier results alone, and who writes into a result leaves the environment alone."""
+    """A step does not change earlier results, and writing into a result does not change the environment."""
     for spoil in (False, True):
         with case.env() as env:
             kept = Keeper(env, spoil)
@@ -215,7 +215,7 @@ def time_runs_out_exactly(case: Case) -> None:
             age += 1
             who = f"environment {index}, {age} steps into an episode of at most {HORIZON}"
             assert not step.truncated or age == HORIZON, f"{who}, is truncated"
-            assert step.truncated or step.terminated or age < HORIZON, f"{who}, goes on"
+            assert step.truncated or step.terminated or age < HORIZON, f"{who}, continues"
             age = 0 if step.truncated or step.terminated else age
 
 
@@ -282,14 +282,14 @@ def a_snapshot_continues_exactly(case: Case) -> None:
                 back()
                 place.restore(blob)
                 player.env = place
-                check_same(player.play(HORIZON), expected, f"{where} went on otherwise from a snapshot")
+                check_same(player.play(HORIZON), expected, f"{where} continued differently from a snapshot")
             back()
             player.env = env
             env.restore(blob)
 
 
 def a_fork_is_independent(case: Case) -> None:
-    """It goes on as its parent does, and neither feels what the other does."""
+    """It continues as its parent does, and neither changes the other."""
     with case.player() as player:
         env: Any = player.env
         if not hasattr(env, "fork"):
@@ -307,7 +307,7 @@ def a_fork_is_independent(case: Case) -> None:
         check_same(
             player.play(HORIZON + 2),
             expected,
-            "a fork whose parent and whose own fork had played on went on otherwise than its parent",
+            "a fork continued differently from its parent after its parent and its own fork had stepped",
         )
 
 

@@ -80,7 +80,7 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
 
 
 def dream_actions(world: WorldModel, path: Path, seed: int) -> bytes:
-    """Dreams of held-out episodes beside them, as a video; the PNG of their PSNR by step is returned."""
+    """Write a video of held-out episodes next to their dreams; returns a PNG of the PSNR by step."""
     episodes, _ = held_out_episodes(4, 15 + world.config.dynamics.observed, seed)
     real = unseen(world, episodes)
     dreamed = np.concatenate([real.frames[:, :1], dream(world, episodes, seed).frames], 1)

@@ -33,7 +33,7 @@ class Evaluate:
     sentences: int = 12
     """Starts for each of the eight "push the <colour> block <direction>"."""
     samples: int = 1
-    """Above 1, also the best of so many dreams of temperature 1 (of FVD: all), as iVideoGPT does with 100."""
+    """Above 1, also judge the best of this many dreams of temperature 1 (for FVD: all), as iVideoGPT does with 100."""
     lpips: Path | None = None
     """A TorchScript file to measure LPIPS with, see worldgym/perceptual.py; without it LPIPS is not measured."""
     fvd: Path | None = None

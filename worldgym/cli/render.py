@@ -10,9 +10,10 @@ from .arguments import TabletopByDefault
 
 @dataclass(frozen=True)
 class Render:
-    """Show a recorded episode, of a dream or of the true environment, again by the diffusion decoder.
+    """Redraw a recorded episode, of a dream or of the true environment, with the diffusion decoder.
 
-    Its pictures are read into the world's own maps and drawn anew; the video has the recorded ones on the left.
+    The tokenizer reads its pictures into the world's maps, and the decoder redraws them. The video shows the recorded
+    pictures on the left.
 
     For example:
         worldgym render --dataset worldgym/tabletop-v0 \

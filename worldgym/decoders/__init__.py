@@ -44,7 +44,7 @@ DECODERS: dict[str, DecoderKind] = {
 
 
 def open_stream(world: WorldModel, name: str, decoder: str, dreams: int) -> "FrameStream":
-    """A decoder for so many dreams.
+    """A decoder for this number of dreams.
 
     Args:
         name: of the world, as `find_world` takes it.
@@ -61,7 +61,7 @@ def open_stream(world: WorldModel, name: str, decoder: str, dreams: int) -> "Fra
 
 
 def load_decoder(name: str, decoder: str, world: WorldModel) -> Any:
-    """A decoder's weights, one copy for all who show dreams in this process.
+    """A decoder's weights, one copy for all environments of this process.
 
     Args:
         name: of the world, as `find_world` takes it.

@@ -6,7 +6,7 @@ fast decoder's picture of it; what the network adds to that picture is its guess
 zero, so it begins as the fast decoder and learns only what that one blurs.
 
 Noise is spread around the fast decoder's picture, not around nothing (a coupling that depends on the data, arXiv
-2310.03725): that picture is a few grey levels off, and all the steps from pure noise to there would tell nothing new.
+2310.03725): that picture is a few grey levels off, and all the steps from pure noise to there would add nothing.
 """
 
 import hashlib
@@ -150,7 +150,7 @@ class DiffusionDecoder(nn.Module):
         return decoder.to(device).eval().requires_grad_(False)
 
     def save(self, folder: Path) -> None:
-        """Weights in diffusers' format, and beside them how to sample and for which worlds."""
+        """Write weights in diffusers' format, and next to them how to sample and for which worlds."""
         self.refiner.wan.save(folder)
         config = asdict(self.config)
         schedule = config["swin"].pop("schedule")

@@ -1,7 +1,7 @@
 """A `FrameStream` by diffusion: n dreams, each of which began at its own time.
 
-A picture depends on the pictures before it. So the maps of a dream that nobody looks at wait here, and are shown in
-order when somebody looks.
+A picture depends on the pictures before it. So the maps of a dream wait here until a picture is asked for, and are then
+drawn in order.
 """
 
 import copy
@@ -127,7 +127,7 @@ class DiffusionFrames:
     def _is_fresh(self, row: int) -> bool:
         stream = self.streams[row]
         if stream is None:
-            raise ValueError(f"dream {row} has no frame to go on from; begin it first")
+            raise ValueError(f"dream {row} has no frame to continue from; begin it first")
         return not stream.trail
 
     def _show(self, rows: list[int]) -> None:
@@ -138,7 +138,7 @@ class DiffusionFrames:
         stream, pictures = self.decoder.show(stream, self.tokenizer, fused[:, None], seeds, counters)
         for place, row in enumerate(rows):
             self.streams[row], self.pictures[row] = _row(stream, place), pictures[place, 0]
-            self.waiting[row].pop(0)  # not before it has been shown: who interrupts may look again
+            self.waiting[row].pop(0)  # not before it has been drawn: an interrupted caller may ask again
 
 
 def _row(stream: Stream, row: int) -> Stream:

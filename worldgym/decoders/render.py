@@ -16,7 +16,7 @@ from .diffusion import DiffusionDecoder
 def rerender(
     world: WorldModel, decoder: DiffusionDecoder, frames: UInt8[np.ndarray, "t h w c"], seed: int
 ) -> UInt8[np.ndarray, "t h w c"]:
-    """An episode drawn anew by a diffusion decoder; the first frame is what it goes on from and stays."""
+    """An episode redrawn by a diffusion decoder, which starts from the first frame and leaves it as it is."""
     if len(frames) == 1:
         return frames
     seeds = torch.tensor([seed], device=world.device)

@@ -60,7 +60,7 @@ def window_loss(
     predicted, _ = model(mixed, levels, with_condition_frame(told), (1 + config.frames, config.frames))
     error = (predicted.float() - velocity(latents, noise).float()).square().mean((1, 3, 4))
     early, late = error[:, 1:].split(config.frames, 1)
-    # A video's first chunk has no late one beside it.
+    # A video's first chunk has no late chunk with it.
     return torch.where(first, early.mean(1), (early.mean(1) + late.mean(1)) / 2)
 
 
@@ -118,7 +118,7 @@ class CausalSwin:
         self.model, self.config, self.keep_keys = model, config, keep_keys
 
     def start(self, frame: Float[Tensor, "b c h w"]) -> Stream:
-        """A video that goes on from a clean latent frame."""
+        """A video that continues from a clean latent frame."""
         return Stream(frame[:, :, None])
 
     @torch.no_grad()

@@ -1,9 +1,9 @@
 """The video diffusion transformer: `diffusers`' Wan, with a cross-attention on the predicted state (PAN 3.3.2).
 
-Every block of Wan attends to the action's words; beside that it now attends to the state, by a copy of the same
+Every block of Wan attends to the action's words. Here it also attends to the state, by a copy of the same
 cross-attention whose output passes through a linear layer that begins at zero. So it starts as the Wan that was
-loaded, to the last bit. Three more things Wan's own `forward` cannot do: a noise level for each frame, chunks that
-never see a later chunk and have their own action and state, and keys and values from before.
+loaded, to the last bit. Three more things that Wan's own `forward` cannot do: a noise level for each frame, chunks that
+never attend to a later chunk and have their own action and state, and keys and values from before.
 """
 
 import copy
@@ -164,7 +164,8 @@ class ConditionedWan(nn.Module):
         return fresh
 
     def save(self, folder: Path) -> None:
-        """A folder that diffusers' `WanTransformer3DModel.from_pretrained` reads, too, and the state beside it."""
+        """Write a folder that diffusers' `WanTransformer3DModel.from_pretrained` reads, too; the weights of the
+        state's attention are in a file of their own."""
         self.wan.blocks = nn.ModuleList(layer.block for layer in self.layers)
         try:
             self.wan.save_pretrained(folder)

@@ -55,7 +55,8 @@ class Step(NamedTuple):
 class Dreams:
     """`count` dreams of one world.
 
-    Everything that evolves is in `state` (the world's) and in the lists and arrays beside it, one entry a dream.
+    Everything that evolves is in `state` (the world's) and in the lists and arrays next to it, with an entry for each
+    dream.
     """
 
     @isolated
@@ -97,7 +98,7 @@ class Dreams:
         self.state: WorldState | None = None
         self.instructions: list[str | None] = [instruction] * count
         self.chosen = np.full(count, chosen)
-        """Whether somebody asked for the instruction. The success of another one does not cut a sentence short."""
+        """Whether the caller chose the instruction. The success of a default one does not cut a sentence short."""
         self.randoms: list[np.random.Generator | None] = [None] * count
         self.elapsed = np.zeros(count, np.int64)
         """Actions taken in this episode."""
@@ -112,7 +113,7 @@ class Dreams:
 
     @property
     def first_info(self) -> dict[str, Any]:
-        """What a reset tells of a dream; of the same names and types as `Step.info`.
+        """The info of a reset; it has the names and types of `Step.info`.
 
         They are Python's bool, int and float: of NumPy's own bool, Gymnasium's vector environments make objects.
         """
@@ -139,7 +140,7 @@ class Dreams:
 
         Args:
             which: bool [n], the dreams to reset; all by default.
-            seeds: n, of which None goes on with the dream's own generator.
+            seeds: n; None keeps the dream's own generator.
             frames: uint8 [n, t, h, w, 3], what was really seen, oldest first; drawn from the starts by default.
             actions: float32 [n, t - 1, a], what was done in between; may be left out for a single frame.
             instructions: n, from here on.
@@ -181,8 +182,8 @@ class Dreams:
     def step(self, actions: Sequence[np.ndarray | str], which: np.ndarray | None = None) -> Step:
         """Take an action in each dream: a vector for one frame, a sentence for as many as it covers.
 
-        A dream that ends stops there, while the others continue with their sentences. One whose instruction nobody
-        chose finishes its sentence first.
+        A dream that ends stops there, while the others continue with their sentences. A dream whose instruction was
+        not chosen finishes its sentence first.
 
         Args:
             actions: n, as `read_action` makes them.
@@ -272,7 +273,7 @@ class Dreams:
     def select(self, rows: Sequence[int] | np.ndarray) -> "Dreams":
         """Independent continuations of these dreams, in this order; one may be there many times.
 
-        They share their weights and their past, and their chances too: the same actions lead to the same future.
+        They share weights, past and random numbers: the same actions lead to the same future.
         """
         rows = np.asarray(rows, np.int64)
         return self._branch(rows, None if self.state is None else self.state.select(self._index(rows)))
@@ -280,8 +281,8 @@ class Dreams:
     def fork(self, copies: int) -> "Dreams":
         """`copies` independent continuations of each dream, next to each other.
 
-        A single copy goes on exactly as its parent does. Several look at one past instead of copying it, which sums
-        in another order: equal to within rounding.
+        A single copy continues exactly as its parent does. Several copies share one past instead of copying it, which
+        sums in another order: they are equal to within rounding.
         """
         if copies < 1:
             raise ValueError(f"got {copies} copies to fork into; there must be at least one")
@@ -409,7 +410,7 @@ class Dreams:
         return torch.from_numpy(rows).to(self.world.device)
 
     def _spelled(self, instructions: Sequence[str | None]) -> list[str]:
-        """For the state, which has to hold some instruction; nobody asks what it says where there is none."""
+        """For the state, which has to hold an instruction; it is not read where there is none."""
         return [self.world.config.instructions[0] if wanted is None else wanted for wanted in instructions]
 
     def _random(self, row: int, seed: SupportsIndex | None) -> np.random.Generator:

@@ -20,11 +20,11 @@ if hasattr(os, "register_at_fork"):
 def load_shared(world: str, device: str, compiled: int = 0) -> WorldModel:
     """One copy of a world's weights for all environments of this process; they only ever read it.
 
-    A checkpoint that was trained on since is loaded anew.
+    A checkpoint that has been trained since is loaded again.
 
     Args:
-        compiled: dreams to compile the step for, in a copy of its own: rounding differs, and the dreams of who did not
-            ask for it stay as they were to the last bit.
+        compiled: dreams to compile the step for, in a copy of its own: rounding differs, and dreams that are not
+            compiled stay as they were to the last bit.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -25,7 +25,7 @@ class DreamOptions:
     `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do."""
     obs_type: Literal["pixels", "latent", "both"] = "pixels"
     """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; in a world
-    with `memory` [2 * f * g * g], it and the one before, which together tell speed. Nothing is decoded. "both": a
+    with `memory` [2 * f * g * g], it and the one before, which together show speed. Nothing is decoded. "both": a
     dictionary of the two."""
     reward: str | np.ndarray | FrameReward = "learned"
     """"learned", for the instruction. A goal in words, one that the world can judge: learned, too, whatever the
@@ -43,14 +43,14 @@ class DreamOptions:
     decoder: str = "fast"
     """What pictures are made by. "fast": the tokenizer's own decoder, one pass. "diffusion": the diffusion decoder in
     the world's folder, many times slower; or the folder of one that `worldgym train decoder` wrote.
-    It shows every frame after the one before, so a dream that is looked at seldom is shown in arrears. Rewards that
+    It draws each frame from the one before, so a dream that is seldom rendered catches up when it is. Rewards that
     are functions of frames see the fast decoder's."""
     compiled: bool = False
     """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
     on a CPU (`WorldModel.compile_for`)."""
     drafted: bool = False
-    """Go on by the world's draft (see draft.py) instead of drawing tokens: several times faster, and truer on the
-    Tabletop. There are no chances in it, and no uncertainty."""
+    """Step with the world's draft (see model/draft.py) instead of drawing tokens: several times faster, and more
+    accurate on the Tabletop. It is deterministic and has no uncertainty."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
 

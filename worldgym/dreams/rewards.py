@@ -49,7 +49,7 @@ def _goal_in_words(goal: str, world: WorldModel) -> StepReward:
 def _goal_image(goal: np.ndarray, world: WorldModel) -> StepReward:
     """Minus the distance to the goal, between fused maps and relative to the goal's own size; 0 is there.
 
-    Nothing is decoded. Fused maps are relative to a context, so the goal is seen anew when the contexts change.
+    Nothing is decoded. Fused maps are relative to a context, so the goal is encoded again when the contexts change.
     """
     size = world.config.tokenizer.resolution
     if goal.shape != (size, size, 3) or goal.dtype != np.uint8:

@@ -5,7 +5,7 @@
     metrics |= evaluate_objects(dreamed.frames, positions, locate, width)     # where something finds the objects
     metrics |= evaluate_perception(world, real, dreamed, weights, samples)    # LPIPS, FVD, best of many
 
-Every interval is 95% by drawing episodes anew.
+Every interval is a 95% bootstrap interval over episodes.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def open_questions(real: Segment) -> list[str]:
 def held_out_segments(data: Episodes, count: int, steps: int, seed: int) -> Segment:
     """A stretch of `steps` steps from each of up to `count` episodes of the test split.
 
-    One from an episode, so that intervals, which draw episodes anew, are honest.
+    One from each episode, because intervals resample episodes.
     """
     random, episodes = np.random.default_rng(seed), data.split("test")
     lengths = np.diff(data.starts)[episodes]
@@ -131,12 +131,12 @@ def dream(
     shown: int | None = None,
     drafted: bool = False,
 ) -> Dreamed:
-    """Dream every segment with its actions, from its first frame; in a world that is told of motion, from more.
+    """Dream every segment with its actions, from its first frame, or from several in a world with motion.
 
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
         shown: frames that it begins from; as many as the world has `observed` by default.
-        drafted: go on by the world's draft.
+        drafted: step with the world's draft.
     """
     shown = world.config.dynamics.observed if shown is None else shown
     random, count = np.random.default_rng(seed), len(real.actions)

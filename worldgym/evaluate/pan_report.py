@@ -48,7 +48,7 @@ def about(metrics: dict[str, Any]) -> str:
     return (
         f"{metrics['episodes']} held-out tables (seeds {first} to {last}), {metrics['rounds']} sentences of "
         f"{metrics['frames_per_round']} frames said on each, dreamed from one real frame. Step-wise: one of "
-        f"{metrics['candidates']} outcomes. Intervals are 95%, by drawing episodes anew."
+        f"{metrics['candidates']} outcomes. Intervals are 95%, bootstrapped over episodes."
     )
 
 
@@ -102,7 +102,7 @@ def write_report(folder: Path, world: str, metrics: dict[str, Any], rows: dict[s
     title = f"PAN's evaluation of {world}"
     parts = [
         f"<h1>{escape(title)}</h1><p>{escape(about(metrics))}</p>",
-        picture(film, "gif", "dreams beside reality"),
+        picture(film, "gif", "dreams next to reality"),
         "<p class=small>Above what happened, below the dream of it: the same sentences, no picture after the first."
         "</p><h2>Simulation</h2>" + table(["", *ROWS.values()], figure_table(metrics)),
         "<p class=small>What is measured is said at the top of worldgym/pan_suite.py.</p>",

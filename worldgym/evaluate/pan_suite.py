@@ -5,7 +5,7 @@
 
 Sentences are said one after the other, a round each, and nothing real is seen after the first frame. All rows are
 judged by their pixels alone: the truth's own row says what the judges can see, the repeated frame what a figure is
-worth that nothing moves for. Every interval is 95% by drawing episodes anew.
+worth that nothing moves for. Every interval is a 95% bootstrap interval over episodes.
 
 Of the paper's figures five are here. Structured planning is in `worldgym.planners.reasoning`; open-ended planning, a
 chat model's over pictures of a robot at work, has no counterpart on a table.
@@ -178,7 +178,7 @@ def _figures(row: Row, rounds: Rounds, judges: Judges) -> dict[str, Any]:
 
 
 def _mean(values: np.ndarray) -> dict[str, Any]:
-    """Of all values; rows are episodes, and are what the interval draws anew. Of none both are None."""
+    """The mean of all values and its interval, which resamples rows: episodes. Without values both are None."""
     if not values.size:
         return {"value": None, "interval": None, "cases": 0}
     return {"value": float(values.mean()), "interval": bootstrap(np.mean, values), "cases": values.size}

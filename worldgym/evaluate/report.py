@@ -90,7 +90,7 @@ def write_report(
 
     Args:
         about: one sentence, what was dreamed and compared with what.
-        gif: dreams beside reality.
+        gif: dreams next to reality.
         not_known: sentences on what could not be measured for this world.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,9 +103,9 @@ def write_report(
         by_step = [picture(horizon, "png", "figures by step")]
     machine = hardware()
     parts = [
-        f"<h1>{escape(title)}</h1><p>{escape(about)} Intervals are 95%, by drawing episodes anew.</p>",
+        f"<h1>{escape(title)}</h1><p>{escape(about)} Intervals are 95%, bootstrapped over episodes.</p>",
         _list(verdict(metrics)),
-        picture(gif, "gif", "dreams beside reality"),
+        picture(gif, "gif", "dreams next to reality"),
         "<p class=small>Above what happened, below the dream of it.</p>",
         "<h2>All in all</h2>" + table(["", "figure", "95% interval"], _summary(metrics)),
         *(["<h2>Not known for this world</h2>", _list(not_known)] if not_known else []),
@@ -212,7 +212,7 @@ def as_text(metrics: dict[str, Any], about: str, not_known: list[str]) -> str:
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """HTML of a page that needs nothing beside it, from the HTML of its parts."""
+    """HTML of a self-contained page, from the HTML of its parts."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"

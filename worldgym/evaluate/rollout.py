@@ -9,7 +9,7 @@ import numpy as np
 from ..metrics import wilson
 
 Policy = Callable[[np.ndarray], Any]
-"""Observation uint8 [h, w, 3] -> action, float32 [a] or a sentence; may remember, and is made anew for each episode."""
+"""Observation uint8 [h, w, 3] -> action, float32 [a] or a sentence; may have state, and is made for each episode."""
 
 
 class Episode(NamedTuple):

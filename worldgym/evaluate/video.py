@@ -1,4 +1,4 @@
-"""Videos, uint8 [t, h, w, 3] each: beside each other, enlarged, and as files."""
+"""Videos, uint8 [t, h, w, 3] each: side by side, enlarged, and as files."""
 
 from collections.abc import Sequence
 from pathlib import Path

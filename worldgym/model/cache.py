@@ -23,7 +23,7 @@ class Pass:
 class KVCache:
     """Keys and values of the past, in slots, with each dream as far along as it is.
 
-    Slots below a dream's `filled` are never written again while somebody shares them. So a fork copies nothing: its
+    Slots below a dream's `filled` are never written again while other dreams share them. So a fork copies nothing: its
     dreams look at their parent's slots, the *trunk*, and write into slots of their own.
     """
 
@@ -39,7 +39,7 @@ class KVCache:
         self.copies = 1
         """Dreams that look at one dream of the trunk, next to each other."""
         self.rooted = torch.ones(len(filled), dtype=torch.bool)
-        """On the host: whether a dream still looks at the trunk, or has begun anew since."""
+        """On the host: whether a dream still attends to the trunk, or has started a new window since."""
         self.now: Pass | None = None
         self._shared = False
         self._finite = int(filled.max()) if len(filled) else 0  # slots from here on may hold anything
@@ -126,7 +126,7 @@ class KVCache:
             else:
                 past[layer].scatter_(2, self.now.slots[:, None, :, None].expand_as(new), new)
             view = past[layer, :, :, : self.now.reach]
-            # Where gradients are wanted, the next pass must not write beside what they need.
+            # Where gradients are wanted, the next pass must not write into the memory that they need.
             seen.append(view.clone() if view.requires_grad and torch.is_grad_enabled() else view)
         return seen[0], seen[1]
 
@@ -198,7 +198,7 @@ class KVCache:
         return chosen
 
     def put(self, dreams: Int[Tensor, " n"], other: "KVCache") -> "KVCache":
-        """With these dreams replaced by those of another cache of the same capacity; in place where nobody shares."""
+        """With these dreams replaced by those of another cache of the same capacity; in place if nothing shares it."""
         if self.trunk is not None or self._shared:
             mine = self.select(torch.arange(len(self), device=self.keys.device))
         else:

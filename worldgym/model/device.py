@@ -15,7 +15,7 @@ def isolated(function: Callable[P, T]) -> Callable[P, T]:
     """The function, without gradients and as if its caller had set none of PyTorch's modes: no autocast, no inference
     mode, no other default dtype or device.
 
-    A dream is then the same whoever dreams it, and what was made inside `torch.inference_mode()` can be stepped from
+    A dream is then the same in any calling program, and what was made inside `torch.inference_mode()` can be stepped
     outside of it.
     """
 

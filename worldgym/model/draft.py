@@ -16,7 +16,7 @@ from .scale_head import zero_init
 
 
 class Draft(nn.Module):
-    """The next fused map, given the newest one and a vector action; it has no memory but the motion it is told."""
+    """The next fused map, given the newest one and a vector action; its only memory is the motion that it is given."""
 
     def __init__(self, tokenizer: TokenizerConfig, config: DraftConfig, action_size: int, motion: bool):
         super().__init__()

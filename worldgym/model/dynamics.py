@@ -141,7 +141,7 @@ class Dynamics(nn.Module):
         action: Float[Tensor, "m d"],
         motion: Float[Tensor, "m f g g"] | None = None,
     ) -> Float[Tensor, "m n d"]:
-        """[state][action] and, in PAN's layout, [queries]. Whatever predicts is also told the action directly."""
+        """[state][action] and, in PAN's layout, [queries]. Tokens that predict also get the action directly."""
         state = self.from_fused(fused).flatten(2).transpose(1, 2) + self.cells
         if motion is not None:
             state = state + self.from_motion(motion).flatten(2).transpose(1, 2)
@@ -162,7 +162,7 @@ class Dynamics(nn.Module):
         rank: int = 0,
         processes: int = 1,
     ) -> Chances:
-        """For a batch of so many segments, of which rows `rank`, `rank + processes`, ... are asked for.
+        """For rows `rank`, `rank + processes`, ... of a batch of `segments` segments.
 
         Args:
             token_noise: mean share of tokens that are replaced by wrong ones, so that a dream can live with its own
@@ -207,7 +207,7 @@ class Dynamics(nn.Module):
             latent = kept[: size * (steps + 1)].unflatten(0, (size, steps + 1))
             fused, earlier = tokenizer.fuse(kept, contexts).split([size * (steps + 1), len(kept) - size * (steps + 1)])
             fused = fused.unflatten(0, (size, steps + 1))
-            if len(earlier):  # what is not told of is at rest, token_noise or none
+            if len(earlier):  # without a prompt everything is at rest, with or without token noise
                 earlier = torch.where(batch.has_prompt[:, None, None, None], earlier, fused[:, 0])
             begin = Prefix(context, prompt, earlier if len(earlier) else None)
             if self_forcing:

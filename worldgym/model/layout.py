@@ -26,7 +26,7 @@ class TokenLayout:
     """Steps the cache has room for."""
     queries: bool
     keeps: bool = False
-    """Whether past queries go on being seen."""
+    """Whether later steps still attend to past queries."""
 
     @classmethod
     def of(cls, tokenizer: TokenizerConfig, dynamics: DynamicsConfig) -> "TokenLayout":
@@ -37,7 +37,7 @@ class TokenLayout:
 
     @property
     def past(self) -> "TokenLayout":
-        """Of steps gone by: without the queries that nobody would see."""
+        """The layout of past steps: without the queries, if no later step attends to them."""
         return replace(self, queries=self.keeps)
 
     @property

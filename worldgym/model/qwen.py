@@ -57,7 +57,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped queries; who sees whom is the caller's."""
+    """Grouped-query attention; the caller gives the mask."""
 
     def __init__(self, config: DynamicsConfig, layer: int):
         super().__init__()

@@ -3,7 +3,7 @@
 An observed frame (the context) keeps a dense continuous map. Any other frame becomes a few coarse-to-fine
 token maps that say how it *differs* from the context: its encoder and its decoder look at the context by
 cross-attention. The decoder is cut in two: `fuse` gives the map that dynamics and reward heads read, `decode`
-turns that map into pixels, and only when somebody looks.
+turns that map into pixels, only when pixels are asked for.
 """
 
 from typing import NamedTuple
@@ -114,7 +114,7 @@ class MultiScaleQuantizer(nn.Module):
 
     Each scale quantises what the coarser ones left over, resized to it by area; its codes are resized to the
     latent grid (bicubic) and smoothed by that scale's 3x3 convolution phi. The codebook follows its inputs by
-    an exponential moving average, and codes that nobody uses are reborn as inputs.
+    an exponential moving average, and codes that are not used are reborn as inputs.
     """
 
     codebook: Tensor

@@ -197,8 +197,8 @@ class PanBackbone(nn.Module):
 
 
 def conversation_mask(kinds: Int[Tensor, "b n"], turns: Int[Tensor, "b n"]) -> Tensor:
-    """Who sees whom, bool [b, 1, n, n]: causal, as the language model was trained; but a round's queries are seen by
-    themselves alone. So what a later round sees of the past is states and actions, and queries never pile up."""
+    """Attention mask, bool [b, 1, n, n]: causal, as the language model was trained; but only the same round's queries
+    attend to queries. So later rounds see states and actions of the past, and queries do not accumulate."""
     count = kinds.shape[1]
     causal = torch.ones(count, count, dtype=torch.bool, device=kinds.device).tril()
     query = kinds == QUERY

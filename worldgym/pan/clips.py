@@ -23,7 +23,7 @@ class Clip:
 
 
 def find_clips(folder: Path, least: int) -> list[Clip]:
-    """The clips with at least so many actions."""
+    """The clips with at least this number of actions."""
     path = folder / "clips.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{folder} has no clips.jsonl, which names videos and their actions")

@@ -106,7 +106,7 @@ class ClipStage:
 
     @torch.no_grad()
     def draw(self, step: int, rank: int, processes: int) -> tuple[Any, ...]:
-        """All rows of a batch tell of equally many rounds."""
+        """All rows of a batch have the same number of rounds."""
         config, wan = self.config, self.wan
         rng, numbers = self._clips(step)
         chosen = [self.clips[number] for number in numbers]

@@ -165,7 +165,7 @@ def button(text: str, key: str, on_click: Callable[[], Any]) -> ui.button:
 
 
 def chart(title: str, lines: dict[str, str]) -> tuple[ui.label, ui.echart]:
-    """A small chart of lines, by name and colour, and the label beside its title."""
+    """A small chart of lines, by name and colour, and the label next to its title."""
     with ui.row().classes("w-full justify-between text-xs opacity-70"):
         ui.label(title)
         says = ui.label()

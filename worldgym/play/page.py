@@ -31,8 +31,8 @@ Result = TypeVar("Result")
 
 ARROWS = {"ArrowLeft": (-1.0, 0.0), "ArrowRight": (1.0, 0.0), "ArrowUp": (0.0, 1.0), "ArrowDown": (0.0, -1.0)}
 WAIT = "."
-# Keys that browsers have uses for are the page's; a button that was pressed gives the keyboard back; and nobody
-# hears of a key that is let go in another window.
+# The page takes keys that browsers use for themselves. A button that was pressed gives the keyboard back. A key that is
+# released in another window sends no event, so all keys count as released when the window loses the focus.
 SCRIPT = """<script>
 const typing = () => document.activeElement.matches("input, textarea");
 addEventListener("keydown", (event) => { if (!typing() && /^(Arrow|[ /])/.test(event.key)) event.preventDefault(); });
@@ -142,7 +142,7 @@ class Window:
         with ui.row().classes("w-full items-end gap-4"):
             with ui.row().classes("grow items-baseline gap-2"):
                 ui.label(self.config.name).classes("text-xl font-bold")
-                ui.label(f"a dream, beside {self.config.twin or 'the twin'}" if self.beside else "a dream").classes(
+                ui.label(f"a dream, next to {self.config.twin or 'the twin'}" if self.beside else "a dream").classes(
                     "opacity-60"
                 )
             self._instruction = ui.select(
@@ -232,7 +232,7 @@ class Window:
     # -- what is done -----------------------------------------------------------------------------------------------
 
     async def _do(self, function: Callable[..., Any], *arguments: Any) -> bool:
-        """Something to the session, which all windows then show. A mistake is told; whether there was none."""
+        """Do something to the session, which all windows then show. Shows a mistake; returns whether there was none."""
         try:
             await self.room.do(function, *arguments)
         except (ValueError, TypeError, OSError) as error:

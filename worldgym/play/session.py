@@ -67,14 +67,14 @@ class Moment:
     success: bool = False
     twin_success: bool = False
     ended: bool = False
-    """Whether the dream says that the episode is over; a player may go on all the same."""
+    """Whether the dream says that the episode is over; a player may continue nevertheless."""
     twin_ended: bool = False
     uncertainty: float = 0.0
     """Nats."""
     state: WorldState | None = None
-    """Where the dream goes on from; None once it is too long ago."""
+    """From where the dream continues; None once it is too long ago."""
     blob: bytes | None = None
-    """Where the twin goes on from."""
+    """From where the twin continues."""
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Session:
         instruction: str | None = None,
     ):
         if twin is None and starts is None:
-            raise ValueError(f"the world {world.config.name!r} has no starting frames; play it beside its twin")
+            raise ValueError(f"the world {world.config.name!r} has no starting frames; play it next to its twin")
         if twin is not None and world.config.phrases and controller is None:
             raise ValueError("a world that knows sentences needs a controller to carry them out in its twin")
         if not world.config.instructions:
@@ -132,7 +132,7 @@ class Session:
     # -- what a player does -----------------------------------------------------------------------------------------
 
     def reset(self, seed: int | None = None, instruction: str | None = None) -> None:
-        """Begin anew, with one future; from the same start if no `seed` is given."""
+        """Restart with one future; from the same start if no `seed` is given."""
         seed, instruction = self.seed if seed is None else seed, instruction or self.instruction
         chosen = self._chosen or instruction != self.instruction
         if seed < 0:
@@ -236,7 +236,7 @@ class Session:
             future.moments[old] = replace(future.moments[old], state=None, blob=None)
 
     def goto(self, index: int) -> None:
-        """Look at another moment of the active future; acting goes on from there."""
+        """Look at another moment of the active future; the next action continues from there."""
         future = self.futures[self.active]
         if not 0 <= index < len(future.moments):
             raise ValueError(f"moment {index} is not among the {len(future.moments)} of this future")
@@ -262,7 +262,7 @@ class Session:
     def wake(self) -> None:
         """Dream on from what the twin shows, and lately showed: the dream's errors so far are gone."""
         if self.twin is None:
-            raise ValueError("there is no twin whose picture the dream could go on from")
+            raise ValueError("there is no twin from whose picture the dream could continue")
         future = self.futures[self.active]
         seen = future.moments[: future.at + 1][-self.world.config.dynamics.observed :]
         frames = [moment.twin for moment in seen if moment.twin is not None]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run that has not ended: who may write them, and who may continue from them.
+"""Checkpoints of a run that has not ended: one run at a time writes them, and only the same run continues from them.
 
 A stage that makes a world keeps its state next to the world's weights, as safetensors. A model that may be in shards,
 PAN's or a diffusion decoder, leaves its state to Accelerate.

@@ -35,7 +35,7 @@ from .loop import named, run, train
 from .settings import DraftTraining
 
 JUDGED = 2
-"""Instructions that each step is judged by, drawn anew for each."""
+"""Instructions that each step is judged by, drawn for each step."""
 
 
 def train_draft(config: DraftTraining) -> Path:
@@ -68,7 +68,7 @@ def train_draft(config: DraftTraining) -> Path:
 
 
 def _maps_path(config: DraftTraining, world: WorldModel, data: Episodes) -> Path:
-    """Beside the run; by what was read and by whom, so that a run that was killed leaves nothing to another."""
+    """Next to the run and named after data and tokenizer, so that no other run reads what a killed one left."""
     dataset = config.dataset.replace("/", "_")
     return config.out.with_name(
         f"{config.out.name}_maps_{dataset}_{len(data.frames)}_{fingerprint(world.tokenizer)}.npy"
@@ -162,7 +162,7 @@ class DraftStage:
 
 
 def drafting(world: WorldModel, config: DraftConfig) -> WorldModel:
-    """The same world, with a draft that begins anew, the one part of it that is trained."""
+    """The same world with a fresh draft, the only part that is trained."""
     drafted = WorldModel(replace(world.config, draft=config), world.text).to(world.device)
     fresh = {name: tensor for name, tensor in drafted.state_dict().items() if name.startswith("draft.")}
     kept = {name: tensor for name, tensor in world.state_dict().items() if not name.startswith("draft.")}
@@ -220,12 +220,12 @@ def _read(world: WorldModel, frames: np.ndarray) -> np.ndarray:
 
 
 def _before(world: WorldModel) -> int:
-    """Frames before those that count: one, to tell how the first map moves, in a world with `memory`."""
+    """Frames before the first map: one in a world with `memory`, to show how that map moves, else none."""
     return int(world.config.dynamics.memory > 1)
 
 
 def ask(world: WorldModel, data: Episodes, stretches: int, rng: np.random.Generator) -> np.ndarray:
-    """Which instructions each step of so many stretches is judged by, int64 [b, w, q]."""
+    """Which instructions each step of `stretches` stretches is judged by, int64 [b, w, q]."""
     return rng.integers(len(data.instructions), size=(stretches, world.config.dynamics.window, JUDGED))
 
 

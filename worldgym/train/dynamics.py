@@ -33,7 +33,7 @@ from .settings import DynamicsTraining
 from .tokenizer import begin_from
 
 JUDGED = 6
-"""Instructions that each step is judged by, drawn anew for each."""
+"""Instructions that each step is judged by, drawn for each step."""
 ENDS = 0.25
 """Of the segments of episodes that end, the share that does so."""
 

@@ -1,4 +1,4 @@
-"""What is told of a training: a progress bar and TensorBoard's scalars, by the main process alone."""
+"""How a training reports: a progress bar and TensorBoard's scalars, from the main process alone."""
 
 import time
 from collections.abc import Mapping

@@ -137,11 +137,13 @@ def sample_pairs(data: Episodes, episodes: np.ndarray, batch: int, max_gap: int,
 
 
 def begin_from(world: str, model: nn.Module, part: str) -> str:
-    """Take over the weights of a world's part; returns a line that says which begin anew."""
+    """Take over the weights of a world's part; returns a line that says which start from scratch."""
     weights = load_tensors(find_world(world) / "model.safetensors")
     anew = adopt(model, {name.removeprefix(part): value for name, value in weights.items() if name.startswith(part)})
     total = len(model.state_dict())
-    return f"beginning from {total - len(anew)} of {total} tensors of {world}; anew: {', '.join(anew) or 'none'}"
+    return (
+        f"beginning from {total - len(anew)} of {total} tensors of {world}; from scratch: {', '.join(anew) or 'none'}"
+    )
 
 
 def _images(frames: np.ndarray, device: torch.device) -> Tensor:

@@ -1,6 +1,6 @@
 """Does simulating sentences before saying one help? Instructions of two and three steps, carried out in MuJoCo.
 
-    .venv/bin/python benchmarks/tree.py tabletop --episodes 50 --json benchmarks/results/tabletop_tree.json
+    .venv/bin/python benchmarks/tree_search.py tabletop --episodes 50 --json benchmarks/results/tabletop_tree.json
 
 What can be said are the world's sentences that are not instructions themselves (directional pushes, plain motions). Of
 these, all ways have the same proposer: what names no block but the instruction's. They differ in how one is chosen: by
