@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/clients.py --only tianshou tau-ctrl
 
 The table of docs/clients.md has what it printed. Every row ends in a check by value: an agent has seen as many steps as
-it asked for, a planner beats standing still, a data set holds what was played. RLlib pins an older Gymnasium, so it runs
-in an environment of its own (`pip install "ray[rllib]" worldgym`), with `--only rllib`.
+it asked for, a planner beats standing still, a data set holds what was played. RLlib pins an older Gymnasium, so it has
+an environment of its own (`pip install "ray[rllib]" worldgym`) and a results file of its own (`--only rllib`).
 """
 
 import subprocess

@@ -29,6 +29,7 @@ import tyro
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 from kills import KillsConfig, kill_commands
+from section import Results, Section, made_by
 
 import worldgym  # noqa: F401  registers the environments
 from worldgym.checks.report import bad_actions, global_randomness
@@ -420,6 +421,37 @@ def fuzz(config: Config) -> dict[str, Any]:
         "calls": calls.total(), "by_call": dict(calls), "by_kind": dict(sorted(kinds.items())),
         "findings": findings, "seconds": time.perf_counter() - began,
     }  # fmt: skip
+
+
+def section(results: Results) -> list[str]:
+    found = results["metrics"]["fuzz"]
+    counts = found["by_call"]
+    made = ", ".join(
+        f"{counts[call]:,} {name}"
+        for call, name in (
+            ("step", "steps"), ("reset", "resets"), ("snapshot", "snapshots"), ("restore", "restores"),
+            ("fork", "forks"), ("pickle", "pickles"), ("instruct", "changes of the instruction"),
+            ("render", "pictures"), ("refused", "calls that have to be refused"),
+        )
+    )  # fmt: skip
+    return [
+        "Random calls on the single dream, the batch in each autoreset mode and Stable-Baselines3's, in every action "
+        "and observation mode, on six tiny worlds. After each call the invariants are checked: spaces, infos, clocks and "
+        "ends are right; a refused call changes nothing; a restore, a fork and a pickle continue exactly; a fork cannot "
+        "change its parent.",
+        "",
+        f"**{found['calls']:,} calls, {len(found['findings'])} findings**: {made}.",
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "Do random calls break a dream?",
+    ("fuzz",),
+    "python benchmarks/fuzz.py --json benchmarks/results/fuzz.json",
+    section,
+)
 
 
 def main(config: Config) -> None:

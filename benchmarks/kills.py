@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file
+from section import Results, Section, made_by, markdown
 
 from worldgym.data import load_episodes
 
@@ -176,3 +177,28 @@ def killed_at(command: Command, folder: Path, moment: float) -> bool:
         process.communicate()
         return True
     return False
+
+
+def section(results: Results) -> list[str]:
+    found = results["metrics"]["kills"]
+    rows = [[name, str(kills), str(found["endings"][name])] for name, kills in found["by_command"].items()]
+    return [
+        "Commands are killed (SIGKILL, worker processes too) at random moments, up to three times in a row, and then "
+        "run to their end. Trainings save every fourth step, so kills also hit a save. What a command made is compared "
+        "by content with an undisturbed run: every frame, action and outcome of a recording, every weight of a "
+        "checkpoint.",
+        "",
+        f"**{found['kills']} kills, {len(found['findings'])} findings.**",
+        "",
+        *markdown(["command", "kills", "compared"], rows),
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "Is anything lost when a command is killed?",
+    ("kills",),
+    "python benchmarks/fuzz.py --calls 0 --kills 100 --json benchmarks/results/kills.json",
+    section,
+)

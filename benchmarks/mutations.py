@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 import tyro
 from safetensors.torch import load_file, save_file
+from section import Results, Section, made_by, markdown
 
 from worldgym.results import current_commit, write_results
 
@@ -103,6 +104,30 @@ class Config:
     """Write the figures here, with command, commit and hardware."""
 
 
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
+    rows = [
+        [one["mistake"], f"`{one['file']}`", f"`{one['noticed_by']}`" if one["noticed_by"] else "no test"]
+        for one in m["by_mistake"]
+    ]
+    return [
+        "Each mistake is made in a copy of the package, where the tests must fail. "
+        f"**{m['noticed']} of {m['mistakes']} are noticed.**",
+        "",
+        *markdown(["mistake", "in", "the first test that fails"], rows),
+        "",
+        made_by(results),
+    ]
+
+
+SECTION = Section(
+    "Would the tests notice a mistake in core code?",
+    ("mutations",),
+    "python benchmarks/mutations.py --json benchmarks/results/mutations.json",
+    section,
+)
+
+
 def main(config: Config) -> None:
     commit, found = current_commit(), []
     for mutation in MUTATIONS:
@@ -114,7 +139,7 @@ def main(config: Config) -> None:
             "mistake": mutation.about, "file": mutation.file, "tests": list(mutation.tests), "noticed_by": failed,
             "seconds": time.perf_counter() - began,
         })  # fmt: skip
-        print(f"{mutation.about}: {failed or 'NOBODY NOTICED'}", flush=True)
+        print(f"{mutation.about}: {failed or 'NO TEST NOTICED'}", flush=True)
     noticed = sum(row["noticed_by"] is not None for row in found)
     print(f"{noticed} of {len(found)} mistakes are noticed")
     if config.json is not None:

@@ -11,10 +11,13 @@ import corruption
 import decoders
 import drafted
 import drift
+import fuzz
 import gymnasium_worlds
+import kills
 import latent_matching
 import learning
 import motion
+import mutations
 import pan_backbone
 import pan_suite
 import past
@@ -58,6 +61,9 @@ SECTIONS = (
     swin_drift.SECTION,
     latent_matching.SECTION,
     pan_backbone.SECTION,
+    fuzz.SECTION,
+    kills.SECTION,
+    mutations.SECTION,
 )
 
 

@@ -22,7 +22,9 @@ import torchvision  # noqa: E402, F401
 
 torch.library.register_fake = register_fake
 
+from lerobot.datasets.compute_stats import aggregate_stats, compute_episode_stats  # noqa: E402
 from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
+from lerobot.datasets.utils import DEFAULT_FEATURES, validate_frame  # noqa: E402
 
 from worldgym.data import load_episodes  # noqa: E402
 from worldgym.datasets import DreamedEpisode, dream_episodes  # noqa: E402
@@ -97,12 +99,35 @@ def compare(folder: Path, episodes: list[DreamedEpisode]) -> str:
             assert np.array_equal(frame, episode.frames[step])
             assert np.array_equal(row["action"].numpy(), episode.actions[step])
             for part in ("rewards", "successes", "terminations"):
-                told = np.atleast_1d(row[f"next.{part}"].numpy())
-                assert np.array_equal(told, getattr(episode, part)[step + 1])
+                found_part = np.atleast_1d(row[f"next.{part}"].numpy())
+                assert np.array_equal(found_part, getattr(episode, part)[step + 1])
             number += 1
     assert len(found) == number and found.num_episodes == len(episodes)
+    check_by_lerobot(folder, found)
     state = found.features.get("observation.state", {"shape": (0,)})["shape"][0]
-    return f"{number} rows of {len(episodes)} episodes are equal, observation.state has {state} numbers"
+    return f"{number} rows of {len(episodes)} episodes are equal, observation.state has {state} numbers; they pass LeRobot's checks"
+
+
+def check_by_lerobot(folder: Path, found: LeRobotDataset) -> None:
+    """LeRobot's own checks of frames that it writes, its statistics, and its windows in time, on a data set of ours."""
+    for index in range(len(found)):
+        row = found[index]
+        frame = {name: np.atleast_1d(row[name].numpy()) for name in set(found.features) - set(DEFAULT_FEATURES)}
+        frame["observation.image"] = np.moveaxis(frame["observation.image"], 0, 2)
+        validate_frame(frame | {"task": row["task"]}, found.features)
+    parts = []
+    for episode in range(found.num_episodes):
+        rows = [row for row in found.hf_dataset if row["episode_index"] == episode]
+        numbers = {name: np.stack([np.atleast_1d(row[name]) for row in rows]) for name in ("action", "next.rewards")}
+        parts.append(compute_episode_stats(numbers, found.features))
+    for name, theirs in aggregate_stats(parts).items():
+        for figure in ("min", "max", "mean", "std", "count"):
+            assert np.allclose(found.meta.stats[name][figure], theirs[figure], atol=1e-5), (name, figure)
+    times = {"action": [0.0, 1 / found.fps], "observation.image": [-1 / found.fps, 0.0]}
+    window = LeRobotDataset("local/test", root=folder, delta_timestamps=times)[1]
+    assert torch.equal(window["action"], torch.stack([found[1]["action"], found[2]["action"]]))
+    images = torch.stack([found[0]["observation.image"], found[1]["observation.image"]])
+    assert torch.equal(window["observation.image"], images)
 
 
 def import_theirs(folder: Path) -> str:
@@ -124,7 +149,7 @@ def import_theirs(folder: Path) -> str:
             pictures.append(picture[:, 8:56]), actions.append(number)
         theirs.save_episode()
     getattr(theirs, "finalize", lambda: None)()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
         lerobot_to_minari(folder / "theirs", "test/theirs-v0", size=48, reward="end")
     data = load_episodes("test/theirs-v0")
@@ -132,7 +157,7 @@ def import_theirs(folder: Path) -> str:
     wanted = np.stack(actions) / np.abs(actions).max(0)
     steps = np.r_[0:4, 5:9]
     assert np.allclose(data.actions[steps], wanted[steps]) and data.instructions == ("reach",)
-    assert any("square in the middle" in str(warning.message) for warning in told)
+    assert any("square in the middle" in str(warning.message) for warning in warned)
     return "10 frames and their actions are equal"
 
 
