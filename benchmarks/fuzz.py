@@ -436,9 +436,9 @@ def section(results: Results) -> list[str]:
     )  # fmt: skip
     return [
         "Random calls on the single dream, the batch in each autoreset mode and Stable-Baselines3's, in every action "
-        "and observation mode, on six tiny worlds. After each call the invariants are checked: spaces, infos, clocks and "
-        "ends are right; a refused call changes nothing; a restore, a fork and a pickle continue exactly; a fork cannot "
-        "change its parent.",
+        "and observation mode, on six tiny worlds. After each call the invariants are checked: spaces, infos, clocks "
+        "and ends are right; a refused call changes nothing; a restore, a fork and a pickle continue exactly; a fork "
+        "cannot change its parent.",
         "",
         f"**{found['calls']:,} calls, {len(found['findings'])} findings**: {made}.",
         "",

@@ -105,7 +105,8 @@ def compare(folder: Path, episodes: list[DreamedEpisode]) -> str:
     assert len(found) == number and found.num_episodes == len(episodes)
     check_by_lerobot(folder, found)
     state = found.features.get("observation.state", {"shape": (0,)})["shape"][0]
-    return f"{number} rows of {len(episodes)} episodes are equal, observation.state has {state} numbers; they pass LeRobot's checks"
+    what = f"{number} rows of {len(episodes)} episodes are equal and pass LeRobot's checks"
+    return f"{what}, observation.state has {state} numbers"
 
 
 def check_by_lerobot(folder: Path, found: LeRobotDataset) -> None:
