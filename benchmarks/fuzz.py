@@ -1,12 +1,12 @@
-"""Random calls on dreams, good and bad ones, and what must hold after each of them.
+"""Make random calls on dreams, valid and invalid ones, and check the invariants after each of them.
 
     .venv/bin/python benchmarks/fuzz.py --calls 200000 --json benchmarks/results/fuzz.json
     .venv/bin/python benchmarks/fuzz.py --calls 0 --kills 100 --json benchmarks/results/kills.json
 
-A session is one environment in one of its modes, on a tiny world of tests/conftest.py: the single dream, the batch in
-each autoreset mode, or Stable-Baselines3's. It is called at random: steps, resets, snapshots, forks, pickles, changes
-of the instruction; and what has to be refused: bad actions, seeds, frames, options, masks, snapshots. Session i follows
-from the seed and i, so `--only i` plays one again. The kills are those of kills.py.
+A session has one environment in one of its modes, on a tiny world of tests/conftest.py: the single dream, the batch in
+each autoreset mode, or Stable-Baselines3's. It makes random calls: steps, resets, snapshots, forks, pickles, changes of
+the instruction, and calls that must be refused: bad actions, seeds, frames, options, masks, snapshots. Session i
+depends on the seed and i alone, so `--only i` repeats it. The kills are those of kills.py.
 """
 
 import importlib.util
@@ -49,11 +49,11 @@ REFUSALS = (ValueError, TypeError, gym.error.ResetNeeded)
 
 @dataclass(frozen=True)
 class Config:
-    """Call dreams at random, and say what broke."""
+    """Call dreams at random, and report what broke."""
 
     calls: int = 200_000
     kills: int = 0
-    """Commands to kill at a random moment: record, train, save and export, by turns."""
+    """How many times to kill a command at a random moment: recordings, trainings and exports in turn."""
     seed: int = 0
     only: int | None = None
     """The one session to play, instead of `calls`."""
@@ -115,7 +115,7 @@ class Session:
         )
 
     def play(self, calls: int) -> None:
-        """Calls until so many are made; a `Broken` or any other error is a finding."""
+        """Make this many calls; a `Broken` or any other error is a finding."""
         names = [name for name, share in CALLS.items() for _ in range(share)]
         noise = global_randomness()
         while self.calls.total() < calls:
@@ -165,6 +165,10 @@ class Session:
             observation, info = self.env.reset(seed=seed, options=options)
             self._check_seen(observation)
             self._check_info(info)
+            if seed is not None and "reset_mask" not in options:
+                known = int(seed) if self.kind == "single" else tuple(int(seed) + row for row in range(self.count))
+                found = self.env.np_random_seed
+                hold(found == known, f"np_random_seed is {found} after a reset by {known}")
         self.begun = True
 
     def bad_reset(self) -> None:
@@ -187,7 +191,7 @@ class Session:
         self._refused(lambda: self.env.reset(seed=seed, options=options), before)
 
     def restored(self) -> None:
-        """What follows a restore is what would have followed; here, in a fork, a copy and out of a pickle."""
+        """A restored dream continues exactly: in the same environment, in a fork and out of a pickle."""
         if not self.begun:
             return self._refused(self.env.snapshot)
         self._wake()
@@ -208,7 +212,7 @@ class Session:
             hold(data_equivalence(found, expected, exact=True), "another future after restore, fork or pickle")
 
     def forked(self) -> None:
-        """Whatever happens in several copies leaves their parent alone."""
+        """Steps of several copies do not change their parent."""
         if not self.begun:
             return
         self._wake()
@@ -302,7 +306,7 @@ class Session:
         hold(all(np.asarray(info[name]).dtype.kind != "O" for name in names), "an info is an array of objects")
 
     def _refused(self, call: Callable[[], Any], before: bytes | None = None) -> None:
-        """Refused in words, and as if it had not happened."""
+        """The call must be refused with a message, and change nothing."""
         try:
             self.calls["refused"] += 1
             call()
@@ -320,7 +324,7 @@ class Session:
         return self.env.snapshot() if self.begun else None
 
     def _wake(self) -> None:
-        """Where nobody else does, begin again what has ended."""
+        """Reset dreams that have ended, in the modes that do not reset by themselves."""
         over = self.env.dreams.over
         if self.mode is AutoresetMode.DISABLED and over.any():
             self._refused(lambda: self.env.step(self._actions()))
@@ -348,7 +352,7 @@ CALLS = {
     "good_step": 4, "bad_step": 4, "good_reset": 2, "bad_reset": 3, "restored": 1, "forked": 1, "bad_restore": 3,
     "instructed": 2, "looked": 2,
 }  # fmt: skip
-"""How often each is made, against the others."""
+"""The weight of each call."""
 KNOWN = {"success", "uncertainty", "too_uncertain", "num_frames", "action_ok"}
 
 
@@ -398,7 +402,7 @@ def sessions(config: Config) -> Iterator[tuple[int, int]]:
 
 
 def fuzz(config: Config) -> dict[str, Any]:
-    """Play the sessions; what broke is printed, and counted."""
+    """Play the sessions; prints and counts what broke."""
     calls, kinds, findings, began = Counter(), Counter(), [], time.perf_counter()
     with TemporaryDirectory() as folder:
         worlds = make_worlds(Path(folder))

@@ -15,5 +15,5 @@ install 'datasets<5' 'transformers<5' 'tokenizers<0.23' 'huggingface-hub<0.36' '
     python-dateutil pytz pyyaml-include six termcolor toml typing-inspect xxhash
 for version in ${1:-0.4.0 0.4.1 0.4.2 0.4.3 0.4.4}; do
     install "lerobot==$version"
-    $runs/venv/bin/python -W ignore benchmarks/with_lerobot.py --json $runs/$version.json
+    $runs/venv/bin/python -W ignore benchmarks/with_lerobot.py --json benchmarks/results/lerobot_$version.json
 done
