@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AgentKind:
-    """One row. What it names by path is imported when it is asked for: all of it brings torch."""
+    """One row. It names functions by path, which are imported when they are used: all of them import torch."""
 
     about: str
     """A line for the help of the command line."""
@@ -28,7 +28,7 @@ class AgentKind:
     check: str | None = None
     """(world) -> None; raises a UserError where it cannot learn from this world."""
     callbacks: str | None = None
-    """(Learning, world) -> callbacks that it needs besides."""
+    """(Learning, world) -> the callbacks that it needs."""
 
 
 AGENTS: dict[str, AgentKind] = {

@@ -1,4 +1,4 @@
-"""What `worldgym learn` and `worldgym transfer` can be asked for; light, so that `worldgym --help` is fast."""
+"""The settings of `worldgym learn` and `worldgym transfer`. Light, so that `worldgym --help` is fast."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -11,7 +11,7 @@ import metaworld
 import numpy as np
 
 REPEAT = 2
-"""Steps of Meta-World's, of 12.5 ms, in one of ours; their rewards are summed, and success in one of them counts."""
+"""Steps of Meta-World's, of 12.5 ms, in one step here; their rewards are summed, and success in any of them counts."""
 STEPS = 200
 """In an episode, as the papers have it."""
 

@@ -139,11 +139,11 @@ def _buffer(index: int, episode: dict[str, np.ndarray]) -> EpisodeBuffer:
 
 
 class WorkerError(RuntimeError):
-    """What a worker process ran into; its cause has the worker's traceback."""
+    """An error in a worker process; its cause has the worker's traceback."""
 
 
 class WorkerUserError(WorkerError, UserError):
-    """So, if what it ran into is no mistake of ours."""
+    """A `WorkerError` that is no bug of the package."""
 
 
 def in_workers(task: Callable[[int], None], indices: Sequence[int], workers: int) -> Iterator[int]:
@@ -228,7 +228,7 @@ def _died(index: int, exit_code: int) -> str:
         how = f"by {signal.Signals(-exit_code).name}"
     return (
         f"a worker process died {how} while it played episode {index}: the environment or a driver ended it, or the "
-        "system did for want of memory, for which fewer --workers are a remedy"
+        "system did because memory ran out, which fewer --workers avoid"
     )
 
 
@@ -244,7 +244,8 @@ def _same_configuration(path: Path, wanted: dict[str, Any]) -> None:
         temporary.rename(path)
     if (found := json.loads(path.read_text(encoding="utf-8"))) != wanted:
         raise UserError(
-            f"{path.parent} holds a recording begun with {found}; now asked for {wanted}. Delete it or ask for the same"
+            f"{path.parent} holds a recording with the settings {found}; these are {wanted}. Delete the folder, or use "
+            "the same settings"
         )
 
 

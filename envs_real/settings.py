@@ -1,4 +1,4 @@
-"""What `worldgym record` can be asked for. Light: the command line reads it without Minari or MuJoCo."""
+"""The settings of `worldgym record`. Light: the command line reads it without Minari or MuJoCo."""
 
 from dataclasses import dataclass
 from typing import Literal

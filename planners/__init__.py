@@ -13,7 +13,7 @@ SAMPLING = ("horizon", "samples", "iterations", "action_repeat")
 
 @dataclass(frozen=True)
 class PlannerKind:
-    """One row. What it names by path is imported when it is asked for: most of it brings torch."""
+    """One row. It names functions by path, which are imported when they are used: most of them import torch."""
 
     about: str
     """A line for the help of the command line."""
@@ -78,7 +78,7 @@ __all__ = ["PLANNERS", "PlannerKind", *_NAMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a planner when it is asked for."""
+    """Import a planner when it is first used."""
     if name == "Speaker":
         warnings.warn("Speaker is now called TextMPC", DeprecationWarning, stacklevel=2)
         name = "TextMPC"

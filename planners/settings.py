@@ -1,4 +1,4 @@
-"""What `worldgym plan` can be asked for. Light: the command line reads it without torch."""
+"""The settings of `worldgym plan`. Light: the command line reads it without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -153,7 +153,7 @@ class WorldConfig:
     action_size: int
     """Numbers in a vector action."""
     instructions: tuple[str, ...]
-    """What reward, success and the end of an episode can be asked for."""
+    """The instructions that reward, success and the end of an episode can be for."""
     phrases: tuple[str, ...]
     """Sentences the world was trained on; the list behind `action_mode="discrete"`."""
     frames_per_action: int

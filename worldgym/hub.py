@@ -153,7 +153,7 @@ def model_card(folder: Path, repo: str, licence: str, results: Sequence[Path] = 
         "", "## What it is", "", "| | |", "|---|---|",
         *(f"| {name} | {value} |" for name, value in facts.items()), "",
         f"Trained on: {data}" if data else "Nobody has said what it was trained on.", "",
-        "## What it can be asked for", "", *_items(config.instructions), "",
+        "## Instructions", "", *_items(config.instructions), "",
     ]  # fmt: skip
     if config.phrases:
         lines += ["## Sentences it was trained on", "", *_items(config.phrases), ""]

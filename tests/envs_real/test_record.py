@@ -158,7 +158,7 @@ def test_two_recordings_are_not_mixed(shelf, monkeypatch):
         with pytest.raises(Killed):
             record(config)
     for other in (replace(config, seed=9), replace(config, steps=21), replace(config, variation="train")):
-        with pytest.raises(ValueError, match=r"holds a recording begun with .*; now asked for"):
+        with pytest.raises(ValueError, match=r"holds a recording with the settings .*; these are"):
             record(other)
     record(replace(config, workers=2))
     assert minari.load_dataset(config.dataset).total_episodes == 1

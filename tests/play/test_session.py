@@ -268,7 +268,7 @@ def test_only_so_much_is_kept(alone, monkeypatch):
         (lambda session: session.save(Path("film.avi"), "dream"), "gif or .mp4"),
         (lambda session: session.video("twin"), "no twin"),
         (lambda session: session.episodes(), "act first"),
-        (lambda session: session.record("play/nothing-v0"), "lies in no folder"),
+        (lambda session: session.record("play/nothing-v0"), "save this world to a folder first"),
     ],
 )
 def test_mistakes_say_what_is_wrong_and_change_nothing(alone, do, says):
@@ -350,7 +350,7 @@ def test_a_window_shows_what_it_is_used_for(both, tmp_path):
 def test_a_mistake_is_told_and_the_game_goes_on(alone, tmp_path):
     async def play(user):
         user.find("Minari").click()
-        await user.should_see("lies in no folder", retries=100)
+        await user.should_see("save this world to a folder first", retries=100)
         user.find("Fork").click()
         await user.should_see("Future B", retries=100)
 

@@ -29,7 +29,7 @@ def the_next_step_resets(case: Case) -> None:
             assert nothing, f"environment {index} ended before step {count}, which gave {got}; expected 0, False, False"
         done = terminated | truncated
     assert looked, f"no episode ended within {TWO_EPISODES} steps; expected it after {HORIZON}"
-    check_same(runs[0], runs[1], "the step after the end of an episode heeds its action")
+    check_same(runs[0], runs[1], "the step after the end of an episode depends on its action")
 
 
 def final_observations_are_told(case: Case) -> None:

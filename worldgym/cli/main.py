@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "list": (List, list_worlds),
     "push": (Push, push),
 }
-"""What each command can be asked for, and what it does with that."""
+"""The settings of each command, and the function that runs it."""
 
 
 RENAMED = {

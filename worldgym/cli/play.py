@@ -25,7 +25,7 @@ class Play:
     seed: int = 0
     """Of the first episode."""
     twin: bool = True
-    """Step the true environment along, where the world has one that can be wound back."""
+    """Step the true environment along with the dream, if the world has a twin that can be rewound."""
     port: int = 8321
     """Where the page is: http://127.0.0.1:PORT."""
     frames_per_second: int = 10

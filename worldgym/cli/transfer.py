@@ -43,7 +43,7 @@ def transfer(config: Transfer) -> dict[str, Any]:
     for table in tables:
         asked = [instruction for instruction in wanted if instruction in table.instructions]
         if not asked:
-            raise UserError(f"nothing in {config.instruction} can be asked for where {table.factor} is {table.value}")
+            raise UserError(f"no instruction in {config.instruction} is possible where {table.factor} is {table.value}")
         env = gym.make(world.config.twin, variation=table.variation, instruction=asked[0])
         value = " ".join(map(str, table.value)) if isinstance(table.value, tuple) else str(table.value)
         cells.append(Cell(table.factor, value, table.trained, env, draw_starts(asked, config.table_episodes, seed)))

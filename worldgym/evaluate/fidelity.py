@@ -79,7 +79,7 @@ def check_recording(world: WorldConfig, dataset: str, data: Episodes) -> None:
 
 
 def open_questions(real: Segment) -> list[str]:
-    """What a recording alone cannot say of the dreams of it, a sentence each."""
+    """What a recording cannot show about the dreams of it, a sentence each."""
     questions = [
         "Where objects are: nothing finds the objects of this world in its pictures, so there are no position errors "
         "and no share of objects kept.",

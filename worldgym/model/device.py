@@ -48,6 +48,6 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ValueError(f"device {name!r} is unknown; use 'auto', 'cpu' or 'cuda'") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"device {name!r} was asked for, but torch {torch.__version__} sees no GPU here")
+            raise ValueError(f"device is {name!r}, but torch {torch.__version__} sees no GPU here")
         print(f"worldgym: using {torch.cuda.get_device_name(device)}")
     return device

@@ -34,7 +34,7 @@ PANEL, STRIP = 256, 32
 
 @runtime_checkable
 class Twin(Protocol):
-    """A true environment that can be wound back, with vector actions."""
+    """A true environment that can be rewound, with vector actions."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]: ...
 
@@ -307,7 +307,9 @@ class Session:
         from ..datasets import write_minari
 
         if self.world.folder is None:
-            raise ValueError("a dataset names the world that dreamed it; save this one, which lies in no folder")
+            raise ValueError(
+                "a dataset names the folder of the world that dreamed it; save this world to a folder first"
+            )
         return write_minari(dataset_id, world_name(self.world.folder), self.episodes(), self.instruction)
 
     # -- inside -----------------------------------------------------------------------------------------------------

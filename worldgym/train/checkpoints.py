@@ -50,7 +50,7 @@ def in_any(accelerator: Accelerator, happened: bool) -> bool:
 
 
 def check_settings(folder: Path, found: dict[str, Any], config: Training) -> None:
-    """A run continues as what it was begun as; a UserError names what differs."""
+    """A run continues with the settings that it began with; a UserError names those that differ."""
     was, asked = _flat(found), _flat(json.loads(json.dumps(asdict(config), default=str)))  # type: ignore[call-overload]
     differ = [
         f"{name} was {was[name]} and is {asked[name]}"

@@ -122,7 +122,7 @@ class DecoderStage:
         return named(self.config.dataset, self.data.episodes_of(self._rows(step)[1]))
 
     def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
-        """At the end alone, once its weights are whole."""
+        """Only at the end, once the weights are gathered."""
 
     def save(self, accelerator: Accelerator, step: int) -> None:
         save_state(accelerator, self.config, step)

@@ -20,11 +20,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def between_steps() -> Iterator[Callable[[], bool]]:
-    """Within it a first Ctrl-C is only noted, which the function that it gives tells; a second one is as ever.
+    """Within it, a first Ctrl-C only sets a flag, which the yielded function returns; a second one interrupts as usual.
 
-    A process that a launcher started only takes notes: the terminal and the launcher both send it the same Ctrl-C, and
-    the second that a user presses ends the launcher. Outside the main thread, where Python lets nobody take signals,
-    nothing is ever noted.
+    In a process that a launcher started, no Ctrl-C interrupts: the terminal and the launcher both send it the same
+    Ctrl-C, and the user's second one ends the launcher. Outside the main thread Python allows no signal handlers, so
+    the flag is never set.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

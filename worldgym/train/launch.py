@@ -81,7 +81,7 @@ def _end_with_parent() -> None:
 
 
 def _told(process: str, failure: ProcessFailure) -> Exception:
-    """What ended a process. A user's mistake remains one; of anything else the traceback is told, too."""
+    """The error that ended a process. A user's mistake remains one; any other error comes with its traceback."""
     if isinstance(failure.message, str):
         return RuntimeError(f"{process} ended: {failure.message}")
     kind, _, text = failure.message["message"].partition(": ")
@@ -92,7 +92,7 @@ def _told(process: str, failure: ProcessFailure) -> Exception:
 
 @contextmanager
 def _as_it_was() -> Iterator[None]:
-    """The agent takes signals and tells of its doings; afterwards signals are as before, and what matters is raised."""
+    """Torch's agent handles signals and logs. Afterwards the handlers are as before; raises the error that matters."""
     log = logging.getLogger("torch.distributed.elastic")
     silent, log.propagate = logging.NullHandler(), False
     log.addHandler(silent)

@@ -82,7 +82,7 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     device = pick_device(config.device)
     if device.index is not None:
         torch.cuda.set_device(device)
-    # One flat sum of all gradients, in place. Of a dimension of size 1 two strides are as good as one another.
+    # One flat sum of all gradients, in place. In a dimension of size 1 the stride has no meaning.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=1000)
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
@@ -126,7 +126,7 @@ def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module
                 raise UserError(
                     f"step {step + 1} is not finite: {', '.join(f'{name} {value:g}' for name, value in told.items())}. "
                     f"Its batch is of {stage.source(step)}: look at them, or choose a lower --learning-rate. The last "
-                    "checkpoint is as it was"
+                    "checkpoint is unchanged"
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -143,7 +143,7 @@ def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module
 
 
 def _agree(accelerator: Accelerator, interrupted: bool, losses: dict[str, Tensor]) -> tuple[bool, dict[str, float]]:
-    """Whether any process was interrupted, which all have to heed, and the losses' means over all of them."""
+    """Whether any process was interrupted, in which case all stop, and the means of the losses over all processes."""
     told = torch.stack([value.float() for value in losses.values()])
     stop, *means = accelerator.reduce(torch.cat([told.new_tensor([interrupted]), told]), "mean").tolist()
     return stop > 0, dict(zip(losses, means, strict=True))

@@ -1,4 +1,4 @@
-"""What each training can be asked for. Light: the command line reads these without torch."""
+"""The settings of each training. Light: the command line reads these without torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,13 @@ from ..config import ConversationConfig, DecoderConfig, DraftConfig, DynamicsCon
 from ..errors import UserError
 
 MAY_DIFFER = frozenset({"out", "processes", "device", "evaluate_every", "accumulate", "gradient_checkpointing"})
-"""What a resumed run may be asked for otherwise than the run that it continues: none of it moves a weight by more than
+"""Settings in which a resumed run may differ from the run that it continues: none of them changes a weight by more than
 rounding."""
 
 
 @runtime_checkable
 class Training(Protocol):
-    """What the loop reads of any of them."""
+    """The settings that the training loop reads, of any stage."""
 
     @property
     def out(self) -> Path: ...
@@ -49,7 +49,7 @@ class TokenizerTraining:
     out: Path = Path("runs/tabletop/tokenizer")
     """Checkpoint folder; an existing one is resumed."""
     begin_from: str | None = None
-    """World whose tokenizer is trained on (a bundled name, a folder or user/name); from scratch by default."""
+    """World from whose tokenizer to start (a bundled name, a folder or user/name); from scratch by default."""
     steps: int = 5000
     """Optimiser steps."""
     batch: int = 48
@@ -79,11 +79,11 @@ class DynamicsTraining:
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the recorded episodes."""
     tokenizer: Path = Path("runs/tabletop/tokenizer")
-    """Checkpoint folder of the trained tokenizer, or of a world whose tokenizer is to be kept."""
+    """Checkpoint folder of the trained tokenizer, or of a world whose tokenizer to keep."""
     out: Path = Path("runs/tabletop/world")
     """Checkpoint folder of the world; an existing one is resumed."""
     begin_from: str | None = None
-    """World whose dynamics are trained on (a bundled name, a folder or user/name); from scratch by default."""
+    """World from whose dynamics to start (a bundled name, a folder or user/name); from scratch by default."""
     steps: int = 6000
     """Optimiser steps."""
     batch: int = 16
@@ -93,12 +93,12 @@ class DynamicsTraining:
     token_noise: Annotated[float, tyro.conf.arg(aliases=["--slips"])] = 0.1
     """Mean share of tokens replaced by wrong ones in the model's own past."""
     prompt_dropout: float = 0.5
-    """Share of the segments that begin without their motion prompt (SAMPO), in a world that has one: as dreams do that
-    begin from a single frame."""
+    """Share of the segments that are trained without their motion prompt (SAMPO), in a world that has one. Dreams that
+    start from a single frame have none."""
     self_forcing: Annotated[float, tyro.conf.arg(aliases=["--self-fed"])] = 0.5
-    """Share of the segments that the model reads as it dreams them itself, in the last --self-forcing-steps."""
+    """Share of the segments in which the model reads its own dreams, not the recording, in --self-forcing-steps."""
     self_forcing_steps: Annotated[float, tyro.conf.arg(aliases=["--self-fed-steps"])] = 0.4
-    """Share of the training, at its end, that is so: before, its own dreams teach it little."""
+    """Share of the training, at its end, that has self-forcing. Earlier, a model's own dreams teach it little."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
@@ -113,7 +113,7 @@ class DynamicsTraining:
 
 @dataclass(frozen=True)
 class DraftTraining:
-    """Train the draft of a world, by which planners look ahead five times faster; all else stays as it is."""
+    """Train the draft of a world, with which planners look ahead five times faster; the rest stays as it is."""
 
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the recorded episodes."""
@@ -124,9 +124,10 @@ class DraftTraining:
     steps: int = 3000
     """Optimiser steps."""
     batch: int = 16
-    """Stretches a step, of as many steps as the world's window."""
+    """Stretches in each optimiser step; each is as long as the world's window."""
     ahead: tuple[int, ...] = (2, 4, 16)
-    """Steps that it goes by itself: the first for a third of the training, and so on. Divisors of the window."""
+    """Steps that the draft predicts from its own maps: the first number for the first third of the training, and so on.
+    Divisors of the window."""
     learning_rate: float = 2e-3
     """Peak; warm-up, then cosine to a twentieth."""
     processes: int = 2
@@ -199,7 +200,7 @@ class PanAdaptTraining:
     batch: int = 8
     """Windows a step, over all processes together."""
     accumulate: int = 1
-    """Parts in which a process computes its windows one after another, for less memory."""
+    """Parts in which a process computes its windows one after another, to save memory."""
     learning_rate: float = 1e-5
     """Peak; warm-up, then cosine to a twentieth."""
     warm_up: float = 0.05
@@ -218,7 +219,7 @@ class PanAdaptTraining:
 
 @dataclass(frozen=True)
 class PanJointTraining(PanAdaptTraining):
-    """Train PAN, stage two: the queries of the frozen language model learn what the decoder needs, and it to look.
+    """Train PAN, stage two: the queries of the frozen language model and the decoder's attention to them.
 
     For example:
         accelerate launch --config_file docs/accelerate/hsdp.yaml \
