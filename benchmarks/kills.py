@@ -116,7 +116,9 @@ def kill_commands(config: KillsConfig) -> dict[str, Any]:
             prepare(folder, whole, command)
             killed = 0
             while kills.total() < config.kills and killed < PATIENCE:
-                if not killed_at(command, folder, float(random.uniform(0.1, 1.0)) * seconds[command.name]):
+                ended = kill_at(command, folder, float(random.uniform(0.1, 1.0)) * seconds[command.name])
+                if ended is not None:
+                    seconds[command.name] = min(seconds[command.name], ended)  # the machine is less busy by now
                     break
                 killed += 1
                 kills[command.name] += 1
@@ -167,21 +169,21 @@ def run(command: Command, folder: Path) -> str | None:
     return None if process.returncode == 0 else said
 
 
-def killed_at(command: Command, folder: Path, moment: float) -> bool:
-    """Kill it and its workers after `moment` seconds; returns False if it had ended by then."""
-    process = start(command, folder)
+def kill_at(command: Command, folder: Path, moment: float) -> float | None:
+    """Kill it and its workers after `moment` seconds; if it has ended by then, returns how long it took."""
+    began, process = time.perf_counter(), start(command, folder)
     try:
         process.communicate(timeout=moment)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return True
-    return False
+        return None
+    return time.perf_counter() - began
 
 
 def section(results: Results) -> list[str]:
     found = results["metrics"]["kills"]
-    rows = [[name, str(kills), str(found["endings"][name])] for name, kills in found["by_command"].items()]
+    rows = [[name, str(found["by_command"][name]), str(ended)] for name, ended in found["endings"].items()]
     return [
         "Commands are killed (SIGKILL, worker processes too) at random moments, up to three times in a row, and then "
         "run to their end. Trainings save every fourth step, so kills also hit a save. What a command made is compared "
