@@ -118,7 +118,8 @@ def kill_commands(config: KillsConfig) -> dict[str, Any]:
             while kills.total() < config.kills and killed < PATIENCE:
                 ended = kill_at(command, folder, float(random.uniform(0.1, 1.0)) * seconds[command.name])
                 if ended is not None:
-                    seconds[command.name] = min(seconds[command.name], ended)  # the machine is less busy by now
+                    if not killed:  # a whole run, on a machine that is less busy by now
+                        seconds[command.name] = min(seconds[command.name], ended)
                     break
                 killed += 1
                 kills[command.name] += 1
