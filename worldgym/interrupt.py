@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dis import opmap
 
-from . import __version__
 from .errors import UserError
 
 BUG = (
-    f"worldgym {__version__}: this is a bug in WorldGym, not a mistake of yours. Please report it where you got "
-    "WorldGym, with your command and everything above"
+    "worldgym {}: this is a bug in WorldGym, not a mistake of yours. Please report it where you got WorldGym, with "
+    "your command and everything above"
 )
 
 
 @contextmanager
-def in_one_line() -> Iterator[None]:
+def in_one_line(version: str) -> Iterator[None]:
     """Turn Ctrl-C or a user's mistake into one line and an exit status instead of a traceback.
 
-    A bug in WorldGym keeps its traceback and says so. `WORLDGYM_TRACEBACK=1` shows every traceback.
+    A bug in WorldGym keeps its traceback and says so, with the `version`. `WORLDGYM_TRACEBACK=1` shows every traceback.
     """
     try:
         yield
@@ -29,7 +28,7 @@ def in_one_line() -> Iterator[None]:
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if not is_users(error):
-            error.add_note(BUG)
+            error.add_note(BUG.format(version))
             raise
         if os.environ.get("WORLDGYM_TRACEBACK") == "1":
             raise

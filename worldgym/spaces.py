@@ -59,8 +59,9 @@ def read_seed(seed: Any) -> int | None:
 def seed_of(random: np.random.Generator) -> int:
     """The seed that a generator was made from; -1 where no single number is known, as Gymnasium has it."""
     sequence = random.bit_generator.seed_seq
-    entropy = getattr(sequence, "entropy", None)
-    return entropy if isinstance(entropy, int) and not sequence.spawn_key else -1
+    if not isinstance(sequence, np.random.SeedSequence) or sequence.spawn_key:
+        return -1
+    return sequence.entropy if isinstance(sequence.entropy, int) else -1
 
 
 def on_host(value: Any) -> Any:

@@ -55,7 +55,7 @@ RENAMED = {
 
 def main() -> None:
     """Read the command line and do what it says."""
-    with in_one_line():
+    with in_one_line(__version__):
         for old, new in RENAMED.items():
             if any(argument.partition("=")[0] == old for argument in sys.argv[1:]):
                 print(f"worldgym: {old} is now called {new}", file=sys.stderr)
