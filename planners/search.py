@@ -102,8 +102,8 @@ class Search:
             yield number
 
     def within(self, sequences: np.ndarray) -> np.ndarray:
-        """Sequences [n, knots, a] clipped into the bounds, the nearest of their categories, float32."""
-        return nearest(sequences.clip(self.low, self.high).astype(np.float32), self.choices)
+        """Sequences [n, knots, a] with the nearest categories and clipped into the bounds, float32."""
+        return nearest(sequences, self.choices).clip(self.low, self.high).astype(np.float32)
 
     def chances(self, warm_start: np.ndarray | None) -> Chances:
         """Where a search among categories begins: even, or with those of the warm start the likeliest."""

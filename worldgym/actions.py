@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 
     def read(self, vectors: np.ndarray) -> np.ndarray:
         """The nearest categories, int [...], of vectors [..., a]; of several as near, the first."""
-        return (vectors[..., self.place] @ self.codes.T - np.square(self.codes).sum(1) / 2).argmax(-1)
+        return np.asarray((vectors[..., self.place] @ self.codes.T - np.square(self.codes).sum(1) / 2).argmax(-1))
 
 
 class ActionCodec:
@@ -114,7 +114,7 @@ class ActionCodec:
 
     def snap(self, vectors: np.ndarray) -> np.ndarray:
         """The nearest vectors of an action, float32 [..., a]."""
-        return nearest(vectors.clip(-1.0, 1.0).astype(np.float32), self.choices)
+        return nearest(vectors, self.choices).clip(-1.0, 1.0).astype(np.float32)
 
     # -- description --------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ def read_codec(description: dict[str, Any] | None, size: int) -> ActionCodec:
     Raises:
         UserError: the description is damaged, or its vectors are not of `size` numbers.
     """
-    return _read_codec(json.dumps(description), size)
+    return _read_codec("null" if description is None else json.dumps(description), size)
 
 
 @lru_cache(maxsize=64)
