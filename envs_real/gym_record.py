@@ -231,17 +231,14 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     frame, info = twin.reset(seed=int(rng.integers(2**31)))
     frames, actions, rewards, successes, terminations = [frame], [], [0.0], [info["success"]], [False]
     codec = twin.codec
-    continuous = np.ones(codec.size, bool)
-    for choice in codec.choices:
-        continuous[choice.place] = False
-    noise = rng.normal(size=int(continuous.sum()))
+    noise = rng.normal(size=len(codec.continuous))
     chosen = [rng.integers(len(choice.codes)) for choice in codec.choices]
     for step in range(config.steps):
         if step % PERIOD == 0:
             scale, smoothness = rng.choice([0.1, 0.4, 1.0]), rng.choice([0.5, 0.8, 0.95])
         noise = smoothness * noise + np.sqrt(1 - smoothness**2) * rng.normal(size=noise.shape)
         action = np.empty(codec.size, np.float32)
-        action[continuous] = np.clip(scale * noise, -1, 1)
+        action[codec.continuous] = np.clip(scale * noise, -1, 1)
         for number, choice in enumerate(codec.choices):
             if rng.random() >= smoothness:  # else the choice of the step before sticks
                 chosen[number] = rng.integers(len(choice.codes))

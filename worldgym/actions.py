@@ -33,6 +33,10 @@ class Choice(NamedTuple):
     """Index of its first number."""
     codes: np.ndarray
     """float32 [categories, width], of 1 and -1."""
+    name: str
+    """Which part of an action it is."""
+    start: int
+    """The number of its first category in the action space."""
 
     @property
     def place(self) -> slice:
@@ -56,7 +60,9 @@ class ActionCodec:
     size: int
     """Numbers in a vector."""
     choices: tuple[Choice, ...]
-    """The categorical factors; all other numbers of a vector are continuous."""
+    """The categorical factors."""
+    continuous: np.ndarray
+    """int [n], the indices of the other numbers of a vector."""
 
     def __init__(self, space: gym.Space):
         self._space = _copy(space)
@@ -66,8 +72,12 @@ class ActionCodec:
         self.size = sum(widths)
         if not self.size:
             raise UserError(f"the action space {space} has nothing to choose")
-        choices = zip(self._leaves, self._places, strict=True)
-        self.choices = tuple(choice for (_, leaf), place in choices for choice in _choices(leaf, place.start))
+        placed = zip(self._leaves, self._places, strict=True)
+        self.choices = tuple(
+            choice for (where, leaf), place in placed for choice in _choices(leaf, place.start, where)
+        )
+        taken = [np.arange(self.size)[choice.place] for choice in self.choices]
+        self.continuous = np.setdiff1d(np.arange(self.size), np.concatenate([np.zeros(0, np.int64), *taken]))
         self.plain = self._space == _plain(self.size)
         """Whether an action is its vector: the space is Box(-1, 1, (a,), float32), that of worlds that describe none."""
 
@@ -290,17 +300,21 @@ def _width(leaf: gym.Space, where: str) -> int:
     return sum(counts)
 
 
-def _choices(leaf: gym.Space, first: int) -> Iterator[Choice]:
+def _choices(leaf: gym.Space, first: int = 0, where: str = "action") -> Iterator[Choice]:
     match leaf:
         case gym.spaces.Discrete():
-            yield Choice(first, _one_hot(int(leaf.n)))
+            yield Choice(first, _one_hot(int(leaf.n)), where, int(leaf.start))
         case gym.spaces.MultiDiscrete():
-            for count in leaf.nvec.flatten().tolist():
-                yield Choice(first, _one_hot(count))
-                first += count
+            for index, count, start in zip(np.ndindex(leaf.shape), leaf.nvec.flat, leaf.start.flat, strict=True):
+                yield Choice(first, _one_hot(int(count)), _at(where, index), int(start))
+                first += int(count)
         case gym.spaces.MultiBinary():
-            for index in range(int(np.prod(leaf.shape))):
-                yield Choice(first + index, np.array([[-1.0], [1.0]], np.float32))
+            for offset, index in enumerate(np.ndindex(leaf.shape)):
+                yield Choice(first + offset, np.array([[-1.0], [1.0]], np.float32), _at(where, index), 0)
+
+
+def _at(where: str, index: tuple[int, ...]) -> str:
+    return f"{where}[{', '.join(map(str, index))}]"
 
 
 def _one_hot(count: int) -> np.ndarray:
@@ -331,7 +345,7 @@ def _encode(leaf: gym.Space, given: Any, where: str, batch: tuple[int, ...]) -> 
     chosen = array.reshape(len(array), -1).astype(np.int64) - starts
     if ((chosen < 0) | (chosen >= counts)).any():
         raise ValueError(f"{where} is {given!r:.80}, which is not in {leaf}")
-    codes = [choice.codes[index] for choice, index in zip(_choices(leaf, 0), chosen.T, strict=True)]
+    codes = [choice.codes[index] for choice, index in zip(_choices(leaf), chosen.T, strict=True)]
     return np.concatenate(codes, 1)
 
 
@@ -357,7 +371,7 @@ def _decode(leaf: gym.Space, vector: np.ndarray) -> Any:
         # Rounding must not lead out of the bounds: some environments check.
         own = np.where((low == -1) & (high == 1), given, np.clip(low + (high - low) * (given + 1) / 2, low, high))
         return (np.rint(own) if leaf.dtype.kind in "iu" else own).astype(leaf.dtype)
-    chosen = np.array([choice.read(vector) for choice in _choices(leaf, 0)], np.int64)
+    chosen = np.array([choice.read(vector) for choice in _choices(leaf)], np.int64)
     if isinstance(leaf, gym.spaces.MultiBinary):
         return chosen.reshape(leaf.shape).astype(leaf.dtype)
     own = (chosen + _counted(leaf)[1].flatten()).astype(leaf.dtype)
