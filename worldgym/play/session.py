@@ -156,7 +156,7 @@ class Session:
         self._tapped: np.ndarray | None = None
         self._let_go()
 
-    def hold(self, vector: Sequence[int | float] | None) -> None:
+    def hold(self, vector: Sequence[int | float] | np.ndarray | None) -> None:
         """Act by this vector, [a] in [-1, 1] (`codec.encode(action)`), at every tick until another comes; None lets go.
 
         A key that is let go before the next tick still counts once. Acting breaks off a sentence.
