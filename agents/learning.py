@@ -217,7 +217,9 @@ def _check_actions(agent: str, world: WorldConfig) -> None:
     if isinstance(space, (gym.spaces.Discrete, gym.spaces.MultiDiscrete)) and np.any(space.start):
         raise UserError(f"{takes}, and Stable-Baselines3 counts categories from 0: record a wrapper that shifts them")
     if not isinstance(space, gym.spaces.Discrete) and len(space.shape or ()) != 1 and kind != "Box":
-        raise UserError(f"{takes}, and Stable-Baselines3 takes no {kind} of several axes: record a wrapper that is flat")
+        raise UserError(
+            f"{takes}, and Stable-Baselines3 takes no {kind} of several axes: record a wrapper that is flat"
+        )
 
 
 def _check_same_run(config: Learning) -> None:

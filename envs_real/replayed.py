@@ -77,7 +77,7 @@ class Replayed(gym.Wrapper):
     # -- trying things out ------------------------------------------------------------------------------------------
 
     def evaluate(self, action_sequences: np.ndarray) -> np.ndarray:
-        """Returns [n] of sequences of actions as vectors, [n, horizon, a] in [-1, 1], tried from here, each until its episode ends.
+        """Returns [n] of sequences of vectors [n, horizon, a] in [-1, 1], tried from here, each until its episode ends.
 
         Raises:
             UserError: the environment does something else when it is reset with the same seed and takes the same

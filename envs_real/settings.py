@@ -40,7 +40,7 @@ class RecordConfig:
     variation: Literal["nominal", "train", "held_out"] = "nominal"
     """Which Tabletops: the nominal one, or factors of variation drawn from a range in each episode."""
     fit: Fit = "crop"
-    """How a picture that is not square becomes so: "crop" keeps the middle, "pad" adds black bars, "stretch" distorts."""
+    """How a picture becomes square: "crop" keeps the middle, "pad" adds black bars, "stretch" distorts."""
     picture: str | None = None
     """The entry of its observations that is the picture, where those are a Dict and it renders none."""
     limits: tuple[float, float] | None = None

@@ -32,7 +32,7 @@ class PlannerKind:
     dream: str = "worldgym.planners.mpc:DreamReturns"
     """(world, instruction) -> the dream as its judge of action sequences."""
     choices: bool = True
-    """Whether `make` takes the `choices` of actions that are categorical; a search over continuous ones alone doesn't."""
+    """Whether `make` takes `choices`, the categorical factors of an action; else it searches continuous ones alone."""
 
 
 PLANNERS: dict[str, PlannerKind] = {

@@ -1,4 +1,7 @@
-"""What all planners share: bounds, choices, held actions, a budget, and returns among which what diverged never wins."""
+"""What all planners share: bounds, choices, held actions, a budget, and returns.
+
+What diverged never wins.
+"""
 
 import time
 from collections.abc import Callable, Iterator

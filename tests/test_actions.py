@@ -44,8 +44,9 @@ def close(one, other) -> bool:
         return all(close(one[key], other[key]) for key in one)
     if isinstance(one, tuple):
         return all(map(close, one, other))
-    exact = np.asarray(one).dtype.kind in "iu"
-    return bool(np.asarray(one).dtype == np.asarray(other).dtype and np.allclose(one, other, rtol=0, atol=0 if exact else 1e-5))
+    one, other = np.asarray(one), np.asarray(other)
+    exact = one.dtype.kind in "iu"
+    return one.dtype == other.dtype and np.allclose(one, other, rtol=0, atol=0 if exact else 1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)

@@ -73,13 +73,11 @@ class ActionCodec:
         if not self.size:
             raise UserError(f"the action space {space} has nothing to choose")
         placed = zip(self._leaves, self._places, strict=True)
-        self.choices = tuple(
-            choice for (where, leaf), place in placed for choice in _choices(leaf, place.start, where)
-        )
+        self.choices = tuple(choice for (where, leaf), place in placed for choice in _choices(leaf, place.start, where))
         taken = [np.arange(self.size)[choice.place] for choice in self.choices]
         self.continuous = np.setdiff1d(np.arange(self.size), np.concatenate([np.zeros(0, np.int64), *taken]))
         self.plain = self._space == _plain(self.size)
-        """Whether an action is its vector: the space is Box(-1, 1, (a,), float32), that of worlds that describe none."""
+        """Whether an action is its vector: the space is Box(-1, 1, (a,), float32), as in worlds that describe none."""
 
     @property
     def space(self) -> gym.Space:
@@ -119,8 +117,8 @@ class ActionCodec:
 
     def decode(self, vector: np.ndarray) -> Any:
         """The action of a vector, [a]: clipped into the bounds, the nearest categories."""
-        parts = iter([_decode(leaf, vector[place]) for (_, leaf), place in zip(self._leaves, self._places, strict=True)])
-        return _assemble(self._space, parts)
+        placed = zip(self._leaves, self._places, strict=True)
+        return _assemble(self._space, (_decode(leaf, vector[place]) for (_, leaf), place in placed))
 
     def snap(self, vectors: np.ndarray) -> np.ndarray:
         """The nearest vectors of an action, float32 [..., a]."""
@@ -189,7 +187,7 @@ def bounded(space: gym.Space, limits: tuple[float, float] | None, name: str) -> 
     return _bounded(space, low, high)
 
 
-# -- spaces of spaces, from here on one function for each thing to do ---------------------------------------------------
+# -- spaces of spaces, from here on one function for each thing to do -------------------------------------------------
 
 
 def _plain(size: int) -> gym.spaces.Box:
@@ -275,7 +273,7 @@ def _open(box: gym.spaces.Box) -> np.ndarray:
     return np.stack([~(low > -UNBOUNDED), ~(high < UNBOUNDED)])
 
 
-# -- the leaves ---------------------------------------------------------------------------------------------------------
+# -- the leaves -------------------------------------------------------------------------------------------------------
 
 
 def _width(leaf: gym.Space, where: str) -> int:
@@ -378,7 +376,7 @@ def _decode(leaf: gym.Space, vector: np.ndarray) -> Any:
     return own[0] if isinstance(leaf, gym.spaces.Discrete) else own.reshape(leaf.shape)
 
 
-# -- JSON ---------------------------------------------------------------------------------------------------------------
+# -- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def _describe(space: gym.Space) -> dict[str, Any]:

@@ -166,9 +166,9 @@ class WorldConfig:
     draft: DraftConfig | None = None
     """Of the network that `evaluate` looks ahead by; None in a world that has none, and dreams in full for it."""
     actions: dict[str, Any] | None = field(default=None, hash=False)
-    """The action space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
+    """The space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
     twin_options: dict[str, Any] = field(default_factory=dict, hash=False)
-    """How the true environment is made and seen: further keyword arguments of `worldgym.envs_real.gym_record.make_twin`."""
+    """How the twin is made and seen: further keyword arguments of `worldgym.envs_real.gym_record.make_twin`."""
 
     @property
     def codec(self) -> ActionCodec:

@@ -32,7 +32,7 @@ class EpisodeFormat:
     frames_per_action: int = 1
     """Frames that a sentence lasts."""
     actions: dict[str, Any] | None = None
-    """The action space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
+    """The space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
 
     def __post_init__(self):
         for name, listed in (("instruction", self.instructions), ("phrase", self.phrases)):

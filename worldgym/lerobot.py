@@ -309,9 +309,9 @@ def lerobot_to_minari(
 ) -> Path:
     """Copy a LeRobot data set into a Minari one that `load_episodes` reads, and return that one's folder.
 
-    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1]; vectors of another action space,
-    as `minari_to_lerobot` writes them, stay as they are. Of pictures that are not
-    square, the square in the middle is kept; a warning says so.
+    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1]; vectors of another action
+    space, as `minari_to_lerobot` writes them, stay as they are. Of pictures that are not square, the square in the
+    middle is kept; a warning says so.
 
     Args:
         folder: with meta/, data/ and, where the camera is a video, videos/.

@@ -60,7 +60,7 @@ def read_seed(seed: Any) -> int | None:
 
 
 def on_host(value: Any) -> Any:
-    """Tensors, also of a policy that learns and also inside a list, tuple or dict, as numpy arrays; all else as it is."""
+    """Tensors, also of a policy that learns and inside a list, tuple or dict, as numpy arrays; all else as it is."""
     if isinstance(value, (list, tuple)):
         return type(value)(on_host(item) for item in value)
     if isinstance(value, dict):

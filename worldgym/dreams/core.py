@@ -112,7 +112,7 @@ class Dreams:
         return len(self.instructions)
 
     def read(self, action: Any) -> np.ndarray | str:
-        """What an action of `action_space` asks for: a vector or a sentence; a TypeError or ValueError if it is none."""
+        """What an action asks for, a vector or a sentence; a TypeError or ValueError if it is not in `action_space`."""
         return read_action(action, self.options.action_mode, self.codec, self.phrases)
 
     def read_past(self, actions: Any) -> np.ndarray:

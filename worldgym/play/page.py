@@ -119,9 +119,10 @@ class Window:
         self.config = room.session.world.config
         self.beside = room.session.twin is not None
         self.look: View = "both" if self.beside else "dream"
-        self.codec = self.session.codec
+        self.codec = self.config.codec
         self.arrows = self.config.action_size == 2 and not self.codec.choices
-        categories = [(number, one) for number, choice in enumerate(self.codec.choices) for one in range(len(choice.codes))]
+        counts = [len(choice.codes) for choice in self.codec.choices]
+        categories = [(number, one) for number, count in enumerate(counts) for one in range(count)]
         self._letters = dict(zip(LETTERS, categories, strict=False))
         self._pressed: set[str] = set()
         self._shown: dict[str, Any] = {}

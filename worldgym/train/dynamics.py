@@ -12,8 +12,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..checkpoint import load_config, load_tensors, load_weights
 from ..actions import read_codec
+from ..checkpoint import load_config, load_tensors, load_weights
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_rows, sample_segments, segments_at
 from ..errors import UserError
