@@ -11,6 +11,7 @@ import corruption
 import decoders
 import drafted
 import drift
+import environments
 import gymnasium_worlds
 import latent_matching
 import learning
@@ -46,6 +47,7 @@ SECTIONS = (
     gymnasium_worlds.HOPPER,
     gymnasium_worlds.LEARNING_IN_THE_HOPPER,
     adapters.SECTION,
+    environments.SECTION,
     ablations.SECTION,
     scaling.SECTION,
     motion.SECTION,

@@ -129,5 +129,6 @@ def _any_twin(world: WorldConfig, instruction: str | None) -> gym.Env:
 
 def _is_its_vector(space: gym.Space) -> bool:
     """Whether an environment itself takes what a dream's networks see."""
-    box = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
-    return box and bool((space.low == -1).all() and (space.high == 1).all())
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        return False
+    return bool((space.low == -1).all() and (space.high == 1).all())

@@ -59,7 +59,8 @@ class LeRobotDreams(VectorWrapper):
             return vectors
         plain = read_codec(None, self.codec.size)
         own = [self.codec.decode(vector) for vector in plain.encode_batch(on_host(vectors), self.num_envs)]
-        return concatenate(self.codec.space, own, create_empty_array(self.codec.space, self.num_envs))
+        batch = create_empty_array(self.codec.space, self.num_envs)
+        return concatenate(self.codec.space, own, batch)  # type: ignore[arg-type]  # of Gymnasium's own making
 
     @property
     def envs(self) -> "list[OneDream]":
