@@ -35,7 +35,7 @@ class Other(NamedTuple):
 
 
 OTHERS = {
-    "CartPole": Other("gymnasium[classic-control]", ("--fit", "pad")),
+    "CartPole": Other("gymnasium[classic-control]"),
     "LunarLander": Other("worldgym[box2d]", ("--fit", "pad")),
     "CarRacing": Other("worldgym[box2d]", truth=False),
     "MiniGrid": Other("worldgym[minigrid]", dynamics=()),
@@ -43,7 +43,7 @@ OTHERS = {
     "Pong": Other("worldgym[atari]", ("--fit", "pad"), truth=False),
     "Breakout": Other("worldgym[atari]", ("--fit", "pad"), truth=False),
 }
-EPISODES, WINDOW = 150, 8
+EPISODES, WINDOW = 200, 8
 PLANNED = ["--episodes", "10", "--horizon", "8", "--action-repeat", "1", "--replan-every", "2"]
 
 
@@ -55,7 +55,7 @@ def make(name: str, tokenizer_steps: int, dynamics_steps: int) -> None:
     _timed(runs, "record", "--env", env_id, "--dataset", dataset, "--episodes", EPISODES, "--steps", 100, *other.record)
     _timed(
         runs, "train tokenizer", "--dataset", dataset, "--out", runs / "tokenizer", "--steps", tokenizer_steps,
-        "--batch", 24,
+        "--batch", 16,
     )  # fmt: skip
     _timed(
         runs, "train dynamics", "--dataset", dataset, "--tokenizer", runs / "tokenizer", "--out", runs / "world",
@@ -166,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", nargs="?", choices=list(OTHERS))
     parser.add_argument("--tokenizer-steps", type=int, default=400)
-    parser.add_argument("--dynamics-steps", type=int, default=300)
+    parser.add_argument("--dynamics-steps", type=int, default=600)
     asked = parser.parse_args()
     here = str(ROOT / "benchmarks")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
