@@ -176,11 +176,11 @@ def make_twin(
     env = _make(env_id)
     pair = None if limits is None else (float(limits[0]), float(limits[1]))
     try:
-        codec = ActionCodec(bounded(env.action_space, pair, env_id))
-        observed = _observes(env, env_id, picture)
-    except UserError:
+        codec = ActionCodec(bounded(env.action_space, pair))
+        observed = _observes(env, picture)
+    except UserError as error:
         env.close()
-        raise
+        raise UserError(f"{env_id} cannot be recorded: {error}") from None
     if not observed:
         env.close()
         env = _make(env_id, render_mode="rgb_array")
@@ -275,7 +275,7 @@ def _twin(config: RecordConfig) -> Twin:
     return make_twin(config.env, config.resolution, **twin_options(config))
 
 
-def _observes(env: gym.Env, env_id: str, picture: str | None) -> bool:
+def _observes(env: gym.Env, picture: str | None) -> bool:
     """Whether the picture is what it observes, as a whole or in the entry `picture`; else it has to render one.
 
     Raises:
@@ -287,7 +287,7 @@ def _observes(env: gym.Env, env_id: str, picture: str | None) -> bool:
     if picture is not None:
         if picture not in pictures:
             some = f"its pictures are {', '.join(pictures)}" if pictures else "it has no pictures among its entries"
-            raise UserError(f"{env_id} observes {space}, and --picture names {picture!r}; {some}")
+            raise UserError(f"it observes {space}, and --picture names {picture!r}; {some}")
         return True
     if _is_picture(space):
         return True
@@ -297,7 +297,7 @@ def _observes(env: gym.Env, env_id: str, picture: str | None) -> bool:
         return True
     advice = f". It observes pictures: --picture {' or '.join(pictures)}" if pictures else ""
     raise UserError(
-        f"{env_id} observes {space} and renders {modes}; a dream needs pictures: "
+        f"it observes {space} and renders {modes}; a dream needs pictures: "
         f'render_mode="rgb_array", or observations that are uint8 (height, width, 3){advice}'
     )
 

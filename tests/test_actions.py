@@ -158,14 +158,14 @@ def test_what_cannot_be_a_vector_is_refused(space, says):
 def test_limits_stand_for_missing_bounds_alone():
     half = Box(np.float32([-np.inf, 0.0]), np.float32([np.inf, 1.0]))
     with pytest.raises(UserError, match="--limits LOW HIGH"):
-        bounded(half, None, "Robot-v0")
-    found = bounded(Dict(a=half, b=Discrete(2)), (-3.0, 3.0), "Robot-v0")
+        bounded(half, None)
+    found = bounded(Dict(a=half, b=Discrete(2)), (-3.0, 3.0))
     assert found == Dict(a=Box(np.float32([-3.0, 0.0]), np.float32([3.0, 1.0])), b=Discrete(2))
-    assert bounded(Discrete(2), None, "Robot-v0") == Discrete(2)
+    assert bounded(Discrete(2), None) == Discrete(2)
     with pytest.raises(UserError, match="leave out --limits"):
-        bounded(Discrete(2), (-1.0, 1.0), "Robot-v0")
+        bounded(Discrete(2), (-1.0, 1.0))
     with pytest.raises(UserError, match="first must be below"):
-        bounded(half, (3.0, -3.0), "Robot-v0")
+        bounded(half, (3.0, -3.0))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if CODE.search(page.read_text(encoding="utf-8"))], ids=name)
 def test_its_code_runs(page, tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(checkpoint, world := tmp_path / "runs" / "reacher" / "world")  # where adding.md has trained its world
+    world = tmp_path / "runs" / "reacher" / "world"  # where adding.md has trained its own
+    shutil.copytree(checkpoint, world)
     described = json.loads((world / "config.json").read_text(encoding="utf-8"))
     (world / "config.json").write_text(json.dumps(described | {"twin": "Reacher-v5"}), encoding="utf-8")
     code = "\n".join(CODE.findall(page.read_text(encoding="utf-8")))

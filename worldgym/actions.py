@@ -161,12 +161,11 @@ def _read_codec(description: str, size: int) -> ActionCodec:
     return codec
 
 
-def bounded(space: gym.Space, limits: tuple[float, float] | None, name: str) -> gym.Space:
+def bounded(space: gym.Space, limits: tuple[float, float] | None) -> gym.Space:
     """The space, with the limits in place of the bounds that a `Box` in it lacks.
 
     Args:
         limits: low and high, in the environment's own units; None if nobody gave any.
-        name: of the environment, for errors.
 
     Raises:
         UserError: bounds are missing and there are no limits, or there are limits and nothing is missing.
@@ -174,13 +173,13 @@ def bounded(space: gym.Space, limits: tuple[float, float] | None, name: str) -> 
     missing = [leaf for _, leaf in _leaves(space, "action") if isinstance(leaf, gym.spaces.Box) and _open(leaf).any()]
     if missing and limits is None:
         raise UserError(
-            f"{name} takes actions in {space}, without finite bounds (less than {UNBOUNDED:g}), so nobody can say what "
-            "-1 and 1 stand for. Say between which numbers to act: --limits LOW HIGH"
+            f"its actions are in {space}, without finite bounds (below {UNBOUNDED:g}), so nothing says what -1 and 1 "
+            "stand for. Say between which numbers to act: --limits LOW HIGH"
         )
     if limits is None:
         return space
     if not missing:
-        raise UserError(f"{name} takes actions in {space}, which has bounds of its own: leave out --limits")
+        raise UserError(f"its actions are in {space}, which has bounds of its own: leave out --limits")
     low, high = limits
     if not (np.isfinite([low, high]).all() and low < high):
         raise UserError(f"limits are {low:g} and {high:g}; the first must be below the second, and both finite")

@@ -140,9 +140,9 @@ def test_it_is_planned_in(world, tmp_path, how):
     assert metrics["mean_steps"] == 12 and len(metrics["by_episode"]) == 1
 
 
-@pytest.mark.parametrize("where", ["dream", "mujoco"])
-def test_it_is_learned_in(world, tmp_path, where):
-    run("learn", world, "--agent", "sac", "--in", where, "--steps", 16, "--episodes", 1, "--out", tmp_path / "out")
+@pytest.mark.parametrize(("agent", "where"), [("sac", "dream"), ("sac", "mujoco"), ("mbpo", "mujoco")])
+def test_it_is_learned_in(world, tmp_path, agent, where):
+    run("learn", world, "--agent", agent, "--in", where, "--steps", 16, "--episodes", 1, "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["metrics"]
     assert metrics["steps"] == 16 and metrics["by_episode"][0]["steps"] == 12
 

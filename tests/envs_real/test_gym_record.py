@@ -358,8 +358,8 @@ def test_mujoco_is_recorded(shelf):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ("stranger:Unbounded-v0", r"takes actions in Box\(-inf, inf, \(2,\).*finite bounds.*--limits LOW HIGH"),
-        ("stranger:Largest-v0", r"takes actions in Box\(-3.4028235e\+38, .*finite bounds \(less than 1e\+09"),
+        ("stranger:Unbounded-v0", r"its actions are in Box\(-inf, inf, \(2,\).*finite bounds.*--limits LOW HIGH"),
+        ("stranger:Largest-v0", r"its actions are in Box\(-3.4028235e\+38, .*finite bounds \(below 1e\+09"),
         ("stranger:Written-v0", r"actions in Text\(.*cannot be a vector; a dream takes Box, Discrete"),
         ("stranger:Framed-v0", r"renders \['human'\]; a dream needs pictures: .*--picture front or side"),
         ("stranger:Blind-v0", r"renders \['human'\]; a dream needs pictures"),

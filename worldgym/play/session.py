@@ -349,7 +349,7 @@ class Session:
         reward, success, terminated = (torch.cat(part).numpy() for part in zip(*judged, strict=True))
         return DreamedEpisode(
             frames=np.stack([moment.dream for moment in moments]),
-            actions=np.clip(np.stack(actions), -1.0, 1.0),
+            actions=self.codec.snap(np.stack(actions)),
             rewards=reward,
             successes=success > 0,
             terminations=terminated > 0,
