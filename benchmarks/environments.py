@@ -47,15 +47,29 @@ EPISODES, WINDOW = 200, 8
 PLANNED = ["--episodes", "10", "--horizon", "8", "--action-repeat", "1", "--replan-every", "2"]
 
 
-def make(name: str, tokenizer_steps: int, dynamics_steps: int) -> None:
+def make(name: str, resolution: int, tokenizer_steps: int, dynamics_steps: int) -> None:
     """Record, train, evaluate and plan, and write what came of it."""
     other, runs, dataset = OTHERS[name], RUNS / name, f"environments/{name.lower()}-v0"
     env_id = f"short_worlds:short/{name}-v0"
     _check_installed(env_id, other.pip)
-    _timed(runs, "record", "--env", env_id, "--dataset", dataset, "--episodes", EPISODES, "--steps", 100, *other.record)
+    _timed(
+        runs,
+        "record",
+        "--env",
+        env_id,
+        "--dataset",
+        dataset,
+        "--episodes",
+        EPISODES,
+        "--steps",
+        100,
+        "--resolution",
+        resolution,
+        *other.record,
+    )
     _timed(
         runs, "train tokenizer", "--dataset", dataset, "--out", runs / "tokenizer", "--steps", tokenizer_steps,
-        "--batch", 16,
+        "--batch", 24,
     )  # fmt: skip
     _timed(
         runs, "train dynamics", "--dataset", dataset, "--tokenizer", runs / "tokenizer", "--out", runs / "world",
@@ -72,7 +86,7 @@ def make(name: str, tokenizer_steps: int, dynamics_steps: int) -> None:
     for on, options in plans.items():
         file = runs / f"plan_{on}.json"
         _timed(runs, "plan", world, *PLANNED, *options, "--json", file, part=f"plan {on}")
-    _write(name, runs, list(plans), tokenizer_steps, dynamics_steps)
+    _write(name, runs, list(plans), resolution, tokenizer_steps, dynamics_steps)
 
 
 def _check_installed(env_id: str, pip: str) -> None:
@@ -98,7 +112,7 @@ def _timed(runs: Path, command: str, *arguments: Any, part: str = "") -> None:
     file.write_text(json.dumps(minutes), encoding="utf-8")
 
 
-def _write(name: str, runs: Path, plans: list[str], tokenizer_steps: int, dynamics_steps: int) -> None:
+def _write(name: str, runs: Path, plans: list[str], resolution: int, tokenizer_steps: int, dynamics_steps: int) -> None:
     from worldgym.checkpoint import load_config
     from worldgym.results import current_commit, write_results
 
@@ -110,6 +124,7 @@ def _write(name: str, runs: Path, plans: list[str], tokenizer_steps: int, dynami
         "environment": name,
         "actions": str(config.codec.space),
         "twin_options": config.twin_options,
+        "resolution": resolution,
         "steps": {"tokenizer": tokenizer_steps, "dynamics": dynamics_steps},
         "minutes": json.loads((runs / "minutes.json").read_text(encoding="utf-8")),
         "dream": dream,
@@ -138,7 +153,7 @@ def body(*results: Results) -> list[str]:
         "reward correlation", "return at random", "CEM in the dream", "CEM on the truth",
     ]  # fmt: skip
     return [
-        f"{EPISODES} episodes of random behaviour each, minutes of training on shared cores, and CEM over "
+        f"{EPISODES} episodes of random behaviour each, minutes of training on shared cores, 32 pixels, and CEM over "
         "10 episodes of 200 steps at most, 8 steps ahead. Gain: PSNR above repeating the last frame seen.",
         "",
         *markdown(head, rows),
@@ -165,13 +180,14 @@ SECTION = Section(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", nargs="?", choices=list(OTHERS))
+    parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--tokenizer-steps", type=int, default=400)
     parser.add_argument("--dynamics-steps", type=int, default=600)
     asked = parser.parse_args()
     here = str(ROOT / "benchmarks")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     if asked.name:
-        make(asked.name, asked.tokenizer_steps, asked.dynamics_steps)
+        make(asked.name, asked.resolution, asked.tokenizer_steps, asked.dynamics_steps)
     print("\n".join(body(*(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in made()))))
 
 

@@ -122,7 +122,8 @@ def name_columns(
     EpisodeFormat(1, 1, tuple(instructions), tuple(phrases), frames_per_action)  # which refuses what cannot be
     described = None if space is None else ActionCodec(space).describe()
     storage = minari.load_dataset(dataset_id).storage
-    storage.update_metadata(to_metadata(instructions, phrases, frames_per_action, described))
+    said = to_metadata(instructions, phrases, frames_per_action, described)
+    storage.update_metadata({_ACTIONS: None, **said})  # which replaces what was said before
 
 
 Columns = tuple[tuple[str, ...], tuple[str, ...], int, dict[str, Any] | None]
