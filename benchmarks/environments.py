@@ -44,7 +44,9 @@ OTHERS = {
     "Breakout": Other("worldgym[atari]", ("--fit", "pad"), truth=False),
 }
 EPISODES, WINDOW = 200, 8
-PLANNED = ["--episodes", "10", "--horizon", "8", "--action-repeat", "1", "--replan-every", "2"]
+PLANNED = [
+    "--episodes", "5", "--horizon", "8", "--samples", "16", "--action-repeat", "1", "--replan-every", "4",
+]  # fmt: skip
 
 
 def make(name: str, resolution: int, tokenizer_steps: int, dynamics_steps: int) -> None:
@@ -73,7 +75,7 @@ def make(name: str, resolution: int, tokenizer_steps: int, dynamics_steps: int) 
     )  # fmt: skip
     _timed(
         runs, "train dynamics", "--dataset", dataset, "--tokenizer", runs / "tokenizer", "--out", runs / "world",
-        "--steps", dynamics_steps, "--batch", 8, "--window", WINDOW, *other.dynamics,
+        "--steps", dynamics_steps, "--batch", 8, "--window", WINDOW, "--processes", 1, *other.dynamics,
     )  # fmt: skip
     world, dream = runs / "world", runs / "dream.json"
     _timed(
@@ -154,7 +156,7 @@ def body(*results: Results) -> list[str]:
     ]  # fmt: skip
     return [
         f"{EPISODES} episodes of random behaviour each, minutes of training on shared cores, 32 pixels, and CEM over "
-        "10 episodes of 200 steps at most, 8 steps ahead. Gain: PSNR above repeating the last frame seen.",
+        "5 episodes of 200 steps at most, 8 steps ahead. Gain: PSNR above repeating the last frame seen.",
         "",
         *markdown(head, rows),
     ]
@@ -182,7 +184,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", choices=list(OTHERS))
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--tokenizer-steps", type=int, default=400)
-    parser.add_argument("--dynamics-steps", type=int, default=600)
+    parser.add_argument("--dynamics-steps", type=int, default=300)
     asked = parser.parse_args()
     here = str(ROOT / "benchmarks")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))

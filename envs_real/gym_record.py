@@ -86,7 +86,7 @@ class Twin(gym.Wrapper):
 
     def vector(self, action: Any) -> np.ndarray:
         """What an action of `action_space` is as a vector, float32 [a]."""
-        return self.codec.encode(action) if self.native else action
+        return (self.codec if self.native else read_codec(None, self.codec.size)).encode(action)
 
     def take(self, vector: np.ndarray):
         """A step by the vector of an action."""
