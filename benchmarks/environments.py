@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-from section import RESULTS, ROOT, Results, Section, markdown
+from section import RESULTS, ROOT, Results, Section, made_by, markdown
 
 RUNS = ROOT / "runs" / "environments"
 
@@ -156,9 +156,12 @@ def body(*results: Results) -> list[str]:
     ]  # fmt: skip
     return [
         f"{EPISODES} episodes of random behaviour each, minutes of training on shared cores, 32 pixels, and CEM over "
-        "5 episodes of 200 steps at most, 8 steps ahead. Gain: PSNR above repeating the last frame seen.",
+        "5 episodes of 200 steps at most, 8 steps ahead: what a few minutes give, not what can be reached. Gain: PSNR "
+        "above repeating the last frame seen.",
         "",
         *markdown(head, rows),
+        "",
+        *(made_by(result) for result in results),
     ]
 
 

@@ -11,7 +11,9 @@ def test_a_row_of_the_table(load_benchmark):
         "dream": {"psnr_gain": [float(step) for step in range(8)], "reward_correlation_all_steps": float("nan")},
         "plan": {"random": {"mean_return": 22.3}, "dream": {"mean_return": 50.0}},
     }
-    *_, row = load_benchmark("environments").body({"metrics": metrics})
+    made = {"command": "environments.py", "commit": "0", "hardware": {"cpu": "x", "cores": 2, "threads": 1}}
+    *_, row, _, by = load_benchmark("environments").body(made | {"metrics": metrics})
+    assert by == "`python environments.py`, commit 0, 1 of 2 cores of x."
     assert row == "| CartPole | Discrete(2) | 0 + 3 + 2 | +0.0 | +3.0 | +7.0 | - | 22.3 | 50.0 | - |"
 
 
