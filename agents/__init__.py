@@ -25,6 +25,8 @@ class AgentKind:
     """What it can be shown."""
     takes: tuple[str, ...] = ()
     """The fields of `Learning` that not all agents have, of which it has these."""
+    acts: tuple[str, ...] = ("Box",)
+    """The action spaces that it learns in, by Gymnasium's names."""
     check: str | None = None
     """(world) -> None; raises a UserError where it cannot learn from this world."""
     callbacks: str | None = None
@@ -32,7 +34,13 @@ class AgentKind:
 
 
 AGENTS: dict[str, AgentKind] = {
-    "ppo": AgentKind("proximal policy optimisation", "worldgym.agents.ppo:make_ppo", "stable_baselines3:PPO", 32),
+    "ppo": AgentKind(
+        "proximal policy optimisation",
+        "worldgym.agents.ppo:make_ppo",
+        "stable_baselines3:PPO",
+        32,
+        acts=("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
+    ),
     "sac": AgentKind(
         "soft actor-critic", "worldgym.agents.sac:make_sac", "stable_baselines3:SAC", 16, takes=("updates",)
     ),

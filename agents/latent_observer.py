@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,11 +100,11 @@ def see_alone(policy, world: WorldModel):
     """A policy on latents (`predict` as Stable-Baselines3 has it) as a function of one episode's frames.
 
     Returns:
-        observation uint8 [h, w, 3] -> action float32 [a]; made for each episode.
+        observation uint8 [h, w, 3] -> an action of the policy's space; made anew for each episode.
     """
     eyes, begun = LatentObserver(world, 1), False
 
-    def act(observation: np.ndarray) -> np.ndarray:
+    def act(observation: np.ndarray) -> Any:
         nonlocal begun
         seen = eyes.see(observation[None]) if begun else eyes.begin(observation[None])
         begun = True

@@ -64,6 +64,7 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
     instruction = config.instruction or (known[0] if len(known) == 1 else "reach the centre")
     world.check_instructions([instruction])
     config = replace(config, instruction=instruction)
+    _check_actions(config.agent, world.config)
     if kind.check is not None:
         resolve_name(kind.check)(world)
     twin = make_twin(world.config, instruction)
@@ -202,6 +203,23 @@ def save(model: Any, out: Path) -> None:
     for name in (f"agent_{model.num_timesteps:07d}.zip", "agent.zip"):
         model.save(out / "new.zip")
         (out / "new.zip").rename(out / name)
+
+
+def _check_actions(agent: str, world: WorldConfig) -> None:
+    """A UserError if the agent cannot act in the world's space."""
+    space = world.codec.space
+    kind = type(space).__name__
+    takes = f"the world {world.name!r} takes actions in {space}"
+    if kind not in AGENTS[agent].acts:
+        others = " or ".join(f"--agent {name}" for name, other in AGENTS.items() if kind in other.acts)
+        remedy = others or "register a wrapper of the environment whose space is one of those, and record that"
+        raise UserError(f"{takes}, and {agent} learns in {' and '.join(AGENTS[agent].acts)} alone: {remedy}")
+    if isinstance(space, (gym.spaces.Discrete, gym.spaces.MultiDiscrete)) and np.any(space.start):
+        raise UserError(f"{takes}, and Stable-Baselines3 counts categories from 0: record a wrapper that shifts them")
+    if not isinstance(space, gym.spaces.Discrete) and len(space.shape or ()) != 1 and kind != "Box":
+        raise UserError(
+            f"{takes}, and Stable-Baselines3 takes no {kind} of several axes: record a wrapper that is flat"
+        )
 
 
 def _check_same_run(config: Learning) -> None:

@@ -139,7 +139,7 @@ class Imagination(BaseCallback):
             if not going.any():
                 break
             actions, _ = self.model.predict(before, deterministic=False)
-            step = dreams.step(list(actions), going)
+            step = dreams.step([dreams.read(action) for action in actions], going)
             after = _seen(dreams)
             scaled = self.model.policy.scale_action(actions)
             for row in np.flatnonzero(going):  # a branch that is cut has not ended: what follows is bootstrapped

@@ -11,6 +11,7 @@ import corruption
 import decoders
 import drafted
 import drift
+import environments
 import fuzz
 import gymnasium_worlds
 import kills
@@ -49,6 +50,7 @@ SECTIONS = (
     gymnasium_worlds.HOPPER,
     gymnasium_worlds.LEARNING_IN_THE_HOPPER,
     adapters.SECTION,
+    environments.SECTION,
     ablations.SECTION,
     scaling.SECTION,
     motion.SECTION,

@@ -1,12 +1,13 @@
-"""Recording any Gymnasium environment whose actions are a bounded vector, by smooth random actions.
+"""Recording any Gymnasium environment that shows pictures, by smooth random actions and sticky random choices.
 
-`make_twin` is the environment as its dream will be: square frames for observations, actions in [-1, 1].
+`make_twin` is the environment as it is recorded: square frames for observations, vectors in [-1, 1] for actions. With
+`native=True` it takes its own actions, as its dream does.
 """
 
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -18,46 +19,61 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from PIL import Image
 
+from worldgym.actions import ActionCodec, bounded, read_codec
 from worldgym.config import DynamicsConfig
 from worldgym.episodes import EpisodeFormat, middle_square
 from worldgym.errors import UserError
 
 from .recording import record_episodes
-from .settings import RecordConfig
+from .settings import Fit, RecordConfig
 
 PERIOD = 16
 """Steps after which the noise gets another scale and smoothness."""
-UNBOUNDED = 1e9
-"""A bound of actions as large as this stands for none: many write the largest float there."""
 EXTRAS = {
     "metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics",
+    "ale_py": "atari", "minigrid": "minigrid",
 }  # fmt: skip
 """Which of our extras installs a package of environments, by the package's name."""
 
 
 class Twin(gym.Wrapper):
-    """A true environment in the spaces of its dream.
+    """A true environment with the frames of its dream, and its own actions or their vectors.
 
     Observations are uint8 [resolution, resolution, 3]: what it observes if that is a picture, else what it renders;
-    cut to the square in the middle and resized by area. Actions are float32 [a] in [-1, 1], which stand for its own
-    bounds, as in `gymnasium.wrappers.RescaleAction`. `info["success"]` is always there: False if
-    the environment reports none.
+    made square and resized by area. `info["success"]` is always there: False if the environment reports none.
+
+    Args:
+        codec: of its action space, or of that with limits; of its own by default.
+        native: take actions of that space, as its dream does; else their vectors, float32 [a] in [-1, 1], as data sets
+            have them.
+        fit: how a picture becomes square: "crop" keeps the middle, "pad" adds black bars, "stretch" distorts.
+        picture: the entry of its observations, which are a dict, that is the picture.
+        observed: whether the picture is what it observes; else it is rendered.
 
     Raises:
         UserError: at a reset or a step, if the environment raises something, or returns what is no finite reward, no
             truth value or no picture.
     """
 
-    def __init__(self, env: gym.Env, resolution: int):
+    def __init__(
+        self,
+        env: gym.Env,
+        resolution: int,
+        codec: ActionCodec | None = None,
+        native: bool = False,
+        fit: Fit = "crop",
+        picture: str | None = None,
+        observed: bool | None = None,
+    ):
         super().__init__(env)
-        assert isinstance(env.action_space, gym.spaces.Box)
-        self.low, self.high = (bound.astype(np.float64) for bound in (env.action_space.low, env.action_space.high))
-        self.type, self.name, self.steps = env.action_space.dtype, env.spec.id if env.spec else str(env), 0
-        self.resolution = resolution
+        self.codec, self.native = ActionCodec(env.action_space) if codec is None else codec, native
+        self.name, self.steps = env.spec.id if env.spec else str(env), 0
+        self.resolution, self.fit, self.picture = resolution, fit, picture
+        self.shows = _is_picture(env.observation_space) if observed is None else observed
         self.observed: Any = None
         """What the environment itself showed last."""
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
-        self.action_space = gym.spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
+        self.action_space = self.codec.space if native else read_codec(None, self.codec.size).space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         self.steps = 0
@@ -65,16 +81,23 @@ class Twin(gym.Wrapper):
             observation, info = self.env.reset(seed=seed, options=options)
         return self._frame(observation), {**info, "success": self._success(info)}
 
-    def step(self, action: np.ndarray):
-        observation, reward, terminated, truncated, info = self.advance(action)
+    def step(self, action: Any):
+        return self.take(self.vector(action))
+
+    def vector(self, action: Any) -> np.ndarray:
+        """What an action of `action_space` is as a vector, float32 [a]."""
+        return (self.codec if self.native else read_codec(None, self.codec.size)).encode(action)
+
+    def take(self, vector: np.ndarray):
+        """A step by the vector of an action."""
+        observation, reward, terminated, truncated, info = self.advance(vector)
         said = {**info, "success": self._success(info)}
         return self._frame(observation), reward, terminated, truncated, said
 
-    def advance(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """A step without a picture: what the environment itself says to an action, [a] in [-1, 1]."""
+    def advance(self, vector: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """A step without a picture: what the environment itself says to the vector of an action."""
         self.steps += 1
-        # Rounding must not lead out of the bounds: some environments check.
-        true = np.clip(self.low + (self.high - self.low) * (action + 1) / 2, self.low, self.high).astype(self.type)
+        true = self.codec.decode(vector)
         with self._theirs("step"):
             observation, reward, terminated, truncated, info = self.env.step(true)
         if not _is_number(reward):
@@ -86,17 +109,17 @@ class Twin(gym.Wrapper):
 
     def _frame(self, observation: Any) -> np.ndarray:
         self.observed = picture = observation
-        if not _is_picture(self.env.observation_space):
+        if self.picture is not None:
+            picture = observation[self.picture]
+        elif not self.shows:
             with self._theirs("render"):
                 picture = self.env.render()
+        if isinstance(picture, np.ndarray) and self.shows and picture.shape[2:] in ((), (1,)):
+            picture = np.repeat(picture.reshape(*picture.shape[:2], 1), 3, 2)
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
             found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
             raise UserError(f"{self._now()} rendered {found}; a frame must be uint8 (height, width, 3)")
-        height, width = picture.shape[:2]
-        square = Image.fromarray(picture).resize(
-            (self.resolution, self.resolution), Image.Resampling.BOX, middle_square(width, height)
-        )
-        return np.array(square)
+        return square(picture, self.resolution, self.fit)
 
     def _success(self, info: dict[str, Any]) -> bool:
         value = info.get("success", info.get("is_success", False))
@@ -118,41 +141,51 @@ class Twin(gym.Wrapper):
             raise UserError(f"{self._now()} its {what} raised {type(error).__name__}: {error} ({place})") from error
 
 
-def make_twin(env_id: str, resolution: int = 64) -> Twin:
+def square(picture: np.ndarray, side: int, fit: Fit) -> np.ndarray:
+    """A picture, uint8 [h, w, 3], as uint8 [side, side, 3], resized by area."""
+    height, width = picture.shape[:2]
+    if fit == "pad" and height != width:
+        across = max(height, width) - np.array([height, width])
+        picture = np.pad(picture, [*((gap // 2, gap - gap // 2) for gap in across), (0, 0)])
+    box = middle_square(width, height) if fit == "crop" else None
+    return np.array(Image.fromarray(picture).resize((side, side), Image.Resampling.BOX, box))
+
+
+def make_twin(
+    env_id: str,
+    resolution: int = 64,
+    native: bool = False,
+    fit: Fit = "crop",
+    picture: str | None = None,
+    limits: Sequence[float] | None = None,
+) -> Twin:
     """The environment of a dream recorded with `worldgym record --env`, to try in truth what worked in the dream.
 
-    A module in the current folder is found, too, as by `python -m`.
+    A module in the current folder is found, too, as by `python -m`. (`worldgym.envs_real.twins.twin_of` makes the twin
+    of a world, and knows its options.)
+
+    Args:
+        native: take the environment's own actions; else their vectors, float32 [a] in [-1, 1].
+        fit: how a picture becomes square.
+        picture: the entry of its observations that is the picture, where it renders none.
+        limits: low and high, in place of bounds that its actions lack.
 
     Raises:
         UserError: there is no such environment, or none that a dream can be of.
     """
     env = _make(env_id)
-    space = env.action_space
-    if not (
-        isinstance(space, gym.spaces.Box)
-        and np.issubdtype(space.dtype, np.floating)
-        and len(space.shape) == 1
-        and space.is_bounded("both")
-        and (space.low < space.high).all()
-        and max(np.abs(space.low).max(), np.abs(space.high).max()) < UNBOUNDED
-    ):
-        raise UserError(
-            f"{env_id} takes actions in {space}; a dream takes vectors, Box(low, high, (n,)) of floats with finite "
-            f"bounds, less than {UNBOUNDED:g}. Wrap the environment into one with such a space, register it, and "
-            "record that"
-        )
-    if _is_picture(env.observation_space):
-        return Twin(env, resolution)
-    modes = env.metadata.get("render_modes", [])
-    env.close()
-    if "rgb_array" not in modes:
-        raise UserError(
-            f"{env_id} observes {env.observation_space} and renders {modes}; a dream needs pictures: "
-            'render_mode="rgb_array", or observations that are uint8 (height, width, 3)'
-        )
-    env = _make(env_id, render_mode="rgb_array")
-    _draw_faster(env, 2 * resolution)
-    return Twin(env, resolution)
+    pair = None if limits is None else (float(limits[0]), float(limits[1]))
+    try:
+        codec = ActionCodec(bounded(env.action_space, pair))
+        observed = _observes(env, picture)
+    except UserError as error:
+        env.close()
+        raise UserError(f"{env_id} cannot be recorded: {error}") from None
+    if not observed:
+        env.close()
+        env = _make(env_id, render_mode="rgb_array")
+        _draw_faster(env, 2 * resolution)
+    return Twin(env, resolution, codec, native, fit, picture, observed)
 
 
 def record(config: RecordConfig) -> Path:
@@ -161,19 +194,32 @@ def record(config: RecordConfig) -> Path:
         raise UserError(f"--dataset {config.dataset} is the Tabletop's; name another one for {config.env}")
     if config.variation != RecordConfig.variation:
         raise UserError(f"--variation {config.variation} is of the Tabletop; leave it out for {config.env}")
-    twin = make_twin(config.env, config.resolution)
+    options = twin_options(config)
+    twin = make_twin(config.env, config.resolution, **options)
     assert twin.env.spec is not None
     instruction = twin.env.spec.id
     # The dataset's environment is the twin: what the environment itself takes and shows is not what was recorded.
     itself = f"{make_twin.__module__}:{make_twin.__name__}"
-    spec = EnvSpec(config.env, itself, kwargs={"env_id": config.env, "resolution": config.resolution})
-    layout = EpisodeFormat(config.resolution, gym.spaces.flatdim(twin.action_space), (instruction,))
+    spec = EnvSpec(config.env, itself, kwargs={"env_id": config.env, "resolution": config.resolution, **options})
+    layout = EpisodeFormat(config.resolution, twin.codec.size, (instruction,), actions=twin.codec.describe())
     _say_whether_it_tells_success(twin)
     twin.close()
-    description = f"{instruction}, {config.resolution} pixels a side, actions scaled to [-1, 1]"
+    description = (
+        f"{instruction}, {config.resolution} pixels a side ({config.fit}), actions of {twin.codec.space} as vectors"
+    )
     folder = record_episodes(config, play_episode, layout, "smooth random actions", description, spec)
     _say_how_long_episodes_are(config.dataset)
     return folder
+
+
+def twin_options(config: RecordConfig) -> dict[str, Any]:
+    """What `make_twin` is asked for besides id and resolution, as far as it is not the default."""
+    options: dict[str, Any] = {} if config.fit == RecordConfig.fit else {"fit": config.fit}
+    if config.picture is not None:
+        options["picture"] = config.picture
+    if config.limits is not None:
+        options["limits"] = list(config.limits)
+    return options
 
 
 def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
@@ -181,16 +227,23 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     less; their column is for the one instruction, the environment's own task. No step led to frame 0: its reward, 0,
     is never used."""
     rng = np.random.default_rng([config.seed, index])
-    twin = _twin(config.env, config.resolution)
+    twin = _twin(config)
     frame, info = twin.reset(seed=int(rng.integers(2**31)))
     frames, actions, rewards, successes, terminations = [frame], [], [0.0], [info["success"]], [False]
-    noise = rng.normal(size=twin.action_space.shape)
+    codec = twin.codec
+    noise = rng.normal(size=len(codec.continuous))
+    chosen = [rng.integers(len(choice.codes)) for choice in codec.choices]
     for step in range(config.steps):
         if step % PERIOD == 0:
             scale, smoothness = rng.choice([0.1, 0.4, 1.0]), rng.choice([0.5, 0.8, 0.95])
         noise = smoothness * noise + np.sqrt(1 - smoothness**2) * rng.normal(size=noise.shape)
-        action = np.clip(scale * noise, -1, 1).astype(np.float32)
-        frame, reward, terminated, truncated, info = twin.step(action)
+        action = np.empty(codec.size, np.float32)
+        action[codec.continuous] = np.clip(scale * noise, -1, 1)
+        for number, choice in enumerate(codec.choices):
+            if rng.random() >= smoothness:  # else the choice of the step before sticks
+                chosen[number] = rng.integers(len(choice.codes))
+            action[choice.place] = choice.codes[chosen[number]]
+        frame, reward, terminated, truncated, info = twin.take(action)
         frames.append(frame)
         actions.append(action)
         rewards.append(reward)
@@ -217,13 +270,42 @@ def _make(env_id: str, **options: Any) -> gym.Env:
 
 
 @lru_cache(maxsize=1)
-def _twin(env_id: str, resolution: int) -> Twin:
+def _twin(config: RecordConfig) -> Twin:
     """The worker's environment; making one and opening its renderer cost more than an episode."""
-    return make_twin(env_id, resolution)
+    return make_twin(config.env, config.resolution, **twin_options(config))
 
 
-def _is_picture(space: gym.Space) -> bool:
-    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
+def _observes(env: gym.Env, picture: str | None) -> bool:
+    """Whether the picture is what it observes, as a whole or in the entry `picture`; else it has to render one.
+
+    Raises:
+        UserError: there is no picture.
+    """
+    space, modes = env.observation_space, env.metadata.get("render_modes", [])
+    entries = list(space.items()) if isinstance(space, gym.spaces.Dict) else []
+    pictures = [str(key) for key, part in entries if _is_picture(part, grey=True)]
+    if picture is not None:
+        if picture not in pictures:
+            some = f"its pictures are {', '.join(pictures)}" if pictures else "it has no pictures among its entries"
+            raise UserError(f"it observes {space}, and --picture names {picture!r}; {some}")
+        return True
+    if _is_picture(space):
+        return True
+    if "rgb_array" in modes:
+        return False
+    if _is_picture(space, grey=True):
+        return True
+    advice = f". It observes pictures: --picture {' or '.join(pictures)}" if pictures else ""
+    raise UserError(
+        f"it observes {space} and renders {modes}; a dream needs pictures: "
+        f'render_mode="rgb_array", or observations that are uint8 (height, width, 3){advice}'
+    )
+
+
+def _is_picture(space: gym.Space, grey: bool = False) -> bool:
+    if not isinstance(space, gym.spaces.Box) or space.dtype != np.uint8 or len(space.shape) < 2:
+        return False
+    return space.shape[2:] in (((3,), (1,), ()) if grey else ((3,),))
 
 
 def _is_number(value: Any) -> bool:
@@ -267,7 +349,7 @@ def _draw_faster(env: gym.Env, size: int) -> None:
 def _say_whether_it_tells_success(twin: Twin) -> None:
     with twin._theirs("first step"):
         twin.env.reset(seed=0)
-        told = twin.env.step(((twin.low + twin.high) / 2).astype(twin.type))[-1]
+        told = twin.env.step(twin.codec.decode(np.zeros(twin.codec.size, np.float32)))[-1]
     if not told.keys() & {"success", "is_success"}:
         print(
             'its first step\'s info has neither "success" nor "is_success": success is recorded as False wherever '

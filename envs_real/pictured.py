@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 
+from worldgym.actions import ActionCodec
 from worldgym.spaces import ActionMode, read_action, read_seed
 
 from .rendering import Renderer, open_renderer
@@ -43,6 +44,7 @@ class Pictured(MujocoEnv):
         self._check(instruction)
         self.metadata = super().metadata  # what Gymnasium's constructor expects
         self._build()
+        self.codec = ActionCodec(self.action_space)
         self.metadata = type(self).metadata
         self.render_mode, self.instruction, self.resolution = render_mode, instruction, resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
@@ -76,7 +78,7 @@ class Pictured(MujocoEnv):
         return self._frame(), self._info(0)
 
     def step(self, action):
-        action = read_action(action, self.action_space, [])
+        action = read_action(action, "vector", self.codec, [])
         assert isinstance(action, np.ndarray)  # there are no sentences in this space
         reward = self.advance(action)
         return self._frame(), reward, self.over, False, self._info(1)

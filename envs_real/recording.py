@@ -58,7 +58,7 @@ def record_episodes(
         new_dataset_folder(config.dataset)
     partial_folder.mkdir(parents=True, exist_ok=True)
     with alone(partial_folder / "lock", f"recording {config.dataset}"):
-        wanted = {key: value for key, value in asdict(config).items() if key != "workers"}
+        wanted = json.loads(json.dumps({key: value for key, value in asdict(config).items() if key != "workers"}))
         _same_configuration(partial_folder / "config.json", wanted)
         if not _is_written(folder, wanted):
             _play_missing(config, play, layout, partial_folder)

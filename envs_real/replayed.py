@@ -55,12 +55,15 @@ class Replayed(gym.Wrapper):
         self._last = frame, False, False, info
         return frame, info
 
-    def step(self, action: np.ndarray):
+    def step(self, action: Any):
+        return self._take(self.twin.vector(action))
+
+    def _take(self, vector: np.ndarray):
         frame, terminated, truncated, info = self._last
         if terminated or truncated:
             return frame, 0.0, terminated, truncated, info
-        self._actions.append(np.array(action, np.float32))
-        frame, reward, terminated, truncated, info = self.twin.step(action)
+        self._actions.append(np.array(vector, np.float32))
+        frame, reward, terminated, truncated, info = self.twin.take(vector)
         truncated = truncated or len(self._actions) == self.limit
         self._last = frame, terminated, truncated, info
         return frame, reward, terminated, truncated, info
@@ -74,7 +77,7 @@ class Replayed(gym.Wrapper):
     # -- trying things out ------------------------------------------------------------------------------------------
 
     def evaluate(self, action_sequences: np.ndarray) -> np.ndarray:
-        """Returns [n] of action sequences [n, horizon, a] in [-1, 1], tried from here, each until its episode ends.
+        """Returns [n] of sequences of vectors [n, horizon, a] in [-1, 1], tried from here, each until its episode ends.
 
         Raises:
             UserError: the environment does something else when it is reset with the same seed and takes the same
@@ -118,8 +121,8 @@ class Replayed(gym.Wrapper):
         if seed == self._seed and actions == [action.tolist() for action in self._actions]:
             return
         self.reset(seed=seed)
-        for action in actions:
-            self.step(np.array(action, np.float32))
+        for vector in actions:
+            self._take(np.array(vector, np.float32))
 
     def _go_through(self, other: Twin) -> None:
         """Bring another environment to where this one is."""

@@ -10,6 +10,9 @@ TABLETOP = "worldgym/TabletopMuJoCo-v0"
 REACHER = "worldgym/ReacherMuJoCo-v0"
 HOPPER = "worldgym/HopperMuJoCo-v0"
 
+Fit = Literal["crop", "pad", "stretch"]
+"""How a picture becomes square."""
+
 
 @dataclass(frozen=True)
 class RecordConfig:
@@ -18,12 +21,14 @@ class RecordConfig:
     For example:
         worldgym record --episodes 100 --dataset mine/few-v0
         worldgym record --env Reacher-v5 --dataset mine/arm-v0
+        worldgym record --env CartPole-v1 --dataset mine/cart-v0 --fit pad
     """
 
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the dataset to write."""
     env: str = TABLETOP
-    """Gymnasium id ("package:id" imports the package first); any with bounded vector actions that shows pictures."""
+    """Gymnasium id ("package:id" imports the package first); any that shows pictures. Its actions may be Box, Discrete,
+    MultiDiscrete, MultiBinary, or a Dict or Tuple of those."""
     episodes: int = 4000
     """How many episodes."""
     steps: int = 48
@@ -34,6 +39,12 @@ class RecordConfig:
     """Pixels a side of the frames."""
     variation: Literal["nominal", "train", "held_out"] = "nominal"
     """Which Tabletops: the nominal one, or factors of variation drawn from a range in each episode."""
+    fit: Fit = "crop"
+    """How a picture becomes square: "crop" keeps the middle, "pad" adds black bars, "stretch" distorts."""
+    picture: str | None = None
+    """The entry of its observations that is the picture, where those are a Dict and it renders none."""
+    limits: tuple[float, float] | None = None
+    """Between which numbers to act where the actions have no bounds of their own: LOW HIGH."""
     workers: int = 2
     """Processes that simulate and render."""
 
@@ -47,3 +58,7 @@ class RecordConfig:
                 f"asked for {self.episodes} episodes of {self.steps} steps by {self.workers} workers; there must be "
                 "at least one of each"
             )
+        mine = {"fit": self.fit != "crop", "picture": self.picture is not None, "limits": self.limits is not None}
+        if self.env in (TABLETOP, REACHER, HOPPER) and any(mine.values()):
+            asked = " and ".join(f"--{name}" for name, given in mine.items() if given)
+            raise UserError(f"{self.env} draws its own square pictures and has bounded actions: leave out {asked}")

@@ -88,11 +88,11 @@ def twin_of(world: WorldConfig, instruction: str | None = None, action_mode: Act
     else:
         env = _any_twin(world, instruction)
     frames, actions = env.observation_space, env.action_space
-    seen, taken = (size, size, 3), (world.action_size,)
-    if frames.shape != seen or (action_mode == "vector" and actions.shape != taken):
+    seen, taken = (size, size, 3), world.codec.space
+    if frames.shape != seen or (action_mode == "vector" and actions != taken):
         env.close()
         raise UserError(
-            f"the twin {world.twin} shows {frames.shape} and takes {actions.shape}; the world {world.name!r} was "
+            f"the twin {world.twin} shows {frames.shape} and takes {actions}; the world {world.name!r} was "
             f"trained on {seen} and {taken}: the environment has changed since"
         )
     return env
@@ -112,13 +112,23 @@ class Branching(gym.Wrapper):
 
 
 def _any_twin(world: WorldConfig, instruction: str | None) -> gym.Env:
-    from .gym_record import make_twin  # brings Minari
+    from .gym_record import Twin, make_twin  # brings Minari
     from .replayed import Replayed
 
     asked = world.instructions[0] if instruction is None else instruction
-    size = world.tokenizer.resolution
-    twin = make_twin(world.twin, size)
+    # What was recorded by an earlier release takes vectors, whatever the environment takes.
+    native = world.actions is not None
+
+    def make() -> Twin:
+        return make_twin(world.twin, world.tokenizer.resolution, native, **world.twin_options)
+
+    twin = make()
     own = all(hasattr(twin.unwrapped, verb) for verb in ("snapshot", "restore", "evaluate"))
-    if own and (twin.low == -1).all() and (twin.high == 1).all():
-        return Branching(twin)
-    return Replayed(twin, lambda: make_twin(world.twin, size), asked)
+    return Branching(twin) if own and _is_its_vector(twin.codec.space) else Replayed(twin, make, asked)
+
+
+def _is_its_vector(space: gym.Space) -> bool:
+    """Whether an environment itself takes what a dream's networks see."""
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        return False
+    return bool((space.low == -1).all() and (space.high == 1).all())

@@ -31,6 +31,8 @@ class PlannerKind:
     """Where it can try things out."""
     dream: str = "worldgym.planners.mpc:DreamReturns"
     """(world, instruction) -> the dream as its judge of action sequences."""
+    choices: bool = True
+    """Whether `make` takes `choices`, the categorical factors of an action; else it searches continuous ones alone."""
 
 
 PLANNERS: dict[str, PlannerKind] = {
@@ -47,6 +49,7 @@ PLANNERS: dict[str, PlannerKind] = {
         "worldgym.planners.gradient:Gradient",
         on=("dream",),
         dream="worldgym.planners.gradient:DreamSlope",
+        choices=False,
     ),
     "beam": PlannerKind(
         "tree search over sentences, level by level",

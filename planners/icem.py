@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from worldgym.actions import Choice
+
 from .search import Evaluate, Plan, Search, best_first
 
 MOMENTUM = 0.1
@@ -34,8 +36,9 @@ class ICEM(Search):
         action_repeat: int = 2,
         seconds: float = float("inf"),
         seed: int = 0,
+        choices: tuple[Choice, ...] = (),
     ):
-        super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed)
+        super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed, choices)
         if not 0 < elites <= samples:
             raise ValueError(f"elites is {elites}; it must be between 1 and samples, {samples}")
         self.elites, self.colour = elites, colour
@@ -43,18 +46,22 @@ class ICEM(Search):
     def plan(self, warm_start: np.ndarray | None = None) -> Plan:
         mean = self.centre(warm_start)
         spread = np.broadcast_to((self.high - self.low) / 2, mean.shape)
+        chances = self.chances(warm_start)
         best, best_return, elite = mean, -np.inf, mean[None]
         for number in self.rounds():
             count = max(int(self.samples / DECAY**number), self.elites)
             kept = elite[: max(1, round(KEPT * len(elite)))]
             noise = coloured_noise(self.random, (max(count - len(kept), 0), *mean.shape), self.colour)
             # In every round the mean itself is tried as well: it is often better than all samples.
-            sequences = self.within(np.concatenate([kept, mean[None], mean + spread * noise]))[:count]
+            drawn = self.draw(mean + spread * noise, chances)
+            sequences = self.within(np.concatenate([kept, mean[None], drawn]))[:count]
             returns = self.score(sequences)
             order = best_first(returns, self.elites)
             elite = sequences[order]
             mean = MOMENTUM * mean + (1 - MOMENTUM) * elite.mean(0)
             spread = MOMENTUM * spread + (1 - MOMENTUM) * elite.std(0)
+            fitted = zip(chances, self.frequencies(elite), strict=True)
+            chances = [MOMENTUM * old + (1 - MOMENTUM) * new for old, new in fitted]
             if returns[order[0]] > best_return:
                 best, best_return = elite[0], returns[order[0]]
         return self.made(best, best_return, spread)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldgym.errors import UserError
 from worldgym.world import WorldModel
 
 from .gradient import differentiable_returns
@@ -22,6 +23,11 @@ class DreamCost(nn.Module):
     def __init__(self, world: WorldModel, instruction: str, low: float = -1.0, high: float = 1.0):
         super().__init__()
         world.check_instructions([instruction])
+        if world.config.codec.choices:
+            raise UserError(
+                f"{world.config.name!r} takes {world.config.codec.space}, and these solvers search among continuous "
+                "actions; worldgym.planners.CEM searches among categories"
+            )
         self.world, self.instruction, self.low, self.high = world, instruction, low, high
 
     def get_cost(self, info_dict: dict[str, Tensor], action_candidates: Tensor) -> Float[Tensor, "b s"]:

@@ -1,11 +1,12 @@
 """Model-predictive control: observation in, action out; re-grounded on each real frame."""
 
 from collections import deque
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
 
+from worldgym.actions import ActionCodec
 from worldgym.world import WorldModel, WorldState
 
 from .search import Plan, Search
@@ -68,14 +69,22 @@ class MPC:
         replan_every: actions taken of each plan.
         memory: frames that each decision is grounded on. One is enough where a frame shows all there is to know;
             where things keep moving by themselves, several frames show how fast.
+        codec: of what is acted on, whose actions the plan's vectors stand for; the vectors themselves by default.
     """
 
-    def __init__(self, returns: Returns, planner: Search, replan_every: int = 2, memory: int = 1):
+    def __init__(
+        self,
+        returns: Returns,
+        planner: Search,
+        replan_every: int = 2,
+        memory: int = 1,
+        codec: ActionCodec | None = None,
+    ):
         if not 0 < replan_every <= planner.horizon:
             raise ValueError(f"replan_every is {replan_every}; the planner looks {planner.horizon} steps ahead")
         if memory < 1:
             raise ValueError(f"memory is {memory}; a decision needs at least the newest frame")
-        self.returns, self.planner, self.replan_every = returns, planner, replan_every
+        self.returns, self.planner, self.replan_every, self.codec = returns, planner, replan_every, codec
         self.plan: Plan | None = None
         self._taken = 0
         self._frames: deque[np.ndarray] = deque(maxlen=memory)
@@ -87,8 +96,8 @@ class MPC:
         self._frames.clear()
         self._actions.clear()
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """The next action, float32 [a]."""
+    def __call__(self, observation: np.ndarray) -> Any:
+        """The next action: float32 [a], or what the codec reads from that."""
         self._frames.append(observation)
         if self.plan is None or self._taken == self.replan_every:
             warm_start = None if self.plan is None else self.plan.shifted(self.replan_every)
@@ -97,4 +106,4 @@ class MPC:
         action = self.plan.actions[self._taken]
         self._taken += 1
         self._actions.append(action)
-        return action
+        return action if self.codec is None or self.codec.plain else self.codec.decode(action)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from worldgym.actions import Choice
+
 from .search import Evaluate, Plan, Search
 
 
@@ -29,19 +31,20 @@ class MPPI(Search):
         action_repeat: int = 2,
         seconds: float = float("inf"),
         seed: int = 0,
+        choices: tuple[Choice, ...] = (),
     ):
-        super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed)
+        super().__init__(evaluate, low, high, horizon, samples, iterations, action_repeat, seconds, seed, choices)
         if not temperature > 0 or not noise > 0:
             raise ValueError(f"temperature is {temperature} and noise {noise}; both must be above 0")
         self.temperature, self.noise = temperature, noise
 
     def plan(self, warm_start: np.ndarray | None = None) -> Plan:
         mean = self.centre(warm_start)
-        scale = self.noise * (self.high - self.low) / 2
+        scale, chances = self.noise * (self.high - self.low) / 2, self.chances(warm_start)
         best, best_return = mean, -np.inf
         spread = np.broadcast_to(scale, mean.shape)
         for _ in self.rounds():
-            drawn = mean + scale * self.random.standard_normal((self.samples, *mean.shape))
+            drawn = self.draw(mean + scale * self.random.standard_normal((self.samples, *mean.shape)), chances)
             drawn[0] = mean
             sequences = self.within(drawn)
             returns = self.score(sequences)
@@ -51,7 +54,7 @@ class MPPI(Search):
             unit = max(returns[finite].std(), 1e-8)
             weights = np.exp((returns - returns.max()) / (self.temperature * unit))
             weights /= weights.sum()
-            mean = np.einsum("n,nka->ka", weights, sequences)
+            mean, chances = np.einsum("n,nka->ka", weights, sequences), self.frequencies(sequences, weights)
             spread = np.sqrt(np.einsum("n,nka->ka", weights, (sequences - mean) ** 2))
         # The average has not been tried yet; where it is worse than the best sample, that is the plan.
         last = self.within(np.stack([mean, best]))

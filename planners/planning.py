@@ -80,7 +80,7 @@ def make_policy(config: Planning, world: WorldModel, twin: gym.Env, instruction:
     """A policy for one episode on the world's twin.
 
     Raises:
-        UserError: no sentence of the world matches `config.say`.
+        UserError: no sentence of the world matches `config.say`, or the planner cannot search among its actions.
     """
     kind, dreams = PLANNERS[config.planner], config.on == "dream"
     make, space = resolve_name(kind.make), twin.action_space
@@ -90,10 +90,19 @@ def make_policy(config: Planning, world: WorldModel, twin: gym.Env, instruction:
     if kind.over == "sentences":
         futures = DreamFutures(world, instruction) if dreams else TwinFutures(twin)
         return TextMPC(make(futures, Phrases(sayable(config, world)), **budget))
-    assert isinstance(space, gym.spaces.Box)
+    codec = world.config.codec
+    if codec.choices and not kind.choices:
+        able = ", ".join(name for name, other in PLANNERS.items() if other.over == "actions" and other.choices)
+        raise UserError(
+            f"--planner {config.planner} searches among continuous actions alone, and {world.config.name!r} takes "
+            f"{codec.space}; {able} search among categories, too"
+        )
     returns = resolve_name(kind.dream)(world, instruction) if dreams else TwinReturns(twin)
-    search = make(returns, space.low, space.high, seed=seed, **budget)
-    return MPC(returns, search, config.replan_every, world.config.dynamics.observed)
+    if codec.choices:
+        budget["choices"] = codec.choices
+    high = np.ones(codec.size, np.float32)
+    search = make(returns, -high, high, seed=seed, **budget)
+    return MPC(returns, search, config.replan_every, world.config.dynamics.observed, codec)
 
 
 def sayable(config: Planning, world: WorldModel) -> list[str]:

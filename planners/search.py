@@ -1,4 +1,7 @@
-"""What all planners share: bounds, held actions, a budget, and returns among which what diverged never wins."""
+"""What all planners share: bounds, choices, held actions, a budget, and returns.
+
+What diverged never wins.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,6 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldgym.actions import Choice, nearest
+
+Chances = list[np.ndarray]
+"""For each choice of an action, how likely its categories are at each knot, [knots, categories]."""
+WARM = 0.5
+"""How likely a warm start's own categories are, over an even chance of all."""
+FLOOR = 0.1
+"""Share of an even chance in what is fitted, so that no category is ever given up."""
 Evaluate = Callable[[np.ndarray], np.ndarray]
 """Returns [n] of action sequences [n, horizon, a]."""
 
@@ -39,6 +50,7 @@ class Search:
         action_repeat: each sampled action is held for this many steps.
         seconds: begin no further round once a decision has taken this long; the first is always made.
         seed: of the sampling.
+        choices: the categorical factors of an action, as `ActionCodec` has them; all else is continuous.
     """
 
     def __init__(
@@ -52,6 +64,7 @@ class Search:
         action_repeat: int = 2,
         seconds: float = float("inf"),
         seed: int = 0,
+        choices: tuple[Choice, ...] = (),
     ):
         if samples < 1 or iterations < 1:
             raise ValueError(f"samples is {samples} and iterations {iterations}; both must be at least 1")
@@ -60,7 +73,7 @@ class Search:
         self.evaluate = evaluate
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
         self.horizon, self.samples, self.iterations = horizon, samples, iterations
-        self.action_repeat, self.seconds = action_repeat, seconds
+        self.action_repeat, self.seconds, self.choices = action_repeat, seconds, choices
         self.random = np.random.default_rng(seed)
 
     def plan(self, warm_start: np.ndarray | None = None) -> Plan:
@@ -92,8 +105,34 @@ class Search:
             yield number
 
     def within(self, sequences: np.ndarray) -> np.ndarray:
-        """Sequences [n, knots, a] clipped into the bounds, float32."""
-        return sequences.clip(self.low, self.high).astype(np.float32)
+        """Sequences [n, knots, a] with the nearest categories and clipped into the bounds, float32."""
+        return nearest(sequences, self.choices).clip(self.low, self.high).astype(np.float32)
+
+    def chances(self, warm_start: np.ndarray | None) -> Chances:
+        """Where a search among categories begins: even, or with those of the warm start the likeliest."""
+        even = [np.full((self.knots, len(choice.codes)), 1 / len(choice.codes)) for choice in self.choices]
+        if warm_start is None:
+            return even
+        fitted = self.frequencies(self.within(self.centre(warm_start)[None]), floor=0.0)
+        return [WARM * likely + (1 - WARM) * flat for likely, flat in zip(fitted, even, strict=True)]
+
+    def draw(self, sequences: np.ndarray, chances: Chances) -> np.ndarray:
+        """Sequences [n, knots, a] whose categories are drawn anew; the same array where there are none."""
+        for choice, likely in zip(self.choices, chances, strict=True):
+            edges = likely.cumsum(-1)[None, :, :-1]
+            drawn = (self.random.random((*sequences.shape[:2], 1)) >= edges).sum(-1)
+            sequences[..., choice.place] = choice.codes[drawn]
+        return sequences
+
+    def frequencies(self, sequences: np.ndarray, weights: np.ndarray | None = None, floor: float = FLOOR) -> Chances:
+        """How often each category is in sequences [n, knots, a], with `weights` [n] that add up to 1."""
+        weights = np.full(len(sequences), 1 / len(sequences)) if weights is None else weights
+        found = []
+        for choice in self.choices:
+            count = len(choice.codes)
+            chosen = np.eye(count)[choice.read(sequences)]
+            found.append((1 - floor) * np.einsum("n,nkc->kc", weights, chosen) + floor / count)
+        return found
 
     def score(self, sequences: np.ndarray) -> np.ndarray:
         """Returns [n] of knots [n, knots, a]; what is not finite is -inf.

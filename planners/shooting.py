@@ -1,5 +1,8 @@
 """What every other planner has to beat: random shooting at the same budget, and acting at random."""
 
+from copy import deepcopy
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 
@@ -7,7 +10,10 @@ from .search import Plan, Search
 
 
 class RandomShooting(Search):
-    """Try sequences drawn uniformly from the bounds, and take the best. The warm start is one of them."""
+    """Try sequences drawn uniformly from the bounds, and take the best. The warm start is one of them.
+
+    The nearest categories to uniform numbers are uniform, too.
+    """
 
     def plan(self, warm_start: np.ndarray | None = None) -> Plan:
         best, best_return = self.centre(warm_start), -np.inf
@@ -24,10 +30,13 @@ class RandomShooting(Search):
 
 
 class RandomActions:
-    """A policy that searches nothing: any action within its bounds, whatever it sees."""
+    """A policy that searches nothing: any action of its space, whatever it sees."""
 
-    def __init__(self, space: gym.spaces.Box, seed: int = 0):
-        self.space, self.random = space, np.random.default_rng(seed)
+    def __init__(self, space: gym.Space, seed: int = 0):
+        self.space, self.random = deepcopy(space), np.random.default_rng(seed)
+        self.space.seed(seed)
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        return self.random.uniform(self.space.low, self.space.high).astype(np.float32)
+    def __call__(self, observation: np.ndarray) -> Any:
+        if isinstance(self.space, gym.spaces.Box) and self.space.dtype == np.float32:
+            return self.random.uniform(self.space.low, self.space.high).astype(np.float32)
+        return self.space.sample()

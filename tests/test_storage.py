@@ -12,8 +12,10 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from minari.data_collector import EpisodeBuffer
 
+from worldgym.actions import ActionCodec, read_codec
 from worldgym.data import load_episodes, segments_at
 from worldgym.errors import UserError
 from worldgym.storage import name_columns, new_dataset_folder
@@ -161,6 +163,40 @@ def test_columns_that_mean_nothing_are_refused(columns, says):
     make("mine/wrong-v0", buffers(1), columns=COLUMNS | columns)
     with pytest.raises(UserError, match=says):
         load_episodes("mine/wrong-v0")
+
+
+def chosen(count: int) -> list[EpisodeBuffer]:
+    """`buffers` of which each action is the vector of a key, 0 or 1."""
+    vectors = np.array([ActionCodec(Discrete(2)).encode(step % 2) for step in range(6)])
+    return buffers(count, actions=vectors)
+
+
+def test_a_program_may_say_what_its_vectors_stand_for(shelf):
+    make("mine/keys-v0", chosen(2))
+    assert load_episodes("mine/keys-v0").action_space is None
+    name_columns("mine/keys-v0", ["go"], space=Discrete(2))
+    data = load_episodes("mine/keys-v0")
+    codec = read_codec(data.action_space, 2)
+    assert codec.space == Discrete(2) and [codec.decode(vector) for vector in data.actions[:6]] == [0, 1] * 3
+    make("mine/half-v0", buffers(2))
+    name_columns("mine/half-v0", ["go"], space=Discrete(2))
+    with pytest.raises(UserError, match=r"episode 0: actions have 0.0 at step 0, column 0; expected 1 or -1"):
+        load_episodes("mine/half-v0")
+    name_columns("mine/keys-v0", ["go"], space=Discrete(3))
+    with pytest.raises(UserError, match="vectors of 3 numbers; here they have 2"):
+        load_episodes("mine/keys-v0")
+
+
+@pytest.mark.filterwarnings("ignore:data set mine/both-v0 has its frames as JPEG")
+def test_combined_data_sets_keep_their_action_space(shelf):
+    parts = [make(f"mine/{name}-v0", chosen(2)) for name in ("left", "right")]
+    for part in parts:
+        name_columns(part.spec.dataset_id, ["go"], space=Discrete(2))
+    minari.combine_datasets([minari.load_dataset(part.spec.dataset_id) for part in parts], "mine/both-v0")
+    assert load_episodes("mine/both-v0").action_space == ActionCodec(Discrete(2)).describe()
+    name_columns("mine/right-v0", ["go"])
+    with pytest.raises(UserError, match="or actions differ"):
+        load_episodes("mine/both-v0")
 
 
 @pytest.mark.filterwarnings("ignore:data set mine/both-v0 has its frames as JPEG")

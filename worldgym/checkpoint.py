@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
+from .actions import read_codec
 from .config import DraftConfig, DynamicsConfig, TokenizerConfig, WorldConfig
 from .files import check_room, recover, replacing
 
@@ -88,7 +89,9 @@ def _world_config(described: dict[str, Any]) -> WorldConfig:
     described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
     if described.get("draft") is not None:
         described["draft"] = frozen(DraftConfig, described["draft"])
-    return frozen(WorldConfig, described)
+    config = frozen(WorldConfig, described)
+    read_codec(config.actions, config.action_size)  # which refuses what it cannot read
+    return config
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

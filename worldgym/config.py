@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from .actions import ActionCodec, read_codec
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
@@ -164,6 +166,15 @@ class WorldConfig:
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     draft: DraftConfig | None = None
     """Of the network that `evaluate` looks ahead by; None in a world that has none, and dreams in full for it."""
+    actions: dict[str, Any] | None = field(default=None, hash=False)
+    """The space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
+    twin_options: dict[str, Any] = field(default_factory=dict, hash=False)
+    """How the twin is made and seen: further keyword arguments of `worldgym.envs_real.gym_record.make_twin`."""
+
+    @property
+    def codec(self) -> ActionCodec:
+        """Between the actions of the world's environments and the vectors that its networks see."""
+        return read_codec(self.actions, self.action_size)
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The instructions that match one of the patterns, where * stands for anything; a ValueError if none does."""

@@ -8,7 +8,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,10 @@ class Episodes:
     frames_per_action: int
     environment: str
     """Gymnasium id of the recorded environment; empty if there is none to make."""
+    action_space: dict[str, Any] | None = None
+    """The action space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (a,))."""
+    twin_options: dict[str, Any] = field(default_factory=dict)
+    """How the environment is made and seen, as `WorldConfig.twin_options`."""
 
     @cached_property
     def reward_variance(self) -> float:
@@ -190,6 +194,7 @@ def load_episodes(dataset_id: str) -> Episodes:
         "files": _files(data),
         "environment": dataset.env_spec.id if dataset.env_spec else "",
         **to_metadata(*columns),
+        **({"twin_options": options} if (options := _twin_options(dataset)) else {}),
     }
     cache = data.parent / "worldgym_cache"
     found = _open_cache(cache, stamp)
@@ -225,7 +230,17 @@ def _open_cache(cache: Path, stamp: dict[str, Any]) -> Episodes | None:
         phrase_list=tuple(stamp["worldgym_phrases"]),
         frames_per_action=stamp["worldgym_frames_per_action"],
         environment=stamp["environment"],
+        action_space=stamp.get("worldgym_actions"),
+        twin_options=stamp.get("twin_options", {}),
     )
+
+
+def _twin_options(dataset: minari.MinariDataset) -> dict[str, Any]:
+    """What the environment of a recording by `worldgym record --env` was made with, but for its id and resolution."""
+    spec = dataset.env_spec
+    if spec is None or not str(spec.entry_point).endswith("gym_record:make_twin"):
+        return {}
+    return {name: value for name, value in spec.kwargs.items() if name not in ("env_id", "resolution")}
 
 
 def _files(folder: Path) -> dict[str, list[int]]:

@@ -123,8 +123,9 @@ def write_minari(
 def format_of(config: WorldConfig) -> EpisodeFormat:
     """What all episodes of a world, real or dreamed, have in common."""
     return EpisodeFormat(
-        config.tokenizer.resolution, config.action_size, config.instructions, config.phrases, config.frames_per_action
-    )
+        config.tokenizer.resolution, config.action_size, config.instructions, config.phrases, config.frames_per_action,
+        config.actions,
+    )  # fmt: skip
 
 
 def episode_buffer(

@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from .dreams import DreamOptions, Dreams, Step
-from .spaces import check_vector_action, on_host, read_action, read_seed, seed_of
+from .spaces import on_host, read_seed, seed_of
 from .world import WorldModel
 
 RESET_OPTIONS = ("frames", "actions", "instruction")
@@ -27,7 +27,8 @@ class DreamEnv(gym.Env):
     """A learned world behind the Gymnasium API. Its physics is a neural network.
 
     `reset` starts from a held-out real frame that is bundled with the world, or from what was really seen:
-    `reset(options={"frames": uint8 [t, h, w, 3], "actions": float32 [t - 1, a]})`. `options={"instruction": ...}`
+    `reset(options={"frames": uint8 [t, h, w, 3], "actions": float32 [t - 1, a]})`; in a world whose action space is no
+    plain vector, "actions" is a list of its actions. `options={"instruction": ...}`
     changes the task.
     `info` has "success" (bool), "uncertainty" (nats), "too_uncertain" (bool: truncated for that), "num_frames" (int),
     and unless actions are vectors "action_ok" (bool): False for a sentence that the world was not trained on, which is
@@ -106,13 +107,13 @@ class DreamEnv(gym.Env):
         self.dreams.reset(
             seeds=[seed],
             frames=np.asarray(on_host(options["frames"]))[None] if "frames" in options else None,
-            actions=np.asarray(on_host(options["actions"]))[None] if "actions" in options else None,
+            actions=self.dreams.read_past(options["actions"])[None] if "actions" in options else None,
             instructions=[options["instruction"]] if "instruction" in options else None,
         )
         return self._observation(), self.dreams.first_info
 
     def step(self, action):
-        step = self.dreams.step([read_action(action, self.action_space, self.phrases)])
+        step = self.dreams.step([self.dreams.read(action)])
         info = {key: value.tolist()[0] for key, value in step.info.items()}
         return self._observation(), float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
 
@@ -249,7 +250,7 @@ class DreamVectorEnv(VectorEnv):
             which,
             seeds,
             frames=self._each(options, "frames", 5),
-            actions=self._each(options, "actions", 3),
+            actions=self._past(options),
             instructions=[instruction] * self.num_envs if isinstance(instruction, str) else instruction,
         )
         return self._out(self.dreams.observe()), self._infos({}, np.zeros_like(which), which)
@@ -321,13 +322,12 @@ class DreamVectorEnv(VectorEnv):
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _read(self, actions: Any) -> list[np.ndarray | str]:
-        if isinstance(self.action_space, gym.spaces.Box):
-            return list(check_vector_action(actions, self.action_space))
         actions = on_host(actions)
+        if self.dreams.options.action_mode == "vector":
+            return list(self.dreams.codec.encode_batch(actions, self.num_envs))
         if isinstance(actions, str) or not hasattr(actions, "__len__") or len(actions) != self.num_envs:
             raise ValueError(f"got {actions!r:.80} as the actions of {self.num_envs} dreams; expected one for each")
-        single, phrases = self.single_action_space, self.dreams.phrases
-        return [read_action(action, single, phrases) for action in actions]
+        return [self.dreams.read(action) for action in actions]
 
     def _mask(self, mask: Any) -> np.ndarray:
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
@@ -342,6 +342,14 @@ class DreamVectorEnv(VectorEnv):
             return None
         array = np.asarray(on_host(options[name]))
         return array if array.ndim == ndim else np.broadcast_to(array, (self.num_envs, *array.shape))
+
+    def _past(self, options: dict[str, Any]) -> np.ndarray | None:
+        """The option "actions"; those of a space that is no plain vector are for each dream where frames are."""
+        if "actions" not in options or self.dreams.codec.plain:
+            return self._each(options, "actions", 3)
+        each = np.ndim(on_host(options.get("frames", ()))) == 5
+        given = options["actions"] if each else [options["actions"]] * self.num_envs
+        return np.stack([self.dreams.read_past(actions) for actions in given])
 
     def _infos(self, info: dict[str, np.ndarray], stepped: np.ndarray, begun: np.ndarray) -> dict[str, Any]:
         """Infos with their masks as Gymnasium has them: of the dreams that took a step, and of those that began."""

@@ -13,11 +13,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
+from .actions import read_codec
 from .checkpoint import load_config
 from .env import DreamVectorEnv
 from .hub import pull
+from .spaces import on_host
 
 NEW_ROLLOUT = "lerobot_new_rollout"
 """Among the options of a reset, LeRobot's mark of a new rollout, which every reset of a dream is."""
@@ -27,12 +29,15 @@ TASK = ("task", "task_description")
 
 class LeRobotDreams(VectorWrapper):
     """Dreams as LeRobot's rollouts take them: pictures are in "pixels", `call("task")` is the instruction, and
-    "final_info" says "is_success"."""
+    "final_info" says "is_success". Actions are vectors, float32 [a] in [-1, 1], as in `minari_to_lerobot`."""
 
     def __init__(self, env: VectorEnv):
         super().__init__(env)
         self.single_observation_space = gym.spaces.Dict({"pixels": env.single_observation_space})
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.codec = self._dreams.dreams.codec
+        self.single_action_space = read_codec(None, self.codec.size).space
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None):
         known = {name: value for name, value in (options or {}).items() if name != NEW_ROLLOUT}
@@ -40,13 +45,22 @@ class LeRobotDreams(VectorWrapper):
         return {"pixels": frames}, infos
 
     def step(self, actions: np.ndarray):
-        frames, rewards, terminations, truncations, infos = self.env.step(actions)
+        frames, rewards, terminations, truncations, infos = self.env.step(self._own(actions))
         if "final_info" in infos:
             told = infos["final_info"]
             told |= {"is_success": told["success"], "_is_success": told["_success"]}
             for index in np.flatnonzero(infos["_final_obs"]):
                 infos["final_obs"][index] = {"pixels": infos["final_obs"][index]}
         return {"pixels": frames}, rewards, terminations, truncations, infos
+
+    def _own(self, vectors: np.ndarray) -> Any:
+        """Actions of the world's own space."""
+        if self.codec.plain:
+            return vectors
+        plain = read_codec(None, self.codec.size)
+        own = [self.codec.decode(vector) for vector in plain.encode_batch(on_host(vectors), self.num_envs)]
+        batch = create_empty_array(self.codec.space, self.num_envs)
+        return concatenate(self.codec.space, own, batch)  # type: ignore[arg-type]  # of Gymnasium's own making
 
     @property
     def envs(self) -> "list[OneDream]":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .actions import read_codec
 from .config import TokenizerConfig
 from .errors import UserError
 
@@ -30,6 +31,8 @@ class EpisodeFormat:
     """What the numbers in `sentences` stand for."""
     frames_per_action: int = 1
     """Frames that a sentence lasts."""
+    actions: dict[str, Any] | None = None
+    """The space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
 
     def __post_init__(self):
         for name, listed in (("instruction", self.instructions), ("phrase", self.phrases)):
@@ -42,6 +45,7 @@ class EpisodeFormat:
                 f"resolution {self.resolution}, action size {self.action_size} and frames per action "
                 f"{self.frames_per_action} must be at least 1"
             )
+        read_codec(self.actions, self.action_size)  # which refuses what it cannot read
 
     def check(self, where: str, frames: Any, actions: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The parts of an episode, in the types that `data.Episodes` has.
@@ -61,6 +65,9 @@ class EpisodeFormat:
         if frames.dtype != np.uint8:
             raise UserError(f"{where}: frames are {frames.dtype}; expected uint8")
         actions = as_floats(where, "actions", actions, (None, size), -1.0, 1.0)
+        codec = read_codec(self.actions, size)
+        undecided = np.abs(actions - codec.snap(actions)) > ROUNDING
+        _refuse_first(where, "actions", actions, undecided, f"1 or -1, the vector of a choice in {codec.space}")
         count = len(frames)
         if count < 2 or len(actions) != count - 1:
             raise UserError(

@@ -124,7 +124,7 @@ def model_card(folder: Path, repo: str, licence: str, results: Sequence[Path] = 
     size = config.tokenizer.resolution
     facts = {
         "observation": f"uint8 [{size}, {size}, 3]",
-        "vector action": f"float32 [{config.action_size}] in [-1, 1]",
+        "action": f"float32 [{config.action_size}] in [-1, 1]" if config.codec.plain else f"`{config.codec.space}`",
         "sentences": f"{len(config.phrases)} trained on, of {config.frames_per_action} frames each"
         if config.phrases
         else "none",

@@ -79,6 +79,8 @@ def write_lerobot(folder: Path, world: str, episodes: Sequence[DreamedEpisode], 
 def minari_to_lerobot(dataset_id: str, folder: Path, instruction: str | None = None) -> None:
     """Copy a recording that `load_episodes` reads into a LeRobot data set, with exact pixels (PNG).
 
+    Its "action" is the vector in [-1, 1], whatever the environment takes.
+
     The positions of things, which the recorders of bundled worlds write, are "observation.state".
 
     Args:
@@ -92,8 +94,9 @@ def minari_to_lerobot(dataset_id: str, folder: Path, instruction: str | None = N
     """
     data = load_episodes(dataset_id)
     layout = EpisodeFormat(
-        data.frames.shape[1], data.actions.shape[1], data.instructions, data.phrase_list, data.frames_per_action
-    )
+        data.frames.shape[1], data.actions.shape[1], data.instructions, data.phrase_list, data.frames_per_action,
+        data.action_space,
+    )  # fmt: skip
 
     def parts() -> Iterator[dict[str, np.ndarray]]:
         recorded = minari.load_dataset(dataset_id).iterate_episodes()
@@ -165,7 +168,12 @@ def _write(
             "data_path": DATA,
             "video_path": None,
             "features": features,
-            "worldgym": {"phrases": list(layout.phrases), "frames_per_action": layout.frames_per_action, **about},
+            "worldgym": {
+                "phrases": list(layout.phrases),
+                "frames_per_action": layout.frames_per_action,
+                **({} if layout.actions is None else {"actions": layout.actions}),
+                **about,
+            },
         }
         (temporary / "meta/stats.json").write_text(json.dumps(stats), encoding="utf-8")
         (temporary / "meta/info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
@@ -301,8 +309,9 @@ def lerobot_to_minari(
 ) -> Path:
     """Copy a LeRobot data set into a Minari one that `load_episodes` reads, and return that one's folder.
 
-    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1]. Of pictures that are not
-    square, the square in the middle is kept; a warning says so.
+    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1]; vectors of another action
+    space, as `minari_to_lerobot` writes them, stay as they are. Of pictures that are not square, the square in the
+    middle is kept; a warning says so.
 
     Args:
         folder: with meta/, data/ and, where the camera is a video, videos/.
@@ -342,7 +351,9 @@ def lerobot_to_minari(
         if end > len(table) or end - row["dataset_from_index"] != row["length"]:
             raise UserError(f"{where}: rows to {end} are its {row['length']}, by meta/episodes; there are {len(table)}")
         as_floats(where, "actions", actions[row["dataset_from_index"] : end], (None, actions.shape[1]))
-    scale = np.maximum(np.abs(actions).max(0), 1e-6)
+    known = info.get("worldgym", {})
+    described = known.get("actions")  # of which "action" has the vectors already
+    scale = np.maximum(np.abs(actions).max(0), 1e-6) if described is None else np.ones(actions.shape[1])
     changes: set[str] = set()
 
     def buffers() -> Iterator[EpisodeBuffer]:
@@ -361,7 +372,6 @@ def lerobot_to_minari(
             yield episode_buffer(number, pictures, acted, _outcomes(folder, part, ours, reward))
             number += 1
 
-    known = info.get("worldgym", {})
     target = write_dataset(
         dataset_id,
         buffers(),
@@ -371,6 +381,7 @@ def lerobot_to_minari(
             tuple(instructions),
             tuple(known.get("phrases", ())),
             known.get("frames_per_action", 1),
+            described,
         ),
         "lerobot",
         f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",

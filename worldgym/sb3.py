@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .dreams import DreamOptions, Dreams
 from .env import RESET_OPTIONS, call_each, get_each, row, set_each, to_numpy
-from .spaces import on_host, read_action
+from .spaces import on_host
 
 
 class DreamVecEnv(VecEnv):
@@ -85,9 +85,10 @@ class DreamVecEnv(VecEnv):
             if any(set(other) != names for other in options):
                 raise ValueError(f"all dreams must have the same reset options; the first has {sorted(names)}")
             asked |= {name: [other[name] for other in options] for name in names}
-        frames, actions = (
-            None if given is None else np.stack(on_host(given)) for given in (asked["frames"], asked["actions"])
-        )
+        frames = None if asked["frames"] is None else np.stack(on_host(asked["frames"]))
+        actions = None
+        if asked["actions"] is not None:
+            actions = np.stack([self.dreams.read_past(given) for given in asked["actions"]])
         self.dreams.reset(None, self._seeds, frames, actions, asked["instruction"])
         self._reset_seeds()
         self._reset_options()
@@ -98,7 +99,7 @@ class DreamVecEnv(VecEnv):
     def step_async(self, actions: np.ndarray | Tensor | Sequence) -> None:
         if len(actions) != self.num_envs:
             raise ValueError(f"got {len(actions)} actions for {self.num_envs} dreams")
-        self._actions = [read_action(action, self.action_space, self.dreams.phrases) for action in actions]
+        self._actions = [self.dreams.read(action) for action in actions]
 
     def step_wait(self):
         dreams = self.dreams

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
+from .actions import ActionCodec
+
 ActionMode = Literal["vector", "text", "discrete", "both"]
 ACTION_MODES = ("vector", "text", "discrete", "both")
 
@@ -30,22 +32,23 @@ class PhraseText(gym.spaces.Text):
         return super().__eq__(other) and isinstance(other, PhraseText) and self.phrases == other.phrases
 
 
-def action_space(mode: str, size: int, phrases: list[str]) -> gym.Space:
+def action_space(mode: str, codec: ActionCodec, phrases: list[str]) -> gym.Space:
     """The space of one action.
 
     Args:
-        mode: "vector": float32 [size] in [-1, 1]; "text": any sentence; "discrete": an index into `phrases`;
-            "both": `(0, vector)` or `(1, sentence)`, as `gym.spaces.OneOf` has it.
+        mode: "vector": the world's own space, float32 [a] in [-1, 1] where it describes no other; "text": any sentence;
+            "discrete": an index into `phrases`; "both": `(0, own action)` or `(1, sentence)`, as `gym.spaces.OneOf`
+            has it.
     """
     match mode:
         case "vector":
-            return gym.spaces.Box(-1.0, 1.0, (size,), np.float32)
+            return codec.space
         case "text":
             return PhraseText(phrases)
         case "discrete":
             return gym.spaces.Discrete(len(phrases))
         case "both":
-            return gym.spaces.OneOf((action_space("vector", size, phrases), PhraseText(phrases)))
+            return gym.spaces.OneOf((codec.space, PhraseText(phrases)))
     raise ValueError(f"action_mode {mode!r} must be 'vector', 'text', 'discrete' or 'both'")
 
 
@@ -65,50 +68,40 @@ def seed_of(random: np.random.Generator) -> int:
 
 
 def on_host(value: Any) -> Any:
-    """Tensors, also of a policy that learns and also inside a list or tuple, as numpy arrays; all else as it is."""
+    """Tensors, also of a policy that learns and inside a list, tuple or dict, as numpy arrays; all else as it is."""
     if isinstance(value, (list, tuple)):
         return type(value)(on_host(item) for item in value)
+    if isinstance(value, dict):
+        return {key: on_host(item) for key, item in value.items()}
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
 
 
-def read_action(action: Any, space: gym.Space, phrases: list[str]) -> np.ndarray | str:
-    """What an action asks for: a vector, clipped into the space, or a sentence.
+def read_action(action: Any, mode: str, codec: ActionCodec, phrases: list[str]) -> np.ndarray | str:
+    """What an action of `action_space(mode, codec, phrases)` asks for: a vector, float32 [a], or a sentence.
 
-    Any sentence will do, of any length and alphabet. Where both are taken, a bare vector or sentence is as good
-    as the pair that the space samples.
+    Any sentence will do, of any length and alphabet. Where both are taken, a bare action or sentence is as good as the
+    pair that the space samples; a pair is a tuple whose first part is 0 or 1 and whose second can be such an action.
 
     Raises:
         TypeError, ValueError: it can't be an action of this space.
     """
     action = on_host(action)
-    if isinstance(space, gym.spaces.OneOf):
-        if isinstance(action, tuple):
-            if len(action) != 2 or action[0] not in (0, 1):
-                raise ValueError(f"action {action!r} is neither (0, vector) nor (1, sentence)")
-            return read_action(action[1], space[int(action[0])], phrases)
-        return read_action(action, space[1 if isinstance(action, str) else 0], phrases)
-    if isinstance(space, gym.spaces.Discrete):
-        if not space.contains(action):
-            raise ValueError(f"action {action!r} is not an index below {len(phrases)}, the number of phrases")
-        return phrases[int(action)]
-    if isinstance(space, gym.spaces.Text):
-        if not isinstance(action, str):
-            raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
-        return str(action)
-    return check_vector_action(action, space)
-
-
-def check_vector_action(action: Any, space: gym.Space) -> np.ndarray:
-    """The action, or a batch of them, as float32, clipped into the space; an error if it can't be one."""
-    assert isinstance(space, gym.spaces.Box)
-    array = np.asarray(on_host(action))
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"action has dtype {array.dtype}; this world takes float32 {space.shape}")
-    if array.shape != space.shape:
-        raise ValueError(f"action has shape {array.shape}; this world takes {space.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"action {array.tolist()} is not finite")
-    return np.clip(array.astype(np.float32), space.low, space.high)
+    match mode:
+        case "both":
+            if isinstance(action, tuple):
+                if len(action) != 2 or action[0] not in (0, 1):
+                    raise ValueError(f"action {action!r} is neither (0, vector) nor (1, sentence)")
+                return read_action(action[1], ("vector", "text")[int(action[0])], codec, phrases)
+            return read_action(action, "text" if isinstance(action, str) else "vector", codec, phrases)
+        case "discrete":
+            if not gym.spaces.Discrete(len(phrases)).contains(action):
+                raise ValueError(f"action {action!r} is not an index below {len(phrases)}, the number of phrases")
+            return phrases[int(action)]
+        case "text":
+            if not isinstance(action, str):
+                raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
+            return str(action)
+    return codec.encode(action)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .actions import read_codec
 from .config import WorldConfig
 from .episodes import as_array, as_floats, as_truths
 from .errors import UserError
@@ -105,6 +106,10 @@ def recorded_starts(dataset_id: str, config: WorldConfig) -> InitialStates:
         raise UserError(
             f"data set {dataset_id} has frames of {found} pixels a side and actions of {size} numbers; the world "
             f"{config.name!r} begins from {side} pixels and takes {config.action_size} numbers"
+        )
+    if (acted := read_codec(data.action_space, size)) != config.codec:
+        raise UserError(
+            f"data set {dataset_id} has actions in {acted.space}; the world {config.name!r} takes {config.codec.space}"
         )
     newest = np.arange(len(data.frames))
     newest = newest[newest - np.repeat(data.starts[:-1], np.diff(data.starts)) >= count - 1]

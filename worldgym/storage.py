@@ -14,6 +14,7 @@ from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
+from .actions import ActionCodec
 from .episodes import EpisodeFormat
 from .errors import UserError
 from .files import check_room, whole_folder
@@ -87,7 +88,7 @@ def write_dataset(
                 "author": {"WorldGym contributors"},
                 "author_email": {""},
                 "code_permalink": "",
-                **to_metadata(layout.instructions, layout.phrases, layout.frames_per_action),
+                **to_metadata(layout.instructions, layout.phrases, layout.frames_per_action, layout.actions),
                 **(about or {}),
             }
         )
@@ -101,7 +102,11 @@ def write_dataset(
 
 
 def name_columns(
-    dataset_id: str, instructions: Sequence[str], phrases: Sequence[str] = (), frames_per_action: int = 1
+    dataset_id: str,
+    instructions: Sequence[str],
+    phrases: Sequence[str] = (),
+    frames_per_action: int = 1,
+    space: gym.Space | None = None,
 ) -> None:
     """Say what the columns of a Minari data set mean that another program wrote, so that `load_episodes` reads it.
 
@@ -111,20 +116,28 @@ def name_columns(
         instructions: m, one for each column of rewards, successes and terminations in the infos.
         phrases: what the numbers of `sentences` in the infos stand for.
         frames_per_action: frames that a sentence lasts.
+        space: the action space of which the data set holds the vectors, as `ActionCodec(space).encode` makes them;
+            Box(-1, 1, (a,)) by default.
     """
     EpisodeFormat(1, 1, tuple(instructions), tuple(phrases), frames_per_action)  # which refuses what cannot be
+    described = None if space is None else ActionCodec(space).describe()
     storage = minari.load_dataset(dataset_id).storage
-    storage.update_metadata(to_metadata(instructions, phrases, frames_per_action))
+    said = to_metadata(instructions, phrases, frames_per_action, described)
+    storage.update_metadata({_ACTIONS: None, **said})  # which replaces what was said before
 
 
-Columns = tuple[tuple[str, ...], tuple[str, ...], int]
-"""Instructions, phrases and frames per action, as `EpisodeFormat` has them."""
+Columns = tuple[tuple[str, ...], tuple[str, ...], int, dict[str, Any] | None]
+"""Instructions, phrases, frames per action and actions, as `EpisodeFormat` has them."""
 _KEYS = ("worldgym_instructions", "worldgym_phrases", "worldgym_frames_per_action")
+_ACTIONS = "worldgym_actions"
 
 
-def to_metadata(instructions: Sequence[str], phrases: Sequence[str], frames_per_action: int) -> dict[str, Any]:
+def to_metadata(
+    instructions: Sequence[str], phrases: Sequence[str], frames_per_action: int, actions: dict[str, Any] | None
+) -> dict[str, Any]:
     """What Minari keeps of `Columns`."""
-    return dict(zip(_KEYS, (list(instructions), list(phrases), frames_per_action), strict=True))
+    named = dict(zip(_KEYS, (list(instructions), list(phrases), frames_per_action), strict=True))
+    return named if actions is None else {**named, _ACTIONS: actions}
 
 
 def read_columns(dataset: minari.MinariDataset) -> Columns:
@@ -146,7 +159,7 @@ def read_columns(dataset: minari.MinariDataset) -> Columns:
                 f"{combined}, which are not all here to say what its columns of rewards mean; {remedy}"
             ) from None
         if any(part != parts[0] for part in parts):
-            raise UserError(f"{combined}, whose instructions, phrases or frames per action differ; {remedy}")
+            raise UserError(f"{combined}, whose instructions, phrases, frames per action or actions differ; {remedy}")
         return parts[0]
     if not set(_KEYS) & set(metadata):
         raise UserError(
@@ -161,9 +174,8 @@ def read_columns(dataset: minari.MinariDataset) -> Columns:
         )
     if isinstance(frames_per_action, bool) or not isinstance(frames_per_action, int):
         raise UserError(f"data set {name} has {frames_per_action!r} frames per action; expected a whole number")
-    columns = tuple(instructions), tuple(phrases), frames_per_action
-    EpisodeFormat(1, 1, *columns)  # which refuses what cannot be
-    return columns
+    EpisodeFormat(1, 1, tuple(instructions), tuple(phrases), frames_per_action)  # which refuses what cannot be
+    return tuple(instructions), tuple(phrases), frames_per_action, metadata.get(_ACTIONS)
 
 
 def _checked(

@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 from mujoco import rollout
 
+from worldgym.actions import read_codec
 from worldgym.spaces import ActionMode, action_space, read_action, read_seed
 
 from ..rendering import Renderer, open_renderer
@@ -65,7 +66,8 @@ class TabletopEnv(gym.Env):
         self.phrases = list(phrases(self.colors))
         self.resolution = resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
-        self.action_space = action_space(action_mode, 2, self.phrases)
+        self.codec = read_codec(None, 2)
+        self.action_space = action_space(action_mode, self.codec, self.phrases)
         self.model = mujoco.MjModel.from_xml_string(mjcf(self.variation))
         self.data = mujoco.MjData(self.model)
         self._joints = np.stack(
@@ -115,7 +117,7 @@ class TabletopEnv(gym.Env):
         return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0, True)
 
     def step(self, action):
-        action = read_action(action, self.action_space, self.phrases)
+        action = read_action(action, self.action_mode, self.codec, self.phrases)
         if isinstance(action, str):
             reward, success, count, known = self._carry_out(action)
         else:

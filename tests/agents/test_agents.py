@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldgym import cli
+from worldgym.actions import read_codec
 from worldgym.agents import AGENTS
 from worldgym.agents.features import Places
 from worldgym.agents.latent_observer import LatentObserver, SeenVecEnv, see_alone
@@ -26,7 +27,6 @@ from worldgym.agents.settings import Learning
 from worldgym.dreams import DreamOptions, Dreams
 from worldgym.envs_real.twins import twin_of
 from worldgym.evaluate.rollout import play
-from worldgym.spaces import action_space
 from worldgym.world import WorldModel
 
 TWIN = "worldgym/TabletopMuJoCo-v0"
@@ -153,7 +153,7 @@ def test_of_two_maps_places_tell_how_far_they_moved():
 
 
 def test_a_replay_buffer_is_saved_without_its_empty_rows():
-    buffer = HalfReplay(1000, LATENTS, action_space("vector", 2, []), "cpu", n_envs=2)
+    buffer = HalfReplay(1000, LATENTS, read_codec(None, 2).space, "cpu", n_envs=2)
     for step in range(3):
         buffer.add(
             np.full((2, 5), step), np.full((2, 5), step + 1), np.zeros((2, 2)), np.ones(2), np.zeros(2), [{}, {}]
@@ -170,7 +170,7 @@ def test_a_replay_buffer_is_saved_without_its_empty_rows():
 def mixed(real_ratio: float, real: int = 20, imagined: int = 20) -> MixedReplay:
     """Real rewards are 1, imagined ones -1."""
     replay = MixedReplay(
-        50, LATENTS, action_space("vector", 2, []), "cpu", real_ratio=real_ratio, imagined_size=30,
+        50, LATENTS, read_codec(None, 2).space, "cpu", real_ratio=real_ratio, imagined_size=30,
         frame_shape=(64, 64, 3),
     )  # fmt: skip
     for step in range(real):
@@ -247,7 +247,7 @@ def test_imagination_needs_latents(checkpoint):
 def test_what_was_lived_is_cut_where_it_ended(full):
     """Two twins; the second ends after its second step. A full buffer has forgotten its oldest rows."""
     replay = MixedReplay(
-        8, LATENTS, action_space("vector", 2, []), "cpu", n_envs=2, real_ratio=0.5, imagined_size=5,
+        8, LATENTS, read_codec(None, 2).space, "cpu", n_envs=2, real_ratio=0.5, imagined_size=5,
         frame_shape=(64, 64, 3),
     )  # fmt: skip
     for step in range(6 if full else 3):  # four rows of two

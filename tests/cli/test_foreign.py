@@ -5,10 +5,12 @@ import json
 import sys
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from worldgym import cli
+from worldgym.actions import ActionCodec
 from worldgym.checkpoint import load_config
 from worldgym.config import WorldConfig
 from worldgym.envs_real.twins import twin_of
@@ -65,6 +67,7 @@ for kind in (Robot, Dice, Wide):
     gym.register(f"{kind.__name__}-v0", kind)
 '''
 DATASET = "test/robot-v0"
+SPACE = gym.spaces.Box(-2.0, 1.0, (2,), np.float32)
 TOKENIZER = ["--channels", "8", "16", "16", "--latent-channels", "4", "--codes", "32"]
 SMALL = [
     "--layers", "1", "--width", "64", "--heads", "2", "--kv-heads", "1", "--mlp-width", "64", "--head-width", "32",
@@ -115,6 +118,7 @@ def config(world) -> WorldConfig:
 def test_resolution_and_scales_are_the_data_sets(config):
     assert config.tokenizer.resolution == 48 and config.tokenizer.scales == (1, 2, 4, 6)
     assert config.twin == "robots:Robot-v0" and config.instructions == ("Robot-v0",)
+    assert config.codec.space == SPACE
 
 
 def test_it_is_evaluated(world, tmp_path, capsys):
@@ -136,9 +140,9 @@ def test_it_is_planned_in(world, tmp_path, how):
     assert metrics["mean_steps"] == 12 and len(metrics["by_episode"]) == 1
 
 
-@pytest.mark.parametrize("where", ["dream", "mujoco"])
-def test_it_is_learned_in(world, tmp_path, where):
-    run("learn", world, "--agent", "sac", "--in", where, "--steps", 16, "--episodes", 1, "--out", tmp_path / "out")
+@pytest.mark.parametrize(("agent", "where"), [("sac", "dream"), ("sac", "mujoco"), ("mbpo", "mujoco")])
+def test_it_is_learned_in(world, tmp_path, agent, where):
+    run("learn", world, "--agent", agent, "--in", where, "--steps", 16, "--episodes", 1, "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["metrics"]
     assert metrics["steps"] == 16 and metrics["by_episode"][0]["steps"] == 12
 
@@ -186,7 +190,13 @@ def twin(config):
     env.close()
 
 
+def own(vector: np.ndarray) -> np.ndarray:
+    """The robot's own action."""
+    return ActionCodec(SPACE).decode(vector)
+
+
 def sequences(count: int, seed: int = 0) -> np.ndarray:
+    """Of vectors."""
     return np.random.default_rng(seed).uniform(-1, 1, (count, 3, 2)).astype(np.float32)
 
 
@@ -194,13 +204,13 @@ def test_what_is_tried_comes_true_and_changes_nothing(twin):
     twin.reset(seed=3)
     before, tried = sequences(1, seed=1)[0], sequences(4)
     for action in before:
-        twin.step(action)
+        twin.step(own(action))
     expected = twin.evaluate(tried)
     assert np.array_equal(twin.evaluate(tried), expected)
     blob = twin.snapshot()
     for sequence, value in zip(tried, expected, strict=True):
         twin.restore(blob)
-        assert sum(twin.step(action)[1] for action in sequence) == pytest.approx(value, rel=1e-5)
+        assert sum(twin.step(own(action))[1] for action in sequence) == pytest.approx(value, rel=1e-5)
 
 
 def test_a_snapshot_brings_back_the_picture_and_what_follows(twin):
@@ -219,9 +229,9 @@ def test_a_snapshot_brings_back_the_picture_and_what_follows(twin):
 def test_nothing_is_earned_beyond_the_end(twin):
     twin.reset(seed=0)
     for _ in range(11):
-        twin.step(np.zeros(2, np.float32))
+        twin.step(own(np.zeros(2)))
     reward = twin.evaluate(np.zeros((1, 3, 2), np.float32))[0]
-    frame, last, _, truncated, _ = twin.step(np.zeros(2, np.float32))
+    frame, last, _, truncated, _ = twin.step(own(np.zeros(2)))
     assert truncated and last == pytest.approx(reward)
     still, nothing, _, truncated, _ = twin.step(np.ones(2, np.float32))
     assert truncated and nothing == 0.0 and np.array_equal(still, frame)
@@ -242,7 +252,7 @@ def test_resets_without_a_seed_follow_from_the_last_one(twin):
     [
         ("", "names no twin"),
         ("robots:Atlantis-v0", "cannot make the environment"),
-        ("robots:Wide-v0", r"takes \(3,\); the world .* was trained on .* and \(2,\)"),
+        ("robots:Wide-v0", r"takes Box\(-2.0, 1.0, \(3,\).* was trained on .* and Box\(-2.0, 1.0, \(2,\)"),
     ],
 )
 def test_a_twin_that_is_not_the_worlds_is_refused(config, id, says):
@@ -256,6 +266,16 @@ def test_what_does_not_follow_from_its_seed_is_noticed(config):
     with pytest.raises(UserError, match="does something else when it is reset with the same seed"):
         env.evaluate(sequences(1))
     env.close()
+
+
+def test_a_world_of_an_earlier_release_keeps_its_vectors(config, twin):
+    before = twin_of(replace(config, actions=None))
+    assert before.action_space == gym.spaces.Box(-1.0, 1.0, (2,), np.float32) and twin.action_space == SPACE
+    for env in (before, twin):
+        env.reset(seed=1)
+    vector = np.array([0.3, -0.7], np.float32)
+    assert np.array_equal(before.step(vector)[0], twin.step(own(vector))[0])
+    before.close()
 
 
 def test_it_takes_vectors_and_its_own_instruction(config, twin):

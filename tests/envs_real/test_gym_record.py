@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from worldgym.actions import read_codec
 from worldgym.config import DynamicsConfig, TokenizerConfig
 from worldgym.data import load_episodes, segments_at
 from worldgym.envs_real import recording, rendering
@@ -74,8 +75,37 @@ class Unbounded(Slide):
     action_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
 
-class Grid(Slide):
-    action_space = gym.spaces.Box(-1.0, 1.0, (2, 2), np.float32)
+class Written(Slide):
+    action_space = gym.spaces.Text(5)
+
+
+class Framed(Blind):
+    """Observes two pictures, of which one is grey and neither is square, and renders none."""
+
+    observation_space = gym.spaces.Dict(
+        front=gym.spaces.Box(0, 255, (64, 128, 3), np.uint8),
+        place=gym.spaces.Box(-100.0, 100.0, (1,), np.float32),
+        side=gym.spaces.Box(0, 255, (128, 64, 1), np.uint8),
+    )
+
+    def observe(self):
+        front = np.zeros((64, 128, 3), np.uint8)
+        front[:, :32], front[:, 96:] = (255, 0, 0), (0, 0, 255)
+        side = np.full((128, 64, 1), 100, np.uint8)
+        return {"front": front, "place": Slide.observe(self), "side": side}
+
+
+class Keys(Slide):
+    """Of several keys; the first moves it."""
+
+    action_space = gym.spaces.Dict(
+        keys=gym.spaces.MultiBinary(2), gear=gym.spaces.Discrete(3, start=1), push=gym.spaces.Box(0.0, 1.0, (1,))
+    )
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.place += float(action["push"][0]) * action["keys"][0] * action["gear"]
+        return self.observe(), -100.0 * self.place, self.place > 5, False, {"is_success": self.place > 5}
 
 
 class Largest(Slide):
@@ -116,7 +146,7 @@ class Mortal(Slide):
         return super().reset(seed=seed, options=options)
 
 
-for kind in (Slide, Seen, Blind, Unbounded, Grid, Largest, Late, Mortal):
+for kind in (Slide, Seen, Blind, Unbounded, Largest, Late, Mortal, Written, Framed, Keys):
     gym.register(f"{kind.__name__}-v0", kind, max_episode_steps=3 if kind is Seen else 100)
 '''
 
@@ -328,10 +358,10 @@ def test_mujoco_is_recorded(shelf):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ("CartPole-v1", r"takes actions in Discrete\(2\); a dream takes vectors"),
-        ("stranger:Unbounded-v0", r"takes actions in Box\(-inf, inf, \(2,\).*finite bounds"),
-        ("stranger:Largest-v0", r"takes actions in Box\(-3.4028235e\+38, .*finite bounds, less than 1e\+09"),
-        ("stranger:Grid-v0", r"takes actions in Box\(-1.0, 1.0, \(2, 2\)"),
+        ("stranger:Unbounded-v0", r"its actions are in Box\(-inf, inf, \(2,\).*finite bounds.*--limits LOW HIGH"),
+        ("stranger:Largest-v0", r"its actions are in Box\(-3.4028235e\+38, .*finite bounds \(below 1e\+09"),
+        ("stranger:Written-v0", r"actions in Text\(.*cannot be a vector; a dream takes Box, Discrete"),
+        ("stranger:Framed-v0", r"renders \['human'\]; a dream needs pictures: .*--picture front or side"),
         ("stranger:Blind-v0", r"renders \['human'\]; a dream needs pictures"),
         ("Atlantis-v0", "cannot make the environment 'Atlantis-v0'"),
         ("atlantis:Slide-v0", "cannot make the environment 'atlantis:Slide-v0'"),
@@ -408,6 +438,83 @@ def test_a_renderer_that_cannot_open_is_no_mistake_of_ours(monkeypatch):
         rendering.open_renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 64)
 
 
+# -- other actions, other pictures ---------------------------------------------------------------------------
+
+
+def test_choices_are_recorded_as_vectors_that_say_what_was_done(shelf):
+    config = replace(SLIDE, dataset="test/keys-v0", env="stranger:Keys-v0", episodes=20)
+    record(config)
+    data = load_episodes(config.dataset)
+    codec = read_codec(data.action_space, data.actions.shape[1])
+    assert codec.space == importlib.import_module("stranger").Keys.action_space and codec.size == 6
+    assert np.array_equal(codec.snap(data.actions), data.actions)
+    assert minari.load_dataset(config.dataset).storage.metadata["worldgym_actions"] == codec.describe()
+    twin = make_twin(config.env, native=True)
+    for episode, (first, end) in enumerate(zip(data.starts, data.starts[1:], strict=False)):
+        twin.reset(seed=int(np.random.default_rng([config.seed, episode]).integers(2**31)))
+        for row in range(first, end - 1):
+            frame, reward, *_ = twin.step(codec.decode(data.actions[row]))
+            assert np.array_equal(frame, data.frames[row + 1]) and reward == pytest.approx(data.rewards[row + 1, 0])
+    recovered = minari.load_dataset(config.dataset).recover_environment()
+    assert recovered.action_space == minari.load_dataset(config.dataset).action_space
+
+
+def test_choices_stick_and_reach_everything():
+    config = replace(SLIDE, env="stranger:Keys-v0", steps=40)
+    played = [play_episode(config, index)["actions"] for index in range(120)]
+    codec = make_twin(config.env).codec
+    for choice in codec.choices:
+        chosen = [choice.read(actions) for actions in played]
+        counts = np.bincount(np.concatenate(chosen), minlength=len(choice.codes)) / sum(map(len, chosen))
+        stayed = np.mean(np.concatenate([np.diff(one) == 0 for one in chosen]))
+        assert counts.min() > 0.6 / len(choice.codes)
+        assert stayed > 1 / len(choice.codes) + 0.2
+
+
+def test_limits_are_the_bounds_of_what_has_none(shelf):
+    config = replace(SLIDE, dataset="test/wide-v0", env="stranger:Unbounded-v0", limits=(-3.0, 5.0), episodes=1)
+    record(config)
+    data = load_episodes(config.dataset)
+    assert read_codec(data.action_space, 2).space == gym.spaces.Box(-3.0, 5.0, (2,))
+    assert data.twin_options == {"limits": [-3.0, 5.0]}
+    twin = make_twin(config.env, native=True, **data.twin_options)
+    assert twin.action_space == gym.spaces.Box(-3.0, 5.0, (2,))
+    with pytest.raises(UserError, match="leave out --limits"):
+        record(replace(SLIDE, dataset="test/other-v0", limits=(-3.0, 5.0)))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_picture_becomes_square_as_asked(fit):
+    twin = make_twin("stranger:Framed-v0", 16, fit=fit, picture="front")
+    frame, _ = twin.reset(seed=0)
+    assert frame.shape == (16, 16, 3)
+    red, blue = frame[8, :, 0] == 255, frame[8, :, 2] == 255
+    match fit:
+        case "crop":  # of 128 columns, the middle 64
+            assert not red.any() and not blue.any()
+        case "pad":  # of as many rows as columns, a quarter each above and below is black
+            assert red[:4].all() and blue[-4:].all() and not frame[:4].any() and not frame[-4:].any()
+        case "stretch":
+            assert red[:4].all() and blue[-4:].all() and (frame[0, :4, 0] == 255).all()
+
+
+def test_the_fit_and_the_picture_are_kept(shelf):
+    config = replace(SLIDE, dataset="test/framed-v0", env="stranger:Framed-v0", picture="side", fit="pad", episodes=1)
+    record(config)
+    data = load_episodes(config.dataset)
+    assert data.twin_options == {"fit": "pad", "picture": "side"}
+    assert (data.frames[:, :, 16:48] == 100).all() and not data.frames[:, :, :16].any()
+    recovered = minari.load_dataset(config.dataset).recover_environment()
+    assert np.array_equal(recovered.reset(seed=0)[0], data.frames[0])
+    with pytest.raises(UserError, match=r"--picture names 'top'; its pictures are front, side"):
+        make_twin(config.env, picture="top")
+
+
+def test_bundled_twins_have_no_such_options():
+    with pytest.raises(UserError, match="leave out --fit and --limits"):
+        RecordConfig(fit="pad", limits=(-1.0, 1.0))
+
+
 def test_what_is_of_the_tabletop_is_refused(shelf):
     with pytest.raises(ValueError, match="is the Tabletop's; name another one for stranger:Slide-v0"):
         record(RecordConfig(env="stranger:Slide-v0"))
@@ -435,8 +542,9 @@ def test_it_is_trained_on_and_dreamed(recorded, tmp_path):
         )
     )  # fmt: skip
     dream = gym.make("worldgym/Dream-v0", world=str(world), device="cpu")
-    twin = make_twin("stranger:Slide-v0")
-    assert dream.action_space == twin.action_space and dream.observation_space == twin.observation_space
+    twin = make_twin("stranger:Slide-v0", native=True)
+    assert dream.action_space == twin.action_space == importlib.import_module("stranger").Slide.action_space
+    assert dream.observation_space == twin.observation_space
     dream.reset(seed=0)
     seen, _ = twin.reset(seed=0)
     dream.reset(options={"frames": seen[None]})

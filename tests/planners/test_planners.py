@@ -9,8 +9,11 @@ from pkgutil import resolve_name
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.utils.env_checker import data_equivalence
 
 import worldgym  # noqa: F401  registers the ids
+from worldgym.actions import ActionCodec
 from worldgym.cli import main
 from worldgym.evaluate.rollout import play
 from worldgym.planners import (
@@ -27,6 +30,7 @@ from worldgym.planners import (
 )
 from worldgym.planners.icem import coloured_noise
 from worldgym.planners.settings import Planning
+from worldgym.planners.shooting import RandomActions
 
 GOAL = np.array([0.8, -0.5])
 
@@ -72,6 +76,88 @@ def test_it_finds_the_way():
     straight = point_mass(np.array([[GOAL / 0.2 / 5] * 5 + [[0, 0]] * 3]))[0]
     assert plan.expected_return > straight - 0.1
     np.testing.assert_allclose(0.2 * plan.actions.sum(0), GOAL, atol=0.1)
+
+
+# -- actions of which some are choices ------------------------------------------------------------------------------
+
+CODEC = ActionCodec(
+    Dict(key=Discrete(5, start=2), push=Box(-1.0, 1.0, (1,)), bits=MultiBinary(2), gears=MultiDiscrete([3, 2]))
+)
+OPTIMUM = [{"key": 3 + step % 3, "push": [0.5], "bits": [1, 0], "gears": [2, 1]} for step in range(6)]
+
+
+def like_the_optimum(sequences: np.ndarray) -> np.ndarray:
+    """Minus what differs from it."""
+    wanted = np.stack([CODEC.encode(action) for action in OPTIMUM]).repeat(sequences.shape[1] // 6, 0)
+    return -np.abs(sequences - wanted).sum((1, 2))
+
+
+def choosing(kind, evaluate=like_the_optimum, horizon=6, **arguments):
+    bounds = {"low": -np.ones(CODEC.size), "high": np.ones(CODEC.size)}
+    return kind(evaluate, **bounds, horizon=horizon, choices=CODEC.choices, **arguments)
+
+
+@pytest.mark.parametrize("kind", SEARCHING)
+def test_it_finds_the_best_choices_and_numbers(kind):
+    search = choosing(kind, samples=512, iterations=10, action_repeat=1)
+    plan = search.plan(search.plan().actions)
+    for found, wanted in zip(map(CODEC.decode, plan.actions), OPTIMUM, strict=True):
+        assert all(np.array_equal(found[name], wanted[name]) for name in ("key", "bits", "gears"))
+        assert found["push"] == pytest.approx(wanted["push"], abs=0.3)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_choices_are_made_and_held(kind):
+    """Whatever is tried is an action, and a held action keeps its categories."""
+    tried = []
+    search = choosing(
+        kind, lambda s: (tried.append(s), like_the_optimum(s))[1], horizon=12, samples=16, iterations=3, action_repeat=2
+    )
+    search.plan(search.plan().shifted(3))  # by which a held action is cut in two
+    for sequences in tried:
+        assert np.array_equal(CODEC.snap(sequences), sequences)
+        assert np.array_equal(sequences[:, ::2], sequences[:, 1::2])
+
+
+@pytest.mark.parametrize("kind", SEARCHING)
+def test_a_warm_start_helps_among_choices(kind):
+    budget = {"samples": 32, "iterations": 2, "action_repeat": 1}
+    best = np.stack([CODEC.encode(action) for action in OPTIMUM])
+    assert choosing(kind, **budget).plan(best).expected_return > choosing(kind, **budget).plan().expected_return + 5
+
+
+def test_no_category_is_given_up():
+    search = choosing(CEM)
+    same = np.stack([CODEC.encode(action) for action in OPTIMUM])[None].repeat(8, 0)[:, :3]
+    for choice, likely in zip(CODEC.choices, search.frequencies(same), strict=True):
+        assert likely.min() > 0.0 and np.allclose(likely.sum(-1), 1.0)
+        assert np.array_equal(likely.argmax(-1), choice.read(same[0]))
+
+
+def test_mpc_acts_by_the_actions_of_the_codec():
+    class Toy:
+        def ground(self, frames, actions=None):
+            self.past = actions
+
+        def __call__(self, sequences):
+            return like_the_optimum(sequences)
+
+    toy = Toy()
+    agent = MPC(toy, choosing(CEM, toy, action_repeat=1), replan_every=1, memory=2, codec=CODEC)
+    for _ in range(3):
+        assert CODEC.space.contains(agent(np.zeros((8, 8, 3), np.uint8)))
+    assert toy.past.shape == (1, CODEC.size) and np.array_equal(CODEC.snap(toy.past), toy.past)
+
+
+def test_acting_at_random_needs_no_box():
+    space = CODEC.space
+    frame = np.zeros((8, 8, 3), np.uint8)
+    acts = [[policy(frame) for _ in range(5)] for policy in (RandomActions(space, seed) for seed in (0, 0, 1))]
+    assert all(space.contains(action) for run in acts for action in run)
+    assert data_equivalence(acts[0], acts[1], exact=True) and not data_equivalence(acts[0], acts[2], exact=True)
+
+
+# -- the rest of planning -------------------------------------------------------------------------------------------
 
 
 def test_random_shooting_takes_the_best_it_tried():

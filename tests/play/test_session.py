@@ -18,10 +18,12 @@ import minari
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 from nicegui import app, ui
 from nicegui.testing import user_simulation
 from nicegui.testing.general import nicegui_reset_globals
 
+from worldgym.actions import ActionCodec
 from worldgym.data import load_episodes
 from worldgym.play import STILL, Session, arrow_keys
 from worldgym.play import session as session_module
@@ -367,6 +369,26 @@ def test_keys_that_do_nothing_are_not_named(both, tmp_path, size, named):
         await look(content="<kbd>←</kbd>")
 
     visit(both, tmp_path, play)
+
+
+def test_categories_have_buttons_and_keys(alone, tmp_path):
+    codec = ActionCodec(Discrete(2, start=3))  # of two numbers, which are no arrows
+    alone.world.config = replace(alone.world.config, actions=codec.describe())
+
+    async def play(user):
+        await user.should_see(content="<kbd>s</kbd>")
+        await user.should_not_see(content="<kbd>←</kbd>")
+        (toggle,) = user.find(ui.toggle).elements
+        assert toggle.options == {0: "3 (a)", 1: "4 (s)"}
+        toggle.value = 1
+        (flows,) = [box for box in user.find(ui.checkbox).elements if box.text == "time passes by itself"]
+        flows.value = True
+        await user.should_see("step 1 of", retries=100)
+        flows.value = False
+
+    visit(alone, tmp_path, play)
+    assert alone.futures["A"].moments[1].action == "action 4"
+    assert np.array_equal(alone.futures["A"].moments[1].dreamed_action, codec.encode(4))
 
 
 @pytest.fixture

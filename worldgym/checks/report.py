@@ -147,6 +147,19 @@ def bad_actions(space: gym.Space) -> Iterator[tuple[str, Any]]:
             yield "an index past the last", space.start + space.n
             yield "an index before the first", space.start - 1
             yield "a fraction", 0.5
+        case gym.spaces.MultiDiscrete():
+            yield "a wrong shape", np.zeros((*space.shape, 2), space.dtype)
+            yield "an index past the last", space.start + space.nvec
+            yield "fractions", np.full(space.shape, 0.5)
+        case gym.spaces.MultiBinary():
+            yield "a wrong shape", np.zeros((*space.shape, 2), space.dtype)
+            yield "a two", np.full(space.shape, 2, space.dtype)
+        case gym.spaces.Dict():
+            yield "a part missing", {}
+            yield "a number", 3
+        case gym.spaces.Tuple():
+            yield "a part too few", space.sample()[:-1]
+            yield "a number", 3
         case gym.spaces.OneOf():
             yield "a number", 3
             yield "an index past the last", (len(space.spaces), 0)

@@ -59,7 +59,9 @@ def bench(config: Bench, baselines: "Sequence[Baseline]" = ()) -> dict[str, Any]
     low, high = np.full((2, world.config.action_size), [[-1.0], [1.0]], np.float32)
     samples, rounds = 64, 4
     decide: dict[str, Callable[[], Any]] = {
-        on: CEM(judge, low, high, horizon=HORIZON, samples=samples, iterations=rounds).plan
+        on: CEM(
+            judge, low, high, horizon=HORIZON, samples=samples, iterations=rounds, choices=world.config.codec.choices
+        ).plan
         for on, judge in judges.items()
     }
     sizes = BenchSizes.quick() if config.quick else BenchSizes()

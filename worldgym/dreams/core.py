@@ -27,7 +27,7 @@ from ..checkpoint import fingerprint, read_tensors
 from ..decoders import open_stream
 from ..listing import world_name
 from ..model.device import isolated
-from ..spaces import action_space, read_seed
+from ..spaces import action_space, on_host, read_action, read_seed
 from ..starts import InitialStates, Start, bundled_starts, recorded_starts
 from ..state import WorldState
 from .loading import load_shared
@@ -78,7 +78,8 @@ class Dreams:
                 f"action_mode is {options.action_mode!r}, but the world {config.name!r} was trained on no sentences; "
                 "use action_mode='vector'"
             )
-        self.action_space = action_space(options.action_mode, config.action_size, self.phrases)
+        self.codec = config.codec
+        self.action_space = action_space(options.action_mode, self.codec, self.phrases)
         self.observation_space = observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
         self._reward = make_reward(options.reward, self.world)
@@ -110,6 +111,17 @@ class Dreams:
 
     def __len__(self) -> int:
         return len(self.instructions)
+
+    def read(self, action: Any) -> np.ndarray | str:
+        """What an action asks for, a vector or a sentence; a TypeError or ValueError if it is not in `action_space`."""
+        return read_action(action, self.options.action_mode, self.codec, self.phrases)
+
+    def read_past(self, actions: Any) -> np.ndarray:
+        """What was done between observed frames, float32 [t - 1, a], as the world's own actions, oldest first."""
+        actions = on_host(actions)
+        if self.codec.plain:
+            return np.asarray(actions)
+        return np.array([self.codec.encode(action) for action in actions], np.float32).reshape(-1, self.codec.size)
 
     @property
     def first_info(self) -> dict[str, Any]:
@@ -186,7 +198,7 @@ class Dreams:
         not chosen finishes its sentence first.
 
         Args:
-            actions: n, as `read_action` makes them.
+            actions: n, as `read` makes them.
             which: bool [n], the dreams that move; all by default. The actions of the others are ignored.
         """
         before = self._running()

@@ -20,9 +20,10 @@ class DreamOptions:
     first, whose success then cuts no sentence short; under any other reward there is then no success, and a dream never
     terminates."""
     action_mode: ActionMode = "vector"
-    """"vector": float32 [a] in [-1, 1], one frame. "text": any sentence; it covers `frames_per_action` frames of the
-    world, whose rewards are summed. "discrete": an index into the world's list of sentences, `phrases`. "both":
-    `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do."""
+    """"vector": an action of the world's own space, one frame: float32 [a] in [-1, 1], or, in a world of another
+    environment (`worldgym record --env`), whatever that takes, such as Discrete or a Dict. "text": any sentence; it
+    covers `frames_per_action` frames of the world, whose rewards are summed. "discrete": an index into the world's list
+    of sentences, `phrases`. "both": `(0, own action)` or `(1, sentence)`; a bare one of either will do."""
     obs_type: Literal["pixels", "latent", "both"] = "pixels"
     """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; in a world
     with `memory` [2 * f * g * g], it and the one before, which together show speed. Nothing is decoded. "both": a

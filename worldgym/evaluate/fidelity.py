@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from ..actions import read_codec
 from ..config import WorldConfig
 from ..data import Episodes, Segment, last_row, segments_at
 from ..metrics import (
@@ -76,6 +77,8 @@ def check_recording(world: WorldConfig, dataset: str, data: Episodes) -> None:
             f"({found[2][0]!r}, ...); the world {world.name!r} has {(size, size, 3)}, {world.action_size} and "
             f"{len(world.instructions)} ({world.instructions[0]!r}, ...): it was trained on something else"
         )
+    if (acted := read_codec(data.action_space, world.action_size)) != world.codec:
+        raise ValueError(f"{dataset} has actions in {acted.space}; the world {world.name!r} takes {world.codec.space}")
 
 
 def open_questions(real: Segment) -> list[str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import numpy as np
+
 try:
     from nicegui import app, background_tasks, ui
     from nicegui.events import KeyEventArguments
@@ -31,6 +33,8 @@ Result = TypeVar("Result")
 
 ARROWS = {"ArrowLeft": (-1.0, 0.0), "ArrowRight": (1.0, 0.0), "ArrowUp": (0.0, 1.0), "ArrowDown": (0.0, -1.0)}
 WAIT = "."
+LETTERS = "asdghjklzxcvbmqertyuip"
+"""Keys of categories, as far as they go; the others have uses already."""
 # The page takes keys that browsers use for themselves. A button that was pressed gives the keyboard back. A key that is
 # released in another window sends no event, so all keys count as released when the window loses the focus.
 SCRIPT = """<script>
@@ -115,10 +119,15 @@ class Window:
         self.config = room.session.world.config
         self.beside = room.session.twin is not None
         self.look: View = "both" if self.beside else "dream"
-        self.arrows = self.config.action_size == 2
+        self.codec = self.config.codec
+        self.arrows = self.config.action_size == 2 and not self.codec.choices
+        counts = [len(choice.codes) for choice in self.codec.choices]
+        categories = [(number, one) for number, count in enumerate(counts) for one in range(count)]
+        self._letters = dict(zip(LETTERS, categories, strict=False))
         self._pressed: set[str] = set()
         self._shown: dict[str, Any] = {}
         self._sliders: list[ui.slider] = []
+        self._toggles: list[ui.toggle] = []
         ui.page_title(f"{self.config.name} · WorldGym")
         ui.add_head_html(SCRIPT)
         ui.add_css(STYLE)
@@ -187,6 +196,9 @@ class Window:
         keys = {"[": "", "]": "back and forth"}
         if self.arrows:
             keys = {"←": "", "↑": "", "↓": "", "→": "act", WAIT: "wait"} | keys
+        if self._letters:
+            *others, last = self._letters
+            keys = {**dict.fromkeys(others, ""), last: "choose and act"} | keys
         if self.config.phrases:
             keys |= {"/": "say"}
         keys |= (
@@ -215,7 +227,15 @@ class Window:
                     )
 
     def _make_sliders(self) -> None:
-        for number in range(self.config.action_size):
+        letters = {place: letter for letter, place in self._letters.items()}
+        for number, choice in enumerate(self.codec.choices):
+            shown = {}
+            for one in range(len(choice.codes)):
+                key = f" ({letters[number, one]})" if (number, one) in letters else ""
+                shown[one] = f"{choice.start + one}{key}"
+            ui.label(choice.name).classes("text-xs opacity-70")
+            self._toggles.append(ui.toggle(shown, value=0, on_change=lambda: self._act()).props("no-caps dense"))
+        for number in self.codec.continuous.tolist():
             with ui.row().classes("w-full items-center no-wrap gap-3"):
                 ui.label(str(number + 1))
                 slider = ui.slider(min=-1, max=1, step=0.05, value=0, on_change=lambda: self._act()).classes("grow")
@@ -246,11 +266,16 @@ class Window:
         vector: list[float] | None = None
         if self._pressed or self._flow.value:
             pushes = [ARROWS.get(key, (0.0, 0.0)) for key in self._pressed]
-            vector = [sum(push[i] for push in pushes) for i in range(2)] if self.arrows else self._slid()
+            vector = [sum(push[i] for push in pushes) for i in range(2)] if self.arrows else self._chosen()
         await self._do(self.session.hold, vector)
 
-    def _slid(self) -> list[float]:
-        return [float(slider.value) for slider in self._sliders]
+    def _chosen(self) -> list[float]:
+        """The vector of what sliders and categories are at."""
+        vector = np.zeros(self.codec.size, np.float32)
+        vector[self.codec.continuous] = [slider.value for slider in self._sliders]
+        for choice, toggle in zip(self.codec.choices, self._toggles, strict=True):
+            vector[choice.place] = choice.codes[toggle.value]
+        return vector.tolist()
 
     async def _press(self, key: str) -> None:
         if key not in self._pressed:
@@ -275,6 +300,11 @@ class Window:
         if held.ctrl or held.meta or held.alt or (event.action.repeat and name not in ("[", "]")):
             return
         if self.arrows and (name in ARROWS or name == WAIT):
+            await self._press(name)
+            return
+        if name in self._letters:
+            number, one = self._letters[name]
+            self._toggles[number].value = one
             await self._press(name)
             return
         match name:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ..actions import ActionCodec
 from ..evaluate.video import check_video, write_video
 from ..listing import world_name
 from ..starts import InitialStates
@@ -34,11 +35,11 @@ PANEL, STRIP = 256, 32
 
 @runtime_checkable
 class Twin(Protocol):
-    """A true environment that can be rewound, with vector actions."""
+    """A true environment that can be rewound, with the actions of the world's codec."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]: ...
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]: ...
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]: ...
 
     def snapshot(self) -> bytes: ...
 
@@ -155,8 +156,8 @@ class Session:
         self._tapped: np.ndarray | None = None
         self._let_go()
 
-    def hold(self, vector: Sequence[int | float] | None) -> None:
-        """Act by this vector, [a] in [-1, 1], at every tick until another comes; None lets go.
+    def hold(self, vector: Sequence[int | float] | np.ndarray | None) -> None:
+        """Act by this vector, [a] in [-1, 1] (`codec.encode(action)`), at every tick until another comes; None lets go.
 
         A key that is let go before the next tick still counts once. Acting breaks off a sentence.
         """
@@ -167,7 +168,7 @@ class Session:
         action = np.asarray(vector, np.float32)
         if action.shape != (size,) or not np.isfinite(action).all():
             raise ValueError(f"action {vector} must be {size} finite numbers in [-1, 1]")
-        self._held = self._tapped = np.clip(action, -1.0, 1.0)
+        self._held = self._tapped = self.codec.snap(action)
         self._sentence, self._left = "", 0
 
     def say(self, sentence: str) -> None:
@@ -205,7 +206,7 @@ class Session:
         if isinstance(action, str):
             vector, said = self.world.act(before, self.world.read([action]))[0].cpu().numpy(), action
         else:
-            vector, said = action, "(" + ", ".join(f"{number:+.2g}" for number in action) + ")"
+            vector, said = action, self._said(action)
         state, outcome = self.world.step(before, vector[None])
         moment = Moment(
             self._picture(state),
@@ -225,7 +226,8 @@ class Session:
                 assert self.controller is not None
                 action = self.controller(action)
             taken = np.asarray(action, np.float32)
-            frame, reward, ended, _, info = self.twin.step(taken)
+            own = taken if self.codec.plain else self.codec.decode(taken)
+            frame, reward, ended, _, info = self.twin.step(own)
             moment = replace(
                 moment, twin=frame, twin_action=taken, twin_reward=float(reward), twin_success=bool(info["success"]),
                 twin_ended=ended, blob=self.twin.snapshot(),
@@ -273,6 +275,11 @@ class Session:
     # -- what a player sees -----------------------------------------------------------------------------------------
 
     @property
+    def codec(self) -> ActionCodec:
+        """Between vectors and the actions of the world."""
+        return self.world.config.codec
+
+    @property
     def now(self) -> Moment:
         """What the active future looks at."""
         return self.futures[self.active].now
@@ -318,6 +325,12 @@ class Session:
         self._held = self._tapped = None
         self._sentence, self._left = "", 0
 
+    def _said(self, vector: np.ndarray) -> str:
+        """An action in words: its numbers, or the categories that it chooses."""
+        said = [f"{choice.name} {choice.start + int(choice.read(vector))}" for choice in self.codec.choices]
+        numbers = [f"{number:+.2g}" for number in vector[self.codec.continuous]]
+        return " ".join([*said, *([f"({', '.join(numbers)})"] if numbers else [])])
+
     def _start(self, frames: np.ndarray, actions: np.ndarray | None = None) -> WorldState:
         done = None if actions is None else actions[None]
         return self.world.start(frames[None], done, seeds=[self.seed], instruction=self.instruction)
@@ -338,7 +351,7 @@ class Session:
         reward, success, terminated = (torch.cat(part).numpy() for part in zip(*judged, strict=True))
         return DreamedEpisode(
             frames=np.stack([moment.dream for moment in moments]),
-            actions=np.clip(np.stack(actions), -1.0, 1.0),
+            actions=self.codec.snap(np.stack(actions)),
             rewards=reward,
             successes=success > 0,
             terminations=terminated > 0,

@@ -12,6 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from ..actions import read_codec
 from ..checkpoint import load_config, load_tensors, load_weights
 from ..config import DynamicsConfig
 from ..data import Episodes, Segment, load_episodes, sample_rows, sample_segments, segments_at
@@ -49,7 +50,12 @@ def train_dynamics(config: DynamicsTraining) -> Path:
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
     elif config.begin_from is not None:
         print(begin_from(config.begin_from, world.dynamics, "dynamics."))
-    load_episodes(config.dataset)
+    data = load_episodes(config.dataset)
+    if (acted := read_codec(data.action_space, data.actions.shape[1])) != world.config.codec:
+        raise UserError(
+            f"{config.dataset} has actions in {acted.space}; {config.tokenizer} is of a world with "
+            f"{world.config.codec.space}: train a tokenizer on this data set"
+        )
     launch(_train, config)
     return config.out
 

@@ -69,6 +69,8 @@ class TokenizerStage:
             phrases=data.phrase_list,
             frames_per_action=data.frames_per_action,
             twin=data.environment,
+            actions=data.action_space,
+            twin_options=data.twin_options,
             tokenizer=config.tokenizer,
             dynamics=DynamicsConfig(),
         )
