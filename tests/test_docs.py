@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from worldgym.errors import UserError
 from worldgym.listing import find_world
 from worldgym.planners import PLANNERS
 
@@ -58,7 +59,12 @@ def test_its_code_runs(page, tmp_path, monkeypatch, checkpoint):
         code = code.replace(stands, runs)
     compiled = compile(code, name(page), "exec")
     if name(page) not in ELSEWHERE:
-        exec(compiled, {})
+        try:
+            exec(compiled, {})
+        except UserError as error:
+            if "for this processor" in str(error):  # OpenVINO compiles for none without AVX2
+                pytest.skip(str(error))
+            raise
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -115,6 +115,7 @@ class WorldNetwork(nn.Module):
         Raises:
             ImportError: OpenVINO is not installed.
             ValueError: the world is on a GPU or computes in bfloat16, or is in PAN's layout.
+            UserError: OpenVINO cannot compile for this processor, as without AVX2.
         """
         if self.device.type != "cpu" or self.dtype != torch.float32:
             raise ValueError(f"dreams are compiled for a CPU, in float32; this world is on {self.device}, {self.dtype}")

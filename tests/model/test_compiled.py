@@ -1,12 +1,15 @@
 """A compiled step is the plain step."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
 from worldgym.dreams import DreamOptions, Dreams
+from worldgym.errors import UserError
 from worldgym.model import compiled as compiled_module
 from worldgym.world import WorldModel, WorldState
 
@@ -15,12 +18,22 @@ from ..conftest import tiny_world
 pytest.importorskip("openvino")
 
 
+@contextmanager
+def skipped_without_avx2() -> Iterator[None]:
+    """OpenVINO has no group normalisation for processors without AVX2."""
+    try:
+        yield
+    except UserError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module", params=[(1, 0, 1), (2, 2, 2)], ids=["one", "two, told of motion"])
 def pair(request) -> tuple[WorldModel, WorldModel, int]:
     """A world, the same compiled for so many dreams, and how many. Compiling takes seconds."""
     memory, prompt, count = request.param
     plain = tiny_world(memory=memory, prompt=prompt)
-    return plain, copy.deepcopy(plain).compile_for(count), count
+    with skipped_without_avx2():
+        return plain, copy.deepcopy(plain).compile_for(count), count
 
 
 def taken(monkeypatch) -> list[int]:
@@ -118,11 +131,21 @@ def test_what_cannot_be_compiled_says_so(make_world):
         make_world().compute_in(torch.bfloat16).compile_for(1)
 
 
+def test_a_processor_that_openvino_cannot_compile_for_is_named(make_world, monkeypatch):
+    def refuses(*arguments):
+        raise RuntimeError("Unsupported operation of type: GroupNormalization")
+
+    monkeypatch.setattr("openvino.Core.compile_model", refuses)
+    with pytest.raises(UserError, match="for this processor, which probably lacks AVX2; dream without compiling"):
+        make_world().compile_for(1)
+
+
 def test_an_environment_compiles_for_all_its_dreams_and_for_no_other(checkpoint):
     action = np.array([[0.5, -0.5]] * 2, np.float32)
 
     def played(compiled: bool) -> np.ndarray:
-        dreams = Dreams(2, DreamOptions(str(checkpoint), device="cpu", compiled=compiled))
+        with skipped_without_avx2():
+            dreams = Dreams(2, DreamOptions(str(checkpoint), device="cpu", compiled=compiled))
         dreams.reset(seeds=[0, 1])
         assert dreams.state is not None
         state = WorldState.restore(dreams.state.snapshot())

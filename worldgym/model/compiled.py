@@ -10,6 +10,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .backbone import attention
 from .cache import KVCache
 from .dynamics import Dynamics
@@ -24,6 +25,7 @@ class CompiledStep:
     Raises:
         ImportError: OpenVINO is not installed.
         ValueError: the world is in PAN's layout, whose queries need a mask that is not compiled.
+        UserError: OpenVINO cannot compile for this processor.
     """
 
     def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer, dreams: int):
@@ -57,7 +59,13 @@ class CompiledStep:
                 [-1 if example is past and at == 3 else n for at, n in enumerate(example.shape)] for example in examples
             ]
             model = openvino.convert_model(traced, example_input=tuple(examples), input=shapes)
-            return core.compile_model(model, "CPU", settings).create_infer_request()
+            try:
+                return core.compile_model(model, "CPU", settings).create_infer_request()
+            except RuntimeError as error:
+                raise UserError(
+                    "OpenVINO cannot compile this world for this processor, which probably lacks AVX2; dream without "
+                    "compiling (compiled=False)"
+                ) from error
 
         self._step = compiled(_Step(dynamics, tokenizer), inputs)
         self._decode = compiled(_Decode(tokenizer), [fused])
