@@ -1,4 +1,4 @@
-"""Agents that learn inside a dream or on its twin, by Stable-Baselines3: one runnable file each.
+"""Agents that learn inside a dream or on its twin: one runnable file each, most of them around Stable-Baselines3's.
 
 An agent is its file and one row of `AGENTS`, by which `worldgym learn --agent NAME` finds it.
 """
@@ -13,16 +13,18 @@ class AgentKind:
     about: str
     """A line for the help of the command line."""
     make: str
-    """(Learning, environments, world) -> a new agent."""
+    """(Learning, environments, world) -> a new agent; of one that acts in no environment, (Learning, world)."""
     load: str
     """Its class, whose `load` reads what it has saved."""
     environments: int
-    """Next to each other. A batch of dreams costs a CPU as much for each as a few would, and a GPU next to nothing
-    more."""
+    """Next to each other; 0 of an agent that learns by imagination alone. A batch of dreams costs a CPU as much for
+    each as a few would, and a GPU next to nothing more."""
     where: tuple[str, ...] = ("dream", "mujoco")
     """Where it can act while it learns."""
-    sees: tuple[str, ...] = ("latent", "pixels")
-    """What it can be shown."""
+    sees: tuple[str, ...] = ("latent", "state", "pixels")
+    """What it can be shown, by default the first."""
+    suffix: str = ".zip"
+    """Of the files that it is saved in."""
     takes: tuple[str, ...] = ()
     """The fields of `Learning` that not all agents have, of which it has these."""
     acts: tuple[str, ...] = ("Box",)
@@ -54,5 +56,15 @@ AGENTS: dict[str, AgentKind] = {
         takes=("updates", "real_ratio", "refit"),
         check="worldgym.agents.mbpo:check_one_frame_tells",
         callbacks="worldgym.agents.refit:mbpo_callbacks",
+    ),
+    "actor-critic": AgentKind(
+        "an actor and a critic that imagine in the recurrent state, as Dreamer does; its steps are updates",
+        "worldgym.agents.actor_critic:make_actor_critic",
+        "worldgym.agents.actor_critic:ActorCritic",
+        0,
+        where=("dream",),
+        sees=("state",),
+        suffix=".safetensors",
+        check="worldgym.agents.actor_critic:check_recurrent",
     ),
 }

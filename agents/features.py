@@ -40,7 +40,10 @@ class Places(BaseFeaturesExtractor):
 
 
 def policy_for(observations: Space, world: WorldConfig) -> tuple[str, dict[str, Any]]:
-    """Stable-Baselines3's policy and its arguments: `Places` for the world's latents, Nature's network for pixels."""
+    """Stable-Baselines3's policy and its arguments: `Places` for the world's latents, Nature's network for pixels, two
+    layers for the recurrent state."""
+    if world.recurrent is not None and observations.shape == (world.recurrent.width,):
+        return "MlpPolicy", {"net_arch": [256, 256]}
     if len(observations.shape or ()) == 1:
         eyes = {"grid": world.tokenizer.grid, "maps": min(world.dynamics.memory, 2)}
         places = {"features_extractor_class": Places, "features_extractor_kwargs": eyes}

@@ -36,9 +36,11 @@ from worldgym.train.interrupt import between_steps
 from worldgym.world import WorldModel
 
 from . import AGENTS
-from .latent_observer import SeenVecEnv, see_alone
+from .actor_critic import ActorCritic, recorded_states
+from .observers import SeenVecEnv, see_alone
 from .settings import Learning
 
+Agent = PPO | SAC | ActorCritic
 MakeTwin = Callable[[WorldConfig, str], gym.Env]
 """A world and an instruction -> its true environment."""
 
@@ -69,6 +71,9 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
         resolve_name(kind.check)(world)
     twin = make_twin(world.config, instruction)
     _check_same_run(config)
+    if not kind.environments:
+        model = _imagine(config, world)
+        return _judged(config, world, model, twin, real_steps=0)
     envs = make_envs(config, world, twin, make_twin)
     model = _model(config, envs, world)
     _claim(config)
@@ -85,6 +90,12 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
             if progress.interrupted():
                 raise KeyboardInterrupt(f"saved at step {model.num_timesteps}; the same command continues from there")
     envs.close()
+    return _judged(config, world, model, twin, 0 if config.where == "dream" else model.num_timesteps)
+
+
+def _judged(config: Learning, world: WorldModel, model: Agent, twin: gym.Env, real_steps: int) -> dict[str, Any]:
+    """The metrics of `learn`, and a video of some episodes. Closes the twin."""
+    assert config.sees is not None
     judged = judge(model, world, twin, config.episodes, config.seed, config.sees)
     twin.close()
     write_video(config.out / "episodes.gif", enlarged(side_by_side([episode.frames for episode in judged[:6]])))
@@ -92,12 +103,11 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
         "world": world.config.name,
         "agent": config.agent,
         "learned_in": config.where,
-        "instruction": instruction,
+        "instruction": config.instruction,
         "discount": config.discount,
         "sees": config.sees,
-        "drafted": config.drafted,
         "steps": model.num_timesteps,
-        "real_steps": 0 if config.where == "dream" else model.num_timesteps,
+        "real_steps": real_steps,
         "refit_every": config.refit,
         **figures(judged),
     }
@@ -111,16 +121,16 @@ def make_envs(config: Learning, world: WorldModel, twin: gym.Env, make_twin: Mak
         limit = config.horizon or (twin.spec.max_episode_steps if twin.spec is not None else None)
         envs: VecEnv = DreamVecEnv(
             "worldgym/Dream-v0", count, limit, world=config.world, instruction=instruction,
-            obs_type=config.sees, starts=config.starts, drafted=config.drafted,
+            obs_type=config.sees, starts=config.starts, imagined=config.sees == "state",
         )  # fmt: skip
         envs.reset()  # which says what is wrong with --starts, before anything is written
         envs.seed(config.seed)
         return envs
     twins = make_vec_env(lambda: make_twin(world.config, instruction), count, config.seed)
-    return SeenVecEnv(twins, world) if config.sees == "latent" else twins
+    return twins if config.sees == "pixels" else SeenVecEnv(twins, world, config.sees)
 
 
-def judge(model: PPO | SAC, world: WorldModel, twin: gym.Env, episodes: int, seed: int, sees: str) -> list[Episode]:
+def judge(model: Agent, world: WorldModel, twin: gym.Env, episodes: int, seed: int, sees: str) -> list[Episode]:
     """Episodes on the twin, without exploration. Episode i begins alike whatever acts."""
     return [
         play(twin, policy_of(model, world, sees), JUDGED_FROM + seed + index)
@@ -128,21 +138,60 @@ def judge(model: PPO | SAC, world: WorldModel, twin: gym.Env, episodes: int, see
     ]
 
 
-def policy_of(model: PPO | SAC, world: WorldModel, sees: str) -> Policy:
+def policy_of(model: Agent, world: WorldModel, sees: str) -> Policy:
     """What the agent does, for one episode."""
-    if sees == "latent":
-        return see_alone(model, world)
+    if sees != "pixels":
+        return see_alone(model, world, sees)
     return lambda observation: model.predict(observation, deterministic=True)[0]
 
 
-def load_policy(folder: Path, name: str = "agent.zip") -> tuple[PPO | SAC, Learning]:
-    """An agent that `learn` left in a folder, and how it was made; `name` may be one of its earlier checkpoints."""
+def load_policy(folder: Path, world: WorldModel, age: str = "") -> tuple[Agent, Learning]:
+    """An agent that `learn` left in a folder, and how it was made.
+
+    Args:
+        world: that it acts in.
+        age: of an earlier checkpoint, as `checkpoints` gives it.
+    """
     if not (folder / "learning.json").exists():
         raise FileNotFoundError(f"{folder} holds no agent; `worldgym learn WORLD --out {folder}` makes one")
     made = json.loads((folder / "learning.json").read_text(encoding="utf-8"))
+    kind = AGENTS[made["agent"]]
+    load, path = resolve_name(kind.load).load, folder / f"agent{age}{kind.suffix}"
     # The replay buffer is no part of a policy, and acting takes none.
-    policy = resolve_name(AGENTS[made["agent"]].load).load(folder / name, custom_objects={"buffer_size": 1})
+    policy = load(path, custom_objects={"buffer_size": 1}) if kind.environments else load(path, world)
     return policy, Learning(**{**made, "out": folder, "json": None})
+
+
+def checkpoints(folder: Path) -> list[str]:
+    """The ages of an agent's checkpoints, oldest first, for `load_policy`."""
+    paths = [path for suffix in {kind.suffix for kind in AGENTS.values()} for path in folder.glob(f"agent_*{suffix}")]
+    return sorted(path.stem.removeprefix("agent") for path in paths)
+
+
+def _imagine(config: Learning, world: WorldModel) -> ActorCritic:
+    """An agent that acts in no environment, once it has learned what was asked for."""
+    kind = AGENTS[config.agent]
+    there = config.out / f"agent{kind.suffix}"
+    agent = ActorCritic.load(there, world) if there.exists() else resolve_name(kind.make)(config, world)
+    saved = agent.num_timesteps
+    _claim(config)
+
+    def between_updates() -> bool:
+        nonlocal saved
+        if agent.num_timesteps - saved >= config.save_every:
+            saved = agent.num_timesteps
+            save(agent, config.out, kind.suffix)
+        return not interrupted()
+
+    with between_steps() as interrupted:
+        if agent.num_timesteps < config.steps:
+            assert config.instruction is not None
+            states = recorded_states(world, config.starts, config.instruction, config.seed)
+            agent.learn(states, config.steps, config.seed, config.out / "tensorboard", between_updates)
+            save(agent, config.out, kind.suffix)
+        if interrupted():
+            raise KeyboardInterrupt(f"saved at update {agent.num_timesteps}; the same command continues from there")
+    return agent
 
 
 def figures(judged: list[Episode]) -> dict[str, Any]:
@@ -195,14 +244,14 @@ class Progress(BaseCallback):
         self.bar.close()
 
 
-def save(model: Any, out: Path) -> None:
+def save(model: Any, out: Path, suffix: str = ".zip") -> None:
     """Agent and replay buffer, each in one rename, and a copy of the agent under its age: a policy in its making."""
     if isinstance(model, OffPolicyAlgorithm):
         model.save_replay_buffer(out / "replay.new.pkl")
         (out / "replay.new.pkl").rename(out / "replay.pkl")
-    for name in (f"agent_{model.num_timesteps:07d}.zip", "agent.zip"):
-        model.save(out / "new.zip")
-        (out / "new.zip").rename(out / name)
+    for name in (f"agent_{model.num_timesteps:07d}", "agent"):
+        model.save(out / f"new{suffix}")
+        (out / f"new{suffix}").rename(out / f"{name}{suffix}")
 
 
 def _check_actions(agent: str, world: WorldConfig) -> None:
@@ -228,7 +277,7 @@ def _check_same_run(config: Learning) -> None:
     if not path.exists():
         return
     fixed = (
-        "agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "drafted", "real_ratio",
+        "agent", "where", "instruction", "sees", "discount", "updates", "starts", "horizon", "real_ratio",
         "refit", "seed",
     )  # fmt: skip
     mine = asdict(config)

@@ -39,10 +39,10 @@ class Learning:
     horizon: int | None = None
     """Steps after which a dream restarts, for worlds in which long dreams drift. By default a dream lasts as long as an
     episode of the twin, or 40 steps where the twin has no limit."""
-    drafted: bool = False
-    """Dream by the world's draft: several times as many steps in a second, for agents that see latents."""
-    sees: Literal["latent", "pixels"] = "latent"
-    """"latent": the world's fused map, made of real frames by its tokenizer; "pixels" take ten times as long."""
+    sees: Literal["latent", "state", "pixels"] | None = None
+    """"latent": the world's fused map, made of real frames by its tokenizer. "state": its recurrent state, which
+    filtered all that was seen; dreams then draw no frame and take a hundredth of the time. "pixels" take ten times as
+    long. By default the latent, and the state of an agent that sees nothing else."""
     steps: int = 8_000
     """Of all environments together. An existing run continues up to this number."""
     discount: float = 0.9
@@ -68,6 +68,8 @@ class Learning:
         if self.agent not in AGENTS:
             raise UserError(f"unknown agent {self.agent!r}; there are {', '.join(AGENTS)}")
         kind = AGENTS[self.agent]
+        if self.sees is None:
+            object.__setattr__(self, "sees", kind.sees[0])
         for name, asked, can in (("in", self.where, kind.where), ("sees", self.sees, kind.sees)):
             if asked not in can:
                 raise UserError(f"{self.agent} learns with --{name} {' or '.join(can)} only, not with {asked}")
@@ -85,8 +87,6 @@ class Learning:
             raise UserError(f"refit is {self.refit}; it is a number of real steps")
         if self.where == "mujoco" and (self.starts, self.horizon) != (None, None):
             raise UserError("--starts and --horizon are of dreams; on the twin episodes are as it has them")
-        if self.drafted and (self.where, self.sees) != ("dream", "latent"):
-            raise UserError("--drafted is of dreams that an agent sees as latents: --in dream --sees latent")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from section import Results, Section, made_by
 
 import worldgym  # noqa: F401  registers the environments
 from worldgym.checks.report import bad_actions, global_randomness
-from worldgym.config import DraftConfig
+from worldgym.config import RecurrentConfig
 from worldgym.env import DreamEnv, DreamVectorEnv
 from worldgym.results import current_commit, write_results
 from worldgym.sb3 import DreamVecEnv
@@ -85,8 +85,11 @@ class Session:
             "device": "cpu",
         }
         name = str(random.choice(list(worlds)))
-        if name == "drafted":
-            self.options["drafted"] = True
+        if name == "imagined":
+            seen = str(random.choice(["pixels", "state"]))
+            self.options |= {"imagined": True, "obs_type": seen, "action_mode": "vector"}
+            if isinstance(self.options["reward"], np.ndarray):
+                self.options["reward"] = "learned"
         else:
             self.options |= {
                 "temperature": float(random.choice([0.0, 1.0])),
@@ -372,13 +375,13 @@ def plain(result: tuple) -> tuple:
 def make_worlds(folder: Path) -> dict[str, str]:
     """Tiny worlds of each kind, by name: their paths."""
     tests = _conftest()
-    drafted = tests.tiny_world()
-    config = replace(drafted.config, draft=DraftConfig(width=16, blocks=1))
+    plain = tests.tiny_world()
+    config = replace(plain.config, recurrent=RecurrentConfig(width=16, embedding=16, head_width=16, channels=(4, 4, 4)))
     worlds = {
         "plain": (tests.tiny_world(), False), "ending": (tests.tiny_world(), True),
         "memory": (tests.tiny_world(memory=3), False), "prompt": (tests.tiny_world(memory=2, prompt=2), False),
         "queries": (tests.tiny_world("queries"), False),
-        "drafted": (type(drafted)(config, drafted.text).eval().requires_grad_(False), False),
+        "imagined": (type(plain)(config, plain.text).eval().requires_grad_(False), False),
     }  # fmt: skip
     return {name: str(tests.write_world(folder / name, *made)) for name, made in worlds.items()}
 

@@ -9,11 +9,12 @@ import ablations
 import adapters
 import corruption
 import decoders
-import drafted
 import drift
 import environments
 import fuzz
 import gymnasium_worlds
+import imagined
+import improving
 import kills
 import latent_matching
 import learning
@@ -39,7 +40,8 @@ object that the dream lost counts as infinitely far off, and "lost" says that th
 """
 SECTIONS = (
     tabletop.DREAM,
-    drafted.SECTION,
+    imagined.SECTION,
+    improving.SECTION,
     tabletop.PLANNING,
     learning.SECTION,
     transfer.RANKING,

@@ -3,6 +3,7 @@
 import sys
 
 from gymnasium_worlds import learned_alone, planning_share, sac_returns
+from imagined import WORLDS
 from learning import LEARN_HEAD, learn_row, learned
 from section import ROOT, Results, load, markdown, percent, row
 from tabletop import PLANNING, dream_table, plan_table
@@ -62,8 +63,8 @@ def speed_table(results: Results) -> list[str]:
         row("without", rates("latent")),
         row("compiled, with pixels", rates("pixels_compiled")),
         row("compiled, without", rates("latent_compiled")),
-        row("futures of a planner, by the draft", rates("evaluate")),
-        row("... token by token", rates("evaluate_thorough")),
+        row("futures of a planner, in the recurrent state", rates("evaluate")),
+        row("... drawn frame by frame", rates("evaluate_drawn")),
         row("times longer: 16 tokens a frame one by one, as iVideoGPT ships", ratios("raster_16_as_shipped")),
         row("... than compiled", ratios("raster_16_as_shipped", True)),
         row("times longer: the same with a kept cache", ratios("raster_16_kept_cache")),
@@ -104,9 +105,16 @@ def more() -> list[str]:
         points_lost(load(f"tabletop_transfer_{task}")["metrics"]["zero_shot"])
         for task in ("reach_the_centre", "push_to_the_centre")
     )
-    drafted = load("tabletop_drafted")["metrics"]
-    better = drafted["drafted_better_by"][15]
-    slow, quick = (way["seconds_a_step_of_64"] for way in drafted["ways"].values())
+    imagined = {name: load(f"{name}_imagined")["metrics"] for name in WORLDS}
+    faster = [
+        f"{one['imagined'] / one['MuJoCo']:.1f} with {futures}"
+        for futures, one in imagined["tabletop"]["speed"]["samples_x_horizon_per_second"].items()
+    ]
+    truths = [
+        f"{m['ways']['imagined']['reward_correlation'][m['at'].index(8)]:.2f} in the {name.capitalize()} "
+        f"({m['ways']['drawn']['reward_correlation'][m['at'].index(8)]:.2f} drawn)"
+        for name, m in imagined.items()
+    ]
     peer = load("peers")["metrics"]["1"]
     pusher = load("peers")["metrics"]["64"]["worldgym"]["pusher_over_it"]
     shown = load("tabletop_decoders")["metrics"]["dreamed"]
@@ -117,8 +125,9 @@ def more() -> list[str]:
         f'- {len(ranking["policies"])} policies of every quality on "reach the centre": returns in the dream correlate '
         f"with those in MuJoCo by {ranking['return_pearson']:.3f}, their order by {ranking['return_spearman']:.2f} "
         "(`benchmarks/transfer.sh`).",
-        f"- Drafted dreams (`drafted=True`), which draw no tokens, are {better:.1f} dB truer after 16 steps and "
-        f"{slow / quick:.0f} times as fast (`benchmarks/drafted.py`).",
+        f"- Futures that planners imagine in the recurrent state, times as many a second as MuJoCo's on the Tabletop: "
+        f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
+        "(`benchmarks/imagined.py`).",
         f"- Planning in the Reacher's dream goes {percent(planning_share('reacher'))} of the way from random torques "
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
         f"{percent(planning_share('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "

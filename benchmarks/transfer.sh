@@ -8,7 +8,7 @@ name="$(basename "$world")"
 # An agent in its making is a policy for each of its checkpoints. Its dreams begin on tables of the training ranges.
 varied=worldgym/tabletop-varied-v0
 record $varied --variation train --episodes 300
-$worldgym learn "$world" --agent sac --in dream --drafted --starts $varied --instruction "reach the centre" --steps 8000 \
+$worldgym learn "$world" --agent sac --in dream --sees state --starts $varied --instruction "reach the centre" --steps 8000 \
     --out "runs/transfer/$name/agent"
 $worldgym transfer "$world" --instruction "reach the centre" --agents "runs/transfer/$name/agent" --samples 16 \
     --iterations 1 --episodes 20 --table-episodes 50 --report "runs/transfer/$name/reach_the_centre" \

@@ -31,9 +31,19 @@ class DreamSlope(DreamReturns):
         """Returns [n] as `__call__` has them, and their gradients [n, horizon, a]."""
         with torch.enable_grad():
             actions = torch.from_numpy(sequences).to(self.world.device, torch.float32).requires_grad_()
-            returns = differentiable_returns(self.world, self.state.fork(len(sequences)), actions)
+            if isinstance(self.state, WorldState):
+                returns = differentiable_returns(self.world, self.state.fork(len(sequences)), actions)
+            else:
+                returns = self._through_the_state(self.state, actions)
             (gradient,) = torch.autograd.grad(returns.sum(), actions)
         return returns.detach().cpu().numpy(), gradient.cpu().numpy()
+
+    def _through_the_state(self, state: Float[Tensor, "1 s"], actions: Float[Tensor, "n h a"]) -> Float[Tensor, " n"]:
+        """The same in the recurrent state, where nothing is drawn."""
+        assert self.world.recurrent is not None
+        instruction = self.world.read_instructions([self.instruction])
+        count = len(actions)
+        return self.world.recurrent.returns(state.expand(count, -1), actions, instruction.expand(count, -1))
 
 
 def differentiable_returns(

@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from worldgym.actions import ActionCodec
 from worldgym.world import WorldModel, WorldState
@@ -26,25 +28,34 @@ class Returns(Protocol):
 
 
 class DreamReturns:
-    """Tries action sequences in the dream, from the last frames really seen."""
+    """Tries action sequences in the dream, from the last frames really seen.
+
+    In a world with a recurrent state that is all it needs: no dream is begun that draws frames.
+    """
 
     def __init__(self, world: WorldModel, instruction: str):
         self.world, self.instruction = world, instruction
-        self._state: WorldState | None = None
+        self._state: WorldState | Tensor | None = None
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
         done = None if actions is None else actions[None]
-        self._state = self.world.start(frames[None], done, instruction=self.instruction)
+        if self.world.recurrent is None:
+            self._state = self.world.start(frames[None], done, instruction=self.instruction)
+        else:
+            self._state = self.world.observe(frames[None], done)
 
     @property
-    def state(self) -> WorldState:
-        """Where the dream stands: on the last frame really seen."""
+    def state(self) -> WorldState | Float[Tensor, "1 s"]:
+        """Where the dream stands, on the last frame really seen: the recurrent state, in a world that has one."""
         if self._state is None:
             raise RuntimeError("ground() the dream on an observation first")
         return self._state
 
     def __call__(self, sequences: np.ndarray) -> np.ndarray:
-        return self.world.evaluate(self.state, sequences[None])[0].cpu().numpy()
+        state = self.state
+        if isinstance(state, Tensor):
+            return self.world.imagine(state, sequences[None], [self.instruction])[0].cpu().numpy()
+        return self.world.evaluate(state, sequences[None])[0].cpu().numpy()
 
 
 class TwinReturns:
@@ -106,4 +117,12 @@ class MPC:
         action = self.plan.actions[self._taken]
         self._taken += 1
         self._actions.append(action)
+        return self._native(action)
+
+    def instead(self, vector: np.ndarray) -> Any:
+        """The action of another vector, float32 [a], which is done in place of the newest one; a new plan follows."""
+        self._actions[-1], self._taken = vector, self.replan_every
+        return self._native(vector)
+
+    def _native(self, action: np.ndarray) -> Any:
         return action if self.codec is None or self.codec.plain else self.codec.decode(action)

@@ -102,7 +102,7 @@ def make_policy(config: Planning, world: WorldModel, twin: gym.Env, instruction:
         budget["choices"] = codec.choices
     high = np.ones(codec.size, np.float32)
     search = make(returns, -high, high, seed=seed, **budget)
-    return MPC(returns, search, config.replan_every, world.config.dynamics.observed, codec)
+    return MPC(returns, search, config.replan_every, world.config.observed, codec)
 
 
 def sayable(config: Planning, world: WorldModel) -> list[str]:

@@ -54,15 +54,14 @@ def follow(env, steps: int = 3) -> list:
 # -- infos -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("drafted", [False, True])
-@pytest.mark.parametrize("mode", ACTION_MODES)
-def test_infos_have_one_set_of_names_and_types(mode, drafted):
+@pytest.mark.parametrize(("mode", "imagined"), [*((mode, False) for mode in ACTION_MODES), ("vector", True)])
+def test_infos_have_one_set_of_names_and_types(mode, imagined):
     """At a reset and at every step, through the end of an episode, single, batched and in Gymnasium's own batch."""
-    options = {"action_mode": mode, "drafted": drafted, "max_episode_steps": 2}
+    options = {"action_mode": mode, "imagined": imagined, "max_episode_steps": 2}
     env = gym.make("worldgym/Tabletop-v0", **options)
     infos = [env.reset(seed=0)[1], *(env.step(env.action_space.sample())[4] for _ in range(2))]
     names = {"success": bool, "num_frames": int}
-    names |= {} if drafted else {"uncertainty": float, "too_uncertain": bool}
+    names |= {} if imagined else {"uncertainty": float, "too_uncertain": bool}
     names |= {} if mode == "vector" else {"action_ok": bool}
     assert all({key: type(value) for key, value in info.items()} == names for info in infos)
     for kind in ("vector_entry_point", "sync"):

@@ -30,7 +30,7 @@ Contender = Callable[[], Any]
 Baseline = Callable[[WorldModel, int], dict[str, Contender]]
 """Makes contenders of a world and a number of dreams: each is one step of all of them. None leaves that number out."""
 HORIZON = 10
-OWN = ("pixels", "latent", "pixels_compiled", "latent_compiled", "evaluate", "evaluate_thorough")
+OWN = ("pixels", "latent", "pixels_compiled", "latent_compiled", "evaluate", "evaluate_drawn")
 """What is ours in the tables; all else is a baseline."""
 FEW = 16
 """Dreams up to which compiled steps, and the costliest baseline, are measured."""
@@ -114,7 +114,7 @@ def bench_batch(
         "pixels": dreaming.pixels,
         "latent": dreaming.latent,
         "evaluate": dreaming.evaluate,
-        "evaluate_thorough": partial(dreaming.evaluate, drafted=False),
+        "evaluate_drawn": partial(dreaming.evaluate, drawn=True),
     }
     for baseline in baselines:
         contenders |= baseline(world, batch)
@@ -122,13 +122,13 @@ def bench_batch(
         compiled = Dreaming(copy.deepcopy(world).compile_for(batch), frame, batch)
         contenders |= {"pixels_compiled": compiled.pixels, "latent_compiled": compiled.latent}
     spent = by_turns(contenders, rounds, world, settle=batch <= SETTLED)
-    for name in ("evaluate", "evaluate_thorough"):
+    for name in ("evaluate", "evaluate_drawn"):
         spent[name] = [seconds / HORIZON for seconds in spent[name]]
     figures = {
         name: _figures(seconds) | {"steps_per_second": batch / _middle(seconds)} for name, seconds in spent.items()
     }
     work = {name: flops(contenders[name]) for name in OWN if name in contenders and not name.endswith("compiled")}
-    for name in ("evaluate", "evaluate_thorough"):
+    for name in ("evaluate", "evaluate_drawn"):
         work[name] //= HORIZON
     for name, count in work.items():
         figures[name]["mflop_per_dream"] = count / batch / 1e6
@@ -176,9 +176,9 @@ class Dreaming:
     def pixels(self) -> np.ndarray:
         return self.world.render(self.latent()).cpu().numpy()
 
-    def evaluate(self, drafted: bool | None = None) -> np.ndarray:
+    def evaluate(self, drawn: bool | None = None) -> np.ndarray:
         """`HORIZON` steps of as many candidates."""
-        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), drafted).cpu().numpy()
+        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), drawn).cpu().numpy()
 
 
 # -- what does not depend on the batch ---------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def table(metrics: dict[str, Any]) -> str:
         parts = ["-" if c is None else f"{c['p50'] * 1e3:.1f}/{c['p95'] * 1e3:.1f}" for c in cells]
         lines.append(f"{name:28s}" + "".join(f"{part:>13s}" for part in parts))
     lines += ["", "share of the matrix-product ceiling"]
-    for name in ("pixels", "latent", "evaluate", "evaluate_thorough"):
+    for name in ("pixels", "latent", "evaluate", "evaluate_drawn"):
         shares = [found["figures"][name]["share_of_ceiling"] for found in batches.values()]
         lines.append(f"{name:28s}" + "".join(f"{share:13.0%}" for share in shares))
     over = {"": "baseline_seconds_over_ours", ", compiled": "baseline_seconds_over_ours_compiled"}

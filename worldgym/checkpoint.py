@@ -19,7 +19,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from .actions import read_codec
-from .config import DraftConfig, DynamicsConfig, TokenizerConfig, WorldConfig
+from .config import DynamicsConfig, RecurrentConfig, TokenizerConfig, WorldConfig
 from .files import check_room, recover, replacing
 
 FORMAT_VERSION = 1
@@ -87,8 +87,9 @@ def _world_config(described: dict[str, Any]) -> WorldConfig:
 
     described["tokenizer"] = frozen(TokenizerConfig, described["tokenizer"])
     described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
-    if described.get("draft") is not None:
-        described["draft"] = frozen(DraftConfig, described["draft"])
+    described.pop("draft", None)  # worlds used to have one, which planners looked ahead by
+    if described.get("recurrent") is not None:
+        described["recurrent"] = frozen(RecurrentConfig, described["recurrent"])
     config = frozen(WorldConfig, described)
     read_codec(config.actions, config.action_size)  # which refuses what it cannot read
     return config
@@ -115,6 +116,7 @@ def read_tensors(content: bytes, device: torch.device) -> dict[str, Tensor]:
 def load_world(folder: Path, config: WorldConfig) -> dict[str, Tensor]:
     """Weights of a world, as this release has them."""
     weights = load_tensors(folder / "model.safetensors")
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("draft.")}
     if config.dynamics.memory > 1:  # worlds with memory used to judge by the newest frame alone
         blind = torch.zeros(64, config.tokenizer.width, 1, 1)
         weights.setdefault("dynamics.outcome_heads.from_motion.weight", blind)

@@ -138,13 +138,23 @@ class DynamicsConfig:
 
 
 @dataclass(frozen=True)
-class DraftConfig:
-    """What planners look ahead by (see draft.py)."""
+class RecurrentConfig:
+    """Sizes of the state that futures are tried in (see recurrent_state.py)."""
 
-    width: int = 64
-    """Channels between the maps."""
-    blocks: int = 2
-    """Pairs of 3x3 convolutions."""
+    width: int = 256
+    """Numbers in the state. A step costs three times its square in products."""
+    embedding: int = 256
+    """Numbers that a frame is embedded in."""
+    head_width: int = 256
+    """Features that rewards, successes and ends are read off."""
+    channels: tuple[int, ...] = (16, 32, 64)
+    """Width after each halving of the frame."""
+    observed: int = 8
+    """Frames that training shows at most, and that a planner's decision is grounded on. More may be observed."""
+
+    def __post_init__(self):
+        if self.observed < 1:
+            raise ValueError(f"observed is {self.observed}; a state needs at least one frame")
 
 
 @dataclass(frozen=True)
@@ -164,8 +174,9 @@ class WorldConfig:
     """Gymnasium id of the true environment; empty if there is none to compare with."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
-    draft: DraftConfig | None = None
-    """Of the network that `evaluate` looks ahead by; None in a world that has none, and dreams in full for it."""
+    recurrent: RecurrentConfig | None = None
+    """Of the state that `evaluate` tries futures in; None in a world that has none, which then draws every frame of
+    them."""
     actions: dict[str, Any] | None = field(default=None, hash=False)
     """The space that the vectors stand for, as `ActionCodec.describe` has it; None is Box(-1, 1, (action_size,))."""
     twin_options: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -175,6 +186,11 @@ class WorldConfig:
     def codec(self) -> ActionCodec:
         """Between the actions of the world's environments and the vectors that its networks see."""
         return read_codec(self.actions, self.action_size)
+
+    @property
+    def observed(self) -> int:
+        """Frames that a planner's decision is grounded on."""
+        return max(self.dynamics.observed, self.recurrent.observed if self.recurrent else 1)
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The instructions that match one of the patterns, where * stands for anything; a ValueError if none does."""

@@ -12,8 +12,8 @@ from .config import WorldConfig
 from .listing import find_world
 from .model.compiled import CompiledStep
 from .model.device import isolated, pick_device
-from .model.draft import Draft
 from .model.dynamics import Dynamics
+from .model.recurrent_state import RecurrentState
 from .model.text import PhraseTokenizer
 from .model.tokenizer import Tokenizer
 from .motion import Tracker, lucas_kanade
@@ -22,7 +22,7 @@ Network = TypeVar("Network", bound="WorldNetwork")
 
 
 class WorldNetwork(nn.Module):
-    """Tokenizer, dynamics and, where a world has one, the draft. `WorldModel` adds the verbs."""
+    """Tokenizer, dynamics and, where a world has one, the recurrent state. `WorldModel` adds the verbs."""
 
     def __init__(self, config: WorldConfig, text: PhraseTokenizer):
         super().__init__()
@@ -32,8 +32,11 @@ class WorldNetwork(nn.Module):
         self.text = text
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size, bool(config.phrases))
-        moves = config.dynamics.memory > 1
-        self.draft = Draft(config.tokenizer, config.draft, config.action_size, moves) if config.draft else None
+        self.recurrent: RecurrentState | None = None
+        if config.recurrent is not None:
+            self.recurrent = RecurrentState(
+                config.tokenizer.resolution, config.recurrent, config.action_size, config.dynamics.width
+            )
         self.dtype = torch.float32
         self.compiled: dict[int, CompiledStep] = {}
         """By the number of dreams: see `compile_for`."""
@@ -102,6 +105,8 @@ class WorldNetwork(nn.Module):
         dynamics.outcome_heads.float()
         if dynamics.sentence_policy is not None:
             dynamics.sentence_policy.float()
+        if self.recurrent is not None:  # whose products are too small to gain by it
+            self.recurrent.float()
         self.dtype = dtype
         return self
 

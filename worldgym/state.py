@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
@@ -14,7 +14,7 @@ from torch import Tensor
 from .model.cache import KVCache
 from .model.device import isolated
 
-SNAPSHOT_VERSION = 5
+SNAPSHOT_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Outcome:
     terminated: Float[Tensor, " b"]
     """Probability."""
     uncertainty: Float[Tensor, " b"]
-    """Mean entropy of the drawn tokens, nats; not a number after a drafted step, which draws none."""
+    """Mean entropy of the drawn tokens, nats; not a number after an imagined step, which draws none."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,16 @@ class WorldState:
     """Steps dreamed so far; with the seed, all the randomness of a dream."""
     instruction: Float[Tensor, "b d"]
     """What rewards are judged by."""
+    recurrent: Float[Tensor, "b s"]
+    """The recurrent state once the newest frame was observed; of no width in a world that has none."""
+    frame: UInt8[Tensor, "b h w c"]
+    """The newest frame, which the recurrent state observed; of no height in a world that has none."""
     temperature: float = 0.0
     """Of the token distributions; 0 takes the likeliest token."""
     age: int = 0
     """Steps taken from the cache's birth; a spent state is older than its cache."""
-    drafted: bool = False
-    """Whether a drafted step led here. It leaves no tokens to continue from, so further steps are drafted, too."""
+    imagined: bool = False
+    """Whether a step led here that drew no frame and moved the recurrent state alone; further steps do so, too."""
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -94,7 +98,7 @@ class WorldState:
         }
         self.cache.age += 1
         cache = self.cache.put(dreams, other.cache)
-        return replace(self, cache=cache, age=cache.age, drafted=self.drafted or other.drafted, **tensors)
+        return replace(self, cache=cache, age=cache.age, imagined=self.imagined or other.imagined, **tensors)
 
     @isolated
     def snapshot(self) -> bytes:
@@ -102,7 +106,7 @@ class WorldState:
         self._check_fresh()
         tensors = {name: getattr(self, name) for name in _TENSORS}
         tensors["keys"], tensors["values"], tensors["filled"] = self.cache.whole()
-        meta = {"version": SNAPSHOT_VERSION, "temperature": self.temperature, "drafted": self.drafted}
+        meta = {"version": SNAPSHOT_VERSION, "temperature": self.temperature, "imagined": self.imagined}
         return save_bytes(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             {"worldgym_snapshot": json.dumps(meta)},
@@ -115,17 +119,23 @@ class WorldState:
         try:
             size = int.from_bytes(blob[:8], "little")
             meta = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["worldgym_snapshot"])
-            version, temperature, drafted = meta["version"], meta["temperature"], meta.get("drafted")
+            version, temperature, imagined = meta["version"], meta["temperature"], meta.get("imagined", False)
             tensors = load_bytes(blob)
         except (SafetensorError, ValueError, KeyError, TypeError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream, or are cut short") from None
+        if version not in (4, 5, SNAPSHOT_VERSION):
+            raise ValueError(f"snapshot version is {version}; this release reads 4, 5 and {SNAPSHOT_VERSION}")
         if version == 4:  # the same under an older name
             tensors["past_actions"] = tensors.pop("deeds")
-        elif version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshot version is {version}; this release reads 4 and {SNAPSHOT_VERSION}")
+        if meta.get("drafted"):
+            raise ValueError("the snapshot is of dreams by a draft, which this release has no longer")
+        if version < 6:  # of a world without a recurrent state
+            dreams = len(tensors["seeds"])
+            tensors["recurrent"] = torch.empty(dreams, 0)
+            tensors["frame"] = torch.empty(dreams, 0, 0, 3, dtype=torch.uint8)
         here: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors.items()}
         cache = KVCache(here.pop("keys"), here.pop("values"), here.pop("filled").cpu())
-        return cls(cache=cache, temperature=temperature, drafted=drafted, **here)
+        return cls(cache=cache, temperature=temperature, imagined=imagined, **here)
 
     def _check_fresh(self) -> None:
         if self.age != self.cache.age:
@@ -134,4 +144,7 @@ class WorldState:
             )
 
 
-_TENSORS = ("context", "latent", "fused", "past", "past_actions", "steps", "seeds", "counters", "instruction")
+_TENSORS = (
+    "context", "latent", "fused", "past", "past_actions", "steps", "seeds", "counters", "instruction", "recurrent",
+    "frame",
+)  # fmt: skip

@@ -11,7 +11,6 @@ Modules hold weights only; everything that evolves is in `WorldState`. Time: `fr
 terminated_t, frame_{t+1}`.
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from .model.device import isolated
 from .model.dynamics import Prefix
 from .model.outcome_heads import OutcomeVotes, returns_until_end
 from .model.pixels import to_float, to_uint8
+from .model.recurrent_state import RecurrentState
 from .model.rng import uniforms
 from .motion import motion_prompt
 from .network import WorldNetwork
@@ -38,7 +38,8 @@ BLOCK = {"cpu": 32}
 and allocating memory for each layer costs more than the layer's arithmetic."""
 
 
-_NO_DRAFT = "the world {!r} has no draft; `worldgym train draft` makes one"
+TILE = 256
+"""Futures that are tried in the recurrent state at a time: what they need stays in the processor's cache."""
 
 
 class WorldModel(WorldNetwork):
@@ -71,6 +72,7 @@ class WorldModel(WorldNetwork):
         batch, count = frames.shape[:2]
         actions = observed_actions(actions, batch, count, self.config, self.device)
         keep = min(count, self.config.dynamics.lead + self.config.dynamics.window // 2 + 1)
+        recurrent, frame = self._begun(frames, actions)
         frames, actions = frames[:, count - keep :], actions[:, count - keep :]
         images = to_float(frames.flatten(0, 1)).unflatten(0, (batch, keep))
         wanted = self.config.instructions[0] if instruction is None else instruction
@@ -81,36 +83,31 @@ class WorldModel(WorldNetwork):
             torch.zeros(batch, dtype=torch.long, device=self.device),
             self.read_instructions([wanted] * batch if isinstance(wanted, str) else list(wanted)),
             temperature,
+            recurrent,
+            frame,
         )
 
     @isolated
     def step(
-        self, state: WorldState, action: Tensor | np.ndarray | Sequence[str], drafted: bool = False
+        self, state: WorldState, action: Tensor | np.ndarray | Sequence[str], drawn: bool = True
     ) -> tuple[WorldState, Outcome]:
-        """Dream one frame on, without making its pixels.
+        """Dream one frame on.
 
         Args:
             action: float32 [b, a] vectors, or b sentences.
-            drafted: step with the world's draft (see model/draft.py), several times faster. Drafted dreams are
-                deterministic, have no uncertainty, and are drafted from then on.
+            drawn: False draws no frame and moves the recurrent state alone, many times faster. Such dreams take
+                vectors, have no chances and no uncertainty, and are imagined from then on.
 
         Raises:
-            ValueError: an action of another shape, or not finite; a state that is spent; `drafted` in a world without
-                a draft, or its opposite from a state that was drafted.
+            ValueError: an action of another shape, or not finite; a state that is spent; `drawn=False` in a world
+                without a recurrent state, or `drawn=True` from a state that was imagined.
         """
+        if not drawn:
+            return self._imagined_step(state, action)
         vectors = self._vectors(action, state)
-        if drafted:
-            after, votes = self._draft_step(state, vectors)
-            entropy: Tensor | None = torch.full_like(votes.reward[0], float("nan"))
-        else:
-            after, votes, entropy = self._step(state, self._embed(vectors), measure=True)
+        after, votes, entropy = self._step(state, self._embed(vectors), measure=True)
         assert entropy is not None
-        return after, Outcome(
-            reward=votes.reward.mean(0),
-            success=votes.success.mean(0).sigmoid(),
-            terminated=votes.terminated.mean(0).sigmoid(),
-            uncertainty=entropy,
-        )
+        return self._observed(after, vectors), _outcome(votes, entropy)
 
     def motion(self, state: WorldState) -> Float[Tensor, "b f g g"] | None:
         """How each dream's newest map differs from the one before; None in a world without `memory`."""
@@ -119,6 +116,12 @@ class WorldModel(WorldNetwork):
     @isolated
     def render(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
         """The newest frame of each dream, on the model's device."""
+        if self.recurrent is None:
+            return self._decode(state)
+        return self.recurrent.render(state.recurrent) if state.imagined else state.frame
+
+    def _decode(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
+        """The newest frame of each dream, from its map."""
         if compiled := self.compiled.get(len(state)):
             return compiled.decode(state.fused)
         with self._precision():
@@ -127,29 +130,24 @@ class WorldModel(WorldNetwork):
 
     @isolated
     def evaluate(
-        self,
-        state: WorldState,
-        action_sequences: Tensor | np.ndarray,
-        drafted: bool | None = None,
-        thorough: bool | None = None,
+        self, state: WorldState, action_sequences: Tensor | np.ndarray, drawn: bool | None = None
     ) -> Float[Tensor, "b n"]:
         """Return of each of n action sequences tried from each dream; never decodes, leaves `state` as it is.
 
         Args:
             action_sequences: [b, n, horizon, a].
-            drafted: go from map to map by the world's draft (see model/draft.py), in a fifth of the time, or token by
-                token as `step` does. By default by the draft, in a world that has one.
-            thorough: the old name of `drafted=False`.
+            drawn: draw every frame as `step` does, or try futures in the recurrent state, a hundred times faster. By
+                default the latter, in a world that has one.
 
         A sequence stops earning once the dream says that its episode has ended.
+
+        Raises:
+            ValueError: as `step` does.
         """
-        if thorough is not None:
-            warnings.warn("thorough is now drafted: pass drafted=False for thorough=True", DeprecationWarning, 2)
-            drafted = False if thorough else drafted
-        draft = self.draft is not None if drafted is None else drafted
-        if draft and self.draft is None:
-            raise ValueError(_NO_DRAFT.format(self.config.name))
         sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
+        if drawn is False or (drawn is None and self.recurrent is not None):
+            state._check_fresh()
+            return self._imagined(state.recurrent, sequences, state.instruction)
         batch, count = sequences.shape[:2]
         if state.cache.trunk is not None:  # else each fork below would write out the past that it shares
             state = state.select(torch.arange(batch, device=self.device))
@@ -157,9 +155,76 @@ class WorldModel(WorldNetwork):
         for dreams, tries in self._tiles(batch, count):
             part = state if len(dreams) == batch else state.select(dreams)
             tried = sequences[dreams, tries]
-            outcomes = self._drafted(part, tried) if draft else self._dreamed(part, tried)
-            returns[dreams, tries] = returns_until_end(outcomes).view(tried.shape[:2])
+            returns[dreams, tries] = returns_until_end(self._dreamed(part, tried)).view(tried.shape[:2])
         return returns
+
+    # -- the recurrent state ----------------------------------------------------------------------------------------
+
+    @isolated
+    def observe(self, frames: Tensor | np.ndarray, actions: Tensor | np.ndarray | None = None) -> Float[Tensor, "b s"]:
+        """The recurrent state after what was seen and done: all that `imagine` needs, in a tenth of `start`'s time.
+
+        Args:
+            frames: uint8 [b, t, h, w, 3], oldest first, as many as there are.
+            actions: float32 [b, t - 1, a], what was done between them; may be left out for a single frame.
+
+        Raises:
+            ValueError: the world has no recurrent state.
+        """
+        frames = observed_frames(frames, self.config, self.device)
+        batch, count = frames.shape[:2]
+        return self._filter.observe(frames, observed_actions(actions, batch, count, self.config, self.device))
+
+    @isolated
+    def imagine(
+        self, recurrent: Float[Tensor, "b s"], action_sequences: Tensor | np.ndarray, instructions: Sequence[str]
+    ) -> Float[Tensor, "b n"]:
+        """Return of each of n action sequences [b, n, horizon, a], tried from recurrent states by each one's
+        instruction: what `evaluate` says of states that `observe` gave."""
+        sequences = inputs.action_sequences(action_sequences, len(recurrent), self.config, self.device)
+        return self._imagined(recurrent, sequences, self.read_instructions(list(instructions)))
+
+    @property
+    def _filter(self) -> RecurrentState:
+        if self.recurrent is None:
+            raise ValueError(f"the world {self.config.name!r} has no recurrent state; `worldgym train state` makes one")
+        return self.recurrent
+
+    def _imagined_step(
+        self, state: WorldState, action: Tensor | np.ndarray | Sequence[str]
+    ) -> tuple[WorldState, Outcome]:
+        """One step of all dreams that draws nothing. What drawn dreams continue from stays as it was."""
+        state._check_fresh()
+        if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
+            raise ValueError("imagined dreams take vectors: what a sentence means is read off a frame that is drawn")
+        vectors = action_vectors(action, len(state), self.config, self.device)
+        recurrent = self._filter.predict(state.recurrent, vectors)
+        after = replace(state, recurrent=recurrent, counters=state.counters + 1, imagined=True)
+        votes = self.score(after, state.instruction)
+        return after, _outcome(votes, torch.full_like(votes.reward[0], float("nan")))
+
+    def _imagined(
+        self, recurrent: Tensor, sequences: Float[Tensor, "b n t a"], instruction: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b n"]:
+        dreams = torch.arange(len(recurrent), device=self.device).repeat_interleave(sequences.shape[1])
+        parts = []
+        for rows, tried in zip(dreams.split(TILE), sequences.flatten(0, 1).split(TILE), strict=True):
+            parts.append(self._filter.returns(recurrent[rows], tried, instruction[rows]))
+        return torch.cat(parts).view(sequences.shape[:2]) if parts else recurrent.new_empty(sequences.shape[:2])
+
+    def _begun(self, frames: UInt8[Tensor, "b t h w c"], actions: Float[Tensor, "b t1 a"]) -> tuple[Tensor, Tensor]:
+        """(The recurrent state of new dreams, the frame that it observed last), both of no size where there is none."""
+        if self.recurrent is None:
+            return actions.new_empty(len(frames), 0), frames.new_empty(len(frames), 0, 0, 3)
+        return self.recurrent.observe(frames, actions), frames[:, -1].contiguous()
+
+    def _observed(self, state: WorldState, vectors: Float[Tensor, "b a"]) -> WorldState:
+        """Dreams whose recurrent state has observed the frame that was drawn."""
+        if self.recurrent is None:
+            return state
+        frame = self._decode(state)
+        foreseen = self.recurrent.predict(state.recurrent, vectors)
+        return replace(state, recurrent=self.recurrent.correct(foreseen, self.recurrent.embed(frame)), frame=frame)
 
     # -- words and vectors ------------------------------------------------------------------------------------------
 
@@ -189,6 +254,13 @@ class WorldModel(WorldNetwork):
         return self.dynamics.sentence_policy.act(
             self.dynamics.outcome_heads.features(state.fused, self.motion(state)), read
         )
+
+    @isolated
+    def score(self, state: WorldState, instruction: Float[Tensor, "b d"]) -> OutcomeVotes:
+        """What the newest frame of each dream is worth by an instruction that `read_instructions` read."""
+        if state.imagined:
+            return OutcomeVotes(*(part.T for part in self._filter.heads.each(state.recurrent[:, None], instruction)))
+        return self.dynamics.outcome_heads.score(state.fused, self.motion(state), instruction)
 
     @isolated
     def see(self, frames: UInt8[Tensor, "b h w c"], state: WorldState) -> Float[Tensor, "b f g g"]:
@@ -233,6 +305,8 @@ class WorldModel(WorldNetwork):
         counters: Tensor,
         instruction: Tensor,
         temperature: float,
+        recurrent: Tensor,
+        frame: Tensor,
     ) -> WorldState:
         """Dreams whose newest frame is the last of `images` [b, t, c, h, w], and whose context is the first, or in a
         world with motion prompts the last of those that the prompt is drawn from."""
@@ -256,7 +330,7 @@ class WorldModel(WorldNetwork):
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         return WorldState(
             context.contiguous(), newest.contiguous(), fused[:, -1].contiguous(), past.contiguous(),
-            past_actions.contiguous(), cache, steps, seeds, counters, instruction, temperature,
+            past_actions.contiguous(), cache, steps, seeds, counters, instruction, recurrent, frame, temperature,
         )  # fmt: skip
 
     def _prompt(self, images: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b f g g"] | None:
@@ -272,8 +346,8 @@ class WorldModel(WorldNetwork):
     ) -> tuple[WorldState, OutcomeVotes, Float[Tensor, " b"] | None]:
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
-        if state.drafted:
-            raise ValueError("this state was drafted and has no tokens to continue from; step with drafted=True")
+        if state.imagined:
+            raise ValueError("this state was imagined and has no tokens to dream on from; continue with drawn=False")
         state = self._anchor(state)
         motion = self.motion(state)
         compiled = self.compiled.get(len(state))
@@ -339,40 +413,6 @@ class WorldModel(WorldNetwork):
             dreams, votes, _ = self._step(dreams, action, measure=False)
             yield votes
 
-    def _drafted(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
-        """The same by the draft."""
-        copies, motion = sequences.shape[1], self.motion(state)
-        fused, instruction = (part.repeat_interleave(copies, 0) for part in (state.fused, state.instruction))
-        motion = None if motion is None else motion.repeat_interleave(copies, 0)
-        for action in sequences.flatten(0, 1).unbind(1):
-            fused, motion, votes = self._draft(fused, action, motion, instruction)
-            yield votes
-
-    def _draft(
-        self, fused: Tensor, action: Float[Tensor, "b a"], motion: Tensor | None, instruction: Tensor
-    ) -> tuple[Tensor, Tensor | None, OutcomeVotes]:
-        """(the next fused map, how it differs from this one, its outcomes)."""
-        assert self.draft is not None
-        with self._precision():
-            after = self.draft(fused, action, motion).float()
-        moved = None if motion is None else after - fused
-        return after, moved, self.dynamics.outcome_heads.score(after, moved, instruction)
-
-    def _draft_step(self, state: WorldState, action: Float[Tensor, "b a"]) -> tuple[WorldState, OutcomeVotes]:
-        """One step of all dreams by the draft. The cache stays as it was and is not used again."""
-        if self.draft is None:
-            raise ValueError(_NO_DRAFT.format(self.config.name))
-        state._check_fresh()
-        fused, _, votes = self._draft(state.fused, action, self.motion(state), state.instruction)
-        after = replace(
-            state,
-            fused=fused,
-            past=_shifted(state.past, state.fused),
-            counters=state.counters + 1,
-            drafted=True,
-        )
-        return after, votes
-
     def _anchor(self, state: WorldState) -> WorldState:
         """Dreams whose window is full continue from their newest imagined frames, with the oldest as the context."""
         full = torch.nonzero(state.cache.lengths == self.dynamics.layout.capacity(self.config.dynamics.window))
@@ -395,6 +435,8 @@ class WorldModel(WorldNetwork):
             state.counters[rows],
             state.instruction[rows],
             state.temperature,
+            state.recurrent[rows],
+            state.frame[rows],
         )
 
     def _block(self, count: int) -> int:
@@ -417,6 +459,12 @@ class WorldModel(WorldNetwork):
     def check_state(self, state: WorldState) -> None:
         """A ValueError if the state cannot be of this world."""
         config = self.config.dynamics
+        width = self.recurrent.width if self.recurrent else 0
+        if state.recurrent.shape[1] != width:
+            raise ValueError(
+                f"the snapshot's recurrent state has {state.recurrent.shape[1]} numbers; this world's has {width}: it "
+                "was taken in another world, or by an earlier release of this one"
+            )
         slots = self.dynamics.layout.slots(config.window)
         wanted = (config.layers, len(state), config.kv_heads, slots, config.width // config.heads)
         if state.cache.keys.shape != wanted:
@@ -424,6 +472,15 @@ class WorldModel(WorldNetwork):
                 f"the snapshot's cache has shape {tuple(state.cache.keys.shape)}; this world's is {wanted}: "
                 "it was taken in a world of another size"
             )
+
+
+def _outcome(votes: OutcomeVotes, entropy: Float[Tensor, " b"]) -> Outcome:
+    return Outcome(
+        reward=votes.reward.mean(0),
+        success=votes.success.mean(0).sigmoid(),
+        terminated=votes.terminated.mean(0).sigmoid(),
+        uncertainty=entropy,
+    )
 
 
 class _Scored(NamedTuple):

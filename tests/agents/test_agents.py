@@ -18,9 +18,9 @@ from worldgym import cli
 from worldgym.actions import read_codec
 from worldgym.agents import AGENTS
 from worldgym.agents.features import Places
-from worldgym.agents.latent_observer import LatentObserver, SeenVecEnv, see_alone
 from worldgym.agents.learning import Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
+from worldgym.agents.observers import LatentObserver, SeenVecEnv, see_alone
 from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.agents.settings import Learning
@@ -29,6 +29,7 @@ from worldgym.envs_real.twins import twin_of
 from worldgym.evaluate.rollout import play
 from worldgym.world import WorldModel
 
+STILL = np.zeros((3, 2), np.float32)
 TWIN = "worldgym/TabletopMuJoCo-v0"
 LATENTS = gym.spaces.Box(-10.0, 10.0, (5,), np.float32)
 
@@ -54,7 +55,7 @@ def test_eyes_change_their_context_when_a_window_is_full(make_world, frames):
     world = make_world(window=2)
     eyes = LatentObserver(world, 3)
     eyes.begin(frames[:, 0])
-    seen = [eyes.see(frames[:, when]) for when in (1, 2, 3)]
+    seen = [eyes.see(frames[:, when], STILL) for when in (1, 2, 3)]
     first, second = world.start(frames[:, :1]), world.start(frames[:, 2:3])
     for found, when, state in zip(seen, (1, 2, 3), (first, first, second), strict=True):
         expected = world.see(torch.from_numpy(frames[:, when]), state).flatten(1).numpy()
@@ -68,7 +69,7 @@ def test_in_a_world_that_is_told_speed_eyes_see_two_frames(make_world, frames, t
     dynamics = world.config.dynamics
     eyes, film = LatentObserver(world, 3), np.concatenate([frames, frames[:, ::-1] // 2], 1)
     assert np.array_equal(*np.split(eyes.begin(film[:, 0]), 2, 1))  # at rest, for all that is known
-    seen = [eyes.see(film[:, when]) for when in range(1, 6)]
+    seen = [eyes.see(film[:, when], STILL) for when in range(1, 6)]
     contexts = {when: 0 for when in range(1, 5)} | {5: 5 - dynamics.memory}
     for when, found in enumerate(seen, 1):
         state = world.start(film[:, contexts[when], None])
@@ -94,7 +95,7 @@ def test_one_episode_begins_anew_among_others(make_world, frames):
     eyes.begin(frames[:, 0])
     begun = eyes.begin(frames[:, 1], np.array([False, True, False]))
     assert np.allclose(begun, LatentObserver(world, 1).begin(frames[1:2, 1]), atol=1e-5)
-    found, expected = eyes.see(frames[:, 2]), alone.see(frames[:, 2])
+    found, expected = eyes.see(frames[:, 2], STILL), alone.see(frames[:, 2], STILL)
     assert np.allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
     assert not np.allclose(found[1], expected[1], atol=1e-3)
 
@@ -129,7 +130,7 @@ def test_a_policy_on_latents_acts_on_frames_of_one_episode(make_world, frames):
     act, eyes = see_alone(Policy(), world), LatentObserver(world, 1)
     assert act(frames[0, 0]).tolist() == [0.5, 0.5]
     act(frames[0, 1])
-    assert np.allclose(given[0], eyes.begin(frames[:1, 0])) and np.allclose(given[1], eyes.see(frames[:1, 1]))
+    assert np.allclose(given[0], eyes.begin(frames[:1, 0])) and np.allclose(given[1], eyes.see(frames[:1, 1], STILL))
 
 
 def test_places_are_where_a_detector_answers():
@@ -329,7 +330,7 @@ def test_a_run_goes_on_where_it_stopped(twinned, tmp_path):
     assert metrics["steps"] == metrics["real_steps"] == 16
     with pytest.raises(ValueError, match="--steps 8 is in its past"):
         learn(Learning(steps=8, **settings), twin_of)
-    model, made = load_policy(tmp_path / "out")
+    model, made = load_policy(tmp_path / "out", WorldModel.load(str(twinned), "cpu"))
     assert (model.num_timesteps, made.steps) == (16, 16)
     with (tmp_path / "out" / "replay.pkl").open("rb") as stream:
         assert pickle.load(stream).size() == 4  # of 4 twins each
@@ -346,7 +347,7 @@ def test_ctrl_c_saves_the_agent(twinned, tmp_path, monkeypatch):
         patch.setattr(Progress, "_on_step", press)
         with pytest.raises(KeyboardInterrupt, match="saved at step 4"):  # one of each of 4 twins
             learn(Learning(str(twinned), "mbpo", "mujoco", steps=400, episodes=1, out=tmp_path), twin_of)
-    assert load_policy(tmp_path)[0].num_timesteps == 4
+    assert load_policy(tmp_path, WorldModel.load(str(twinned), "cpu"))[0].num_timesteps == 4
 
 
 def test_another_run_does_not_go_on_in_its_folder(twinned, tmp_path):
@@ -389,7 +390,7 @@ def test_dreams_last_as_long_as_episodes_of_the_twin(twinned, horizon, steps):
 @pytest.mark.parametrize("agent", ["sac", "ppo"])
 def test_the_discount_is_the_agents(twinned, tmp_path, agent):
     learn(Learning(str(twinned), agent, discount=0.5, steps=1, episodes=1, out=tmp_path), twin_of)
-    assert load_policy(tmp_path)[0].gamma == 0.5
+    assert load_policy(tmp_path, WorldModel.load(str(twinned), "cpu"))[0].gamma == 0.5
 
 
 def test_play_is_the_same_again_and_knows_its_return():

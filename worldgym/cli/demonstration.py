@@ -48,7 +48,7 @@ def demonstrate(world: WorldModel, name: str, out: Path, episodes: int, seed: in
     print(f"2. Four dreams of 16 actions from one frame each, MuJoCo above and dream below: {out / 'dream.gif'}")
     speak(world, out / "sentences.gif", seed)
     print(f"3. Four sentences, carried out in MuJoCo above and in the dream below: {out / 'sentences.gif'}")
-    ahead = "" if world.draft is None else " In the dream, a draft of it looks ahead, which draws no pictures."
+    ahead = "" if world.recurrent is None else " In the dream, futures are tried in its state, and no picture is drawn."
     print(f"4. Planning, and acting in MuJoCo.{ahead}")
     figures, played = plan(world, name, episodes, seed)
     rewards = {}

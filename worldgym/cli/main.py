@@ -16,6 +16,8 @@ from .bench import Bench, bench
 from .demo import Demo, demo
 from .evaluate import Evaluate, evaluate
 from .export import Export, export
+from .improve import improve
+from .improve_settings import Improve
 from .learn import learn
 from .list import List, list_worlds
 from .plan import plan
@@ -32,6 +34,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "evaluate": (Evaluate, evaluate),
     "plan": (Planning, plan),
     "learn": (Learning, learn),
+    "improve": (Improve, improve),
     "transfer": (Transfer, transfer),
     "demo": (Demo, demo),
     "bench": (Bench, bench),

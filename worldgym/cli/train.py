@@ -11,17 +11,17 @@ import tyro
 
 from ..train.settings import (
     DecoderTraining,
-    DraftTraining,
     DynamicsTraining,
     PanAdaptTraining,
     PanJointTraining,
+    RecurrentTraining,
     TokenizerTraining,
 )
 
 STAGES: dict[type, str] = {
     TokenizerTraining: "worldgym.train.tokenizer:train_tokenizer",
     DynamicsTraining: "worldgym.train.dynamics:train_dynamics",
-    DraftTraining: "worldgym.train.draft:train_draft",
+    RecurrentTraining: "worldgym.train.recurrent_state:train_recurrent_state",
     DecoderTraining: "worldgym.train.decoder:train_decoder",
     PanAdaptTraining: "worldgym.pan.train:train_pan_adapt",
     PanJointTraining: "worldgym.pan.train:train_pan_joint",
@@ -41,20 +41,20 @@ class Pan:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a world: its tokenizer, its dynamics, a draft, a diffusion decoder. A killed run continues from its
-    checkpoint.
+    """Train a world: its tokenizer, its dynamics, its recurrent state, a diffusion decoder. A killed run continues from
+    its checkpoint.
 
     For example:
         worldgym train tokenizer
         worldgym train dynamics
-        worldgym train draft
+        worldgym train state
         tensorboard --logdir runs
     """
 
     stage: (
         Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer"), tyro.conf.OmitArgPrefixes]
         | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics"), tyro.conf.OmitArgPrefixes]
-        | Annotated[DraftTraining, tyro.conf.subcommand("draft"), tyro.conf.OmitArgPrefixes]
+        | Annotated[RecurrentTraining, tyro.conf.subcommand("state"), tyro.conf.OmitArgPrefixes]
         | Annotated[DecoderTraining, tyro.conf.subcommand("decoder")]
         | Annotated[Pan, tyro.conf.subcommand("pan")]
     )

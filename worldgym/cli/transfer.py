@@ -47,7 +47,7 @@ def transfer(config: Transfer) -> dict[str, Any]:
         env = gym.make(world.config.twin, variation=table.variation, instruction=asked[0])
         value = " ".join(map(str, table.value)) if isinstance(table.value, tuple) else str(table.value)
         cells.append(Cell(table.factor, value, table.trained, env, draw_starts(asked, config.table_episodes, seed)))
-    carried = dict(_agent(folder, "agent.zip", world) for folder in config.agents)
+    carried = dict(_agent(folder, "", world) for folder in config.agents)
     if config.table_planner:
         carried["CEM"] = _planner(config, world, twin, config.samples, config.iterations)
     grid = zero_shot(cells, carried)
@@ -98,17 +98,18 @@ def _planner(config: Transfer, world, twin: gym.Env, samples: int, iterations: i
     return lambda instruction, seed: make_policy(budget, world, twin, instruction, seed)
 
 
-def _agent(folder: Path, name: str, world) -> tuple[str, Any]:
+def _agent(folder: Path, age: str, world) -> tuple[str, Any]:
     """An agent of `worldgym learn`, by what it is, and as a maker of policies."""
     from ..agents.learning import load_policy, policy_of
 
-    model, made = load_policy(folder, name)
+    model, made = load_policy(folder, world, age)
     called = f"{made.agent} of {made.where}, {model.num_timesteps} steps"
     return called, lambda instruction, seed: policy_of(model, world, made.sees)
 
 
 def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     """Policies of every quality by name: scripted ones that see, planners, and agents on their way."""
+    from ..agents.learning import checkpoints
     from ..envs_real.tabletop.transfer import SCRIPTED, SeenSkill, other_goal
 
     def scripted(arguments: dict[str, Any]):
@@ -119,5 +120,5 @@ def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:
     for samples, iterations in sorted({(4, 1), (config.samples, config.iterations)}):
         policies[f"CEM, {samples} x {iterations}"] = _planner(config, world, twin, samples, iterations)
     for folder in config.agents:
-        policies |= dict(_agent(folder, path.name, world) for path in sorted(folder.glob("agent_*.zip")))
+        policies |= dict(_agent(folder, age, world) for age in checkpoints(folder))
     return policies

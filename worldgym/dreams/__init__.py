@@ -2,7 +2,7 @@
 
 from .core import Dreams, Step
 from .loading import load_shared
-from .observations import latent_space, latents
+from .observations import latent_space, latents, state_space
 from .options import DreamOptions
 
-__all__ = ["DreamOptions", "Dreams", "Step", "latent_space", "latents", "load_shared"]
+__all__ = ["DreamOptions", "Dreams", "Step", "latent_space", "latents", "load_shared", "state_space"]

@@ -68,9 +68,10 @@ class Dreams:
         self.options, self.max_episode_steps = options, max_episode_steps
         self.world = load_shared(options.world, options.device, count if options.compiled else 0)
         config = self.world.config
-        if options.drafted and self.world.draft is None:
+        if (options.imagined or options.obs_type == "state") and self.world.recurrent is None:
             raise ValueError(
-                f"the world {config.name!r} has no draft; `worldgym train draft` makes one, or leave out drafted"
+                f"the world {config.name!r} has no recurrent state for imagined=True or obs_type='state'; "
+                "`worldgym train state` makes one"
             )
         self.phrases = list(config.phrases)
         if options.action_mode != "vector" and not self.phrases:
@@ -130,7 +131,7 @@ class Dreams:
         They are Python's bool, int and float: of NumPy's own bool, Gymnasium's vector environments make objects.
         """
         info: dict[str, Any] = {"success": False}
-        if not self.options.drafted:  # which draws no tokens to be uncertain of
+        if not self.options.imagined:  # which draws no tokens to be uncertain of
             info |= {"uncertainty": 0.0, "too_uncertain": False}
         info["num_frames"] = 0
         if self.options.action_mode != "vector":
@@ -219,7 +220,7 @@ class Dreams:
                 if spoken[rows].any():
                     said = torch.from_numpy(spoken[rows, None]).to(now.device)
                     now = torch.where(said, self.world.act(state, read[here]), now)
-                state, outcome = self.world.step(state, now, self.options.drafted)
+                state, outcome = self.world.step(state, now, not self.options.imagined)
                 self._frames.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
                     [self._reward(state, outcome), outcome.success, outcome.terminated, outcome.uncertainty]
@@ -260,6 +261,8 @@ class Dreams:
                 return self.render()
             case "latent":
                 return self._latent()
+            case "state":
+                return self._running().recurrent.clamp(-1.0, 1.0)
             case _:
                 return {"pixels": self.render(), "latent": self._latent()}
 
@@ -382,8 +385,8 @@ class Dreams:
         self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
         state = WorldState.restore(body[:size], self.world.device)
         self.world.check_state(state)
-        if state.drafted and not self.options.drafted:
-            raise ValueError("the snapshot is of drafted dreams; restore it with drafted=True")
+        if state.imagined and not self.options.imagined:
+            raise ValueError("the snapshot is of imagined dreams; restore it with imagined=True")
         if counts != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
         try:

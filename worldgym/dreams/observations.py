@@ -1,4 +1,4 @@
-"""What an agent sees of a dream: pixels, or the map that rewards are read off."""
+"""What an agent sees of a dream: pixels, the map that rewards are read off, or the recurrent state."""
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +25,12 @@ def latent_space(world: WorldModel) -> gym.spaces.Box:
     return gym.spaces.Box(-LATENT_BOUND, LATENT_BOUND, (maps * tokenizer.width * tokenizer.grid**2,), np.float32)
 
 
+def state_space(world: WorldModel) -> gym.spaces.Box:
+    """Of one dream's recurrent state; a gated cell keeps its numbers within 1."""
+    assert world.config.recurrent is not None
+    return gym.spaces.Box(-1.0, 1.0, (world.config.recurrent.width,), np.float32)
+
+
 def observation_space(obs_type: str, world: WorldModel) -> gym.Space:
     tokenizer = world.config.tokenizer
     pixels = gym.spaces.Box(0, 255, (tokenizer.resolution, tokenizer.resolution, 3), np.uint8)
@@ -34,5 +40,7 @@ def observation_space(obs_type: str, world: WorldModel) -> gym.Space:
             return pixels
         case "latent":
             return latent
+        case "state":
+            return state_space(world)
         case _:
             return gym.spaces.Dict({"pixels": pixels, "latent": latent})

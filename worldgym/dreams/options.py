@@ -24,10 +24,10 @@ class DreamOptions:
     environment (`worldgym record --env`), whatever that takes, such as Discrete or a Dict. "text": any sentence; it
     covers `frames_per_action` frames of the world, whose rewards are summed. "discrete": an index into the world's list
     of sentences, `phrases`. "both": `(0, own action)` or `(1, sentence)`; a bare one of either will do."""
-    obs_type: Literal["pixels", "latent", "both"] = "pixels"
+    obs_type: Literal["pixels", "latent", "both", "state"] = "pixels"
     """"pixels": uint8 [h, w, 3]. "latent": float32 [f * g * g], the fused map that rewards are read off; in a world
-    with `memory` [2 * f * g * g], it and the one before, which together show speed. Nothing is decoded. "both": a
-    dictionary of the two."""
+    with `memory` [2 * f * g * g], it and the one before, which together tell speed. Nothing is decoded. "both": a
+    dictionary of the two. "state": float32 [w], the recurrent state, which remembers all that was seen and done."""
     reward: str | np.ndarray | FrameReward = "learned"
     """"learned", for the instruction. A goal in words, one that the world can judge: learned, too, whatever the
     instruction says of ends; it is the instruction where there is none. A goal image, uint8 [h, w, 3]: minus the
@@ -49,27 +49,32 @@ class DreamOptions:
     compiled: bool = False
     """Compile the step of all dreams with OpenVINO first, which takes seconds: one dream is then twice as fast,
     on a CPU (`WorldModel.compile_for`)."""
-    drafted: bool = False
-    """Step with the world's draft (see model/draft.py) instead of drawing tokens: several times faster, and more
-    accurate on the Tabletop. It is deterministic and has no uncertainty."""
+    imagined: bool = False
+    """Move the recurrent state alone (see recurrent_state.py) and draw no frame: many times faster. There are no
+    chances in it, no uncertainty and no sentences; pictures are what the state has of them, soft ones."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
 
     def __post_init__(self):
-        if self.obs_type not in ("pixels", "latent", "both"):
-            raise ValueError(f"obs_type {self.obs_type!r} must be 'pixels', 'latent' or 'both'")
+        if self.obs_type not in ("pixels", "latent", "both", "state"):
+            raise ValueError(f"obs_type {self.obs_type!r} must be 'pixels', 'latent', 'both' or 'state'")
         if not 0.0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}; it must be 0 or more")
         if not 0.0 <= self.uncertainty_penalty < float("inf"):
             raise ValueError(f"uncertainty_penalty is {self.uncertainty_penalty}; it must be 0 or more")
         if self.max_uncertainty is not None and not self.max_uncertainty > 0.0:
             raise ValueError(f"max_uncertainty is {self.max_uncertainty}; it must be above 0, or None for no bound")
-        if self.drafted:
+        if self.imagined:
             mine = {
                 "temperature": self.temperature, "uncertainty_penalty": self.uncertainty_penalty,
                 "max_uncertainty": self.max_uncertainty, "compiled": self.compiled,
             }  # fmt: skip
-            if asked := [f"{name}={value}" for name, value in mine.items() if value not in (0.0, None, False)]:
+            asked = [f"{name}={value}" for name, value in mine.items() if value not in (0.0, None, False)]
+            asked += [f"obs_type={self.obs_type!r}"] * (self.obs_type in ("latent", "both"))
+            asked += [f"action_mode={self.action_mode!r}"] * (self.action_mode != "vector")
+            asked += [f"decoder={self.decoder!r}"] * (self.decoder != "fast")
+            asked += ["a goal image"] * isinstance(self.reward, np.ndarray)
+            if asked:
                 raise ValueError(
-                    f"drafted dreams draw no tokens and are not compiled; leave out {' and '.join(asked)}, or drafted"
+                    f"imagined dreams draw no frame and are not compiled; leave out {' and '.join(asked)}, or imagined"
                 )

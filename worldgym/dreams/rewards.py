@@ -38,10 +38,10 @@ def make_reward(source: object, world: WorldModel) -> StepReward:
 
 def _goal_in_words(goal: str, world: WorldModel) -> StepReward:
     """The learned reward for this goal, whatever instruction decides on success and the end."""
-    heads, read = world.dynamics.outcome_heads, world.read_instructions([goal])
+    read = world.read_instructions([goal])
 
     def reward(state: WorldState, outcome: Outcome) -> Tensor:
-        return heads.score(state.fused, world.motion(state), read.expand(len(state), -1)).reward.mean(0)
+        return world.score(state, read.expand(len(state), -1)).reward.mean(0)
 
     return reward
 

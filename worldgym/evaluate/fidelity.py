@@ -62,7 +62,7 @@ class Dreamed:
     terminated: np.ndarray
     """float64 [b, t], probability."""
     uncertainty: np.ndarray
-    """float64 [b, t], nats; not numbers where they were drafted."""
+    """float64 [b, t], nats; not numbers where they were imagined."""
     asked: np.ndarray
     """int64 [b], the instruction that each was judged by."""
 
@@ -132,21 +132,21 @@ def dream(
     seed: int,
     temperature: float = 0.0,
     shown: int | None = None,
-    drafted: bool = False,
+    drawn: bool = True,
 ) -> Dreamed:
     """Dream every segment with its actions, from its first frame, or from several in a world with motion.
 
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
         shown: frames that it begins from; as many as the world has `observed` by default.
-        drafted: step with the world's draft.
+        drawn: draw every frame; else they are imagined in the recurrent state.
     """
     shown = world.config.dynamics.observed if shown is None else shown
     random, count = np.random.default_rng(seed), len(real.actions)
     asked = random.integers(len(world.config.instructions), size=count)
     seeds = random.integers(2**31, size=count)
     chunks = [
-        _dream(world, real, asked, seeds, temperature, shown, drafted, slice(begin, begin + CHUNK))
+        _dream(world, real, asked, seeds, temperature, shown, drawn, slice(begin, begin + CHUNK))
         for begin in range(0, count, CHUNK)
     ]
     frames, rewards, success, terminated, uncertainty = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
@@ -160,7 +160,7 @@ def _dream(
     seeds: np.ndarray,
     temperature: float,
     seen: int,
-    drafted: bool,
+    drawn: bool,
     rows: slice,
 ) -> tuple[np.ndarray, ...]:
     instructions = [world.config.instructions[index] for index in asked[rows]]
@@ -169,7 +169,7 @@ def _dream(
     )
     frames, outcomes = [], []
     for when in range(seen - 1, real.actions.shape[1]):
-        state, outcome = world.step(state, real.actions[rows, when], drafted)
+        state, outcome = world.step(state, real.actions[rows, when], drawn)
         frames.append(world.render(state).cpu().numpy())
         said = outcome.reward, outcome.success, outcome.terminated, outcome.uncertainty
         outcomes.append(torch.stack(said).cpu().numpy())

@@ -6,7 +6,14 @@ from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import tyro
 
-from ..config import ConversationConfig, DecoderConfig, DraftConfig, DynamicsConfig, SwinConfig, TokenizerConfig
+from ..config import (
+    ConversationConfig,
+    DecoderConfig,
+    DynamicsConfig,
+    RecurrentConfig,
+    SwinConfig,
+    TokenizerConfig,
+)
 from ..errors import UserError
 
 MAY_DIFFER = frozenset({"out", "processes", "device", "evaluate_every", "accumulate", "gradient_checkpointing"})
@@ -112,32 +119,44 @@ class DynamicsTraining:
 
 
 @dataclass(frozen=True)
-class DraftTraining:
-    """Train the draft of a world, with which planners look ahead five times faster; the rest stays as it is."""
+class RecurrentTraining:
+    """Train the recurrent state of a world, in which planners try futures faster than MuJoCo does; all else stays as
+    it is.
+
+    For example:
+        worldgym train state --world runs/arm/world --dataset mine/arm-v0 --out runs/arm/planned
+    """
 
     dataset: str = "worldgym/tabletop-v0"
     """Minari id of the recorded episodes."""
     world: str = "runs/tabletop/world"
     """The trained world: a folder, a bundled name or user/name."""
-    out: Path = Path("runs/tabletop/drafted")
-    """Folder of the same world with its draft; an existing one is resumed."""
-    steps: int = 3000
+    out: Path = Path("runs/tabletop/planned")
+    """Folder of the same world with its recurrent state; an existing one is resumed."""
+    lived: tuple[str, ...] = ()
+    """Further data sets, of what planners or agents did: a third of the stretches are of them."""
+    fresh: bool = True
+    """Begin anew; else from the state that the world has."""
+    steps: int = 12_000
     """Optimiser steps."""
-    batch: int = 16
-    """Stretches in each optimiser step; each is as long as the world's window."""
-    ahead: tuple[int, ...] = (2, 4, 16)
-    """Steps that the draft predicts from its own maps: the first number for the first third of the training, and so on.
-    Divisors of the window."""
-    learning_rate: float = 2e-3
+    batch: int = 64
+    """Stretches a step."""
+    ahead: int = 24
+    """Steps that it imagines in the last 60% of the training; half of them before, a quarter in the first 10%."""
+    learning_rate: float = 1e-3
     """Peak; warm-up, then cosine to a twentieth."""
-    processes: int = 2
+    processes: int = 1
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
-    evaluate_every: int = 300
+    evaluate_every: int = 1000
     """Steps between evaluations and checkpoints."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
-    draft: DraftConfig = field(default_factory=DraftConfig)
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
+
+    def __post_init__(self):
+        if self.ahead < 1:
+            raise UserError(f"--ahead is {self.ahead}; it must be at least one step")
 
 
 @dataclass(frozen=True)

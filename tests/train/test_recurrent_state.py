@@ -1,0 +1,202 @@
+"""The recurrent state learns what it is for, and what training shows it is what there was."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from worldgym.config import RecurrentConfig
+from worldgym.data import load_episodes
+from worldgym.train import loop as loop_module
+from worldgym.train.recurrent_state import (
+    RecurrentLoss,
+    RecurrentStage,
+    principal_components,
+    train_recurrent_state,
+)  # fmt: skip
+from worldgym.train.settings import RecurrentTraining
+from worldgym.world import WorldModel
+
+from ..conftest import tiny_world, write_world
+
+RECURRENT = RecurrentConfig(width=48, embedding=32, head_width=32, channels=(4, 8, 8), observed=3)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, dataset) -> Path:
+    """A world that judges by the recording's instructions."""
+    world = tiny_world()
+    world.config = replace(world.config, instructions=load_episodes(dataset).instructions)
+    return write_world(tmp_path_factory.mktemp("worlds") / "source", world)
+
+
+def training(dataset: str, source: Path, out: Path, **arguments) -> RecurrentTraining:
+    return RecurrentTraining(
+        dataset, str(source), out, batch=8, device="cpu",
+        **{"steps": 20, "ahead": 4, "recurrent": RECURRENT, "evaluate_every": 10, **arguments},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stage(source, dataset, tmp_path) -> RecurrentStage:
+    return RecurrentStage(training(dataset, source, tmp_path / "planned"), CPU)
+
+
+def told(out: Path) -> dict[str, float]:
+    return json.loads((out / "run.json").read_text(encoding="utf-8"))["metrics"]["held_out"]
+
+
+# -- what it is shown ------------------------------------------------------------------------------------------------
+
+
+def test_stretches_are_what_was_recorded(stage):
+    data, (stretches,) = stage.data, stage.draw(12, 0, 1)
+    _, _, rows = stage._rows(12)
+    at = 0
+    for index, row in enumerate(rows):
+        end = data.starts[data.episodes_of(rows[index : index + 1])[0] + 1]
+        inside = int(stretches.inside[index].sum())
+        assert inside == min(stretches.inside.shape[1], end - row)
+        shown = int(stretches.shown[index].sum())
+        assert 1 <= shown <= min(3, inside)
+        assert np.array_equal(stretches.frames[at : at + shown], data.frames[row : row + shown])
+        at += shown
+        for name in ("rewards", "successes", "terminations"):
+            expected = getattr(data, name)[row + 1 : row + inside]
+            assert np.array_equal(getattr(stretches, name)[index, : inside - 1], expected), name
+        assert np.array_equal(stretches.actions[index, : inside - 1], data.actions[row : row + inside - 1])
+        for which, frame in zip(stretches.drawn[index], stretches.targets[2 * index : 2 * index + 2], strict=True):
+            assert shown - 1 <= which < inside
+            assert np.array_equal(frame, data.frames[row + int(which)])
+    assert at == len(stretches.frames)
+
+
+def test_processes_share_a_batch(stage):
+    """Row i is in process i modulo their number; what is measured over a batch is measured over the same steps."""
+    (whole,), parts = stage.draw(3, 0, 1), [stage.draw(3, rank, 2)[0] for rank in (0, 1)]
+    for rank, part in enumerate(parts):
+        for name in ("shown", "actions", "rewards", "inside", "components", "drawn"):
+            assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2]), name
+
+
+def test_imagined_frames_do_not_reach_the_state(stage):
+    """Of what the frames behind the observed ones show, training compares with it and learns by it alone."""
+    (stretches,) = stage.draw(5, 0, 1)
+    stage.model.eval()
+    embedded = torch.zeros(*stretches.shown.shape, RECURRENT.embedding)
+    embedded[stretches.shown] = stage.model.state.embed(stretches.frames)
+    states, _ = stage.model._follow(embedded, stretches)
+    hidden = torch.where(stretches.shown[..., None], embedded, torch.randn_like(embedded))
+    again, _ = stage.model._follow(hidden, stretches)
+    assert torch.equal(states, again)
+    for index in range(3):  # and it is what the world makes of the same frames and actions
+        count = int(stretches.shown[index].sum())
+        frames = stretches.frames[: int(stretches.shown[: index + 1].sum())][-count:]
+        observed = stage.model.state.observe(frames[None], stretches.actions[index : index + 1, : count - 1])
+        torch.testing.assert_close(states[index, count - 1], observed[0], atol=1e-5, rtol=1e-5)
+
+
+# -- what it learns by -----------------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_what_was_read_wrong(stage):
+    """By value: of states, rewards and frames that are read as nothing."""
+    model: RecurrentLoss = stage.model.eval()
+    for module in (model.state.heads.question[-1], model.readouts.components[-1], model.state.picture.convolutions[-2]):
+        torch.nn.init.zeros_(module.weight)
+        torch.nn.init.zeros_(module.bias)
+    (stretches,) = stage.draw(5, 0, 1)
+    found = model(stretches)
+    ahead = (torch.arange(stretches.inside.shape[1]) - stretches.shown.sum(1, keepdim=True) + 1).clamp(min=0)
+    weights = stretches.inside / (1 + ahead / 8)
+    after = weights[:, 1:] / weights[:, 1:].sum()
+    reward = (stretches.rewards.square().mean(-1) * after).sum() / stage.data.reward_variance
+    torch.testing.assert_close(found["reward"], reward)
+    torch.testing.assert_close(found["success"], torch.tensor(2.0).log())
+    components = (stretches.components.square().sum(-1) * weights).sum() / weights.sum() / model.readouts.spread
+    torch.testing.assert_close(found["components"], components)
+    torch.testing.assert_close(found["frame"], model.state.centred(stretches.targets).square().mean())
+
+
+def test_what_lies_behind_an_end_weighs_nothing(stage):
+    (stretches,) = stage.draw(5, 0, 1)
+    model = stage.model.eval()
+    cut = stretches._replace(inside=stretches.inside & (torch.arange(stretches.inside.shape[1]) < 4))
+    other = cut._replace(
+        rewards=cut.rewards + 100.0 * ~cut.inside[:, 1:, None], components=cut.components + ~cut.inside[..., None]
+    )
+    for name, value in model(cut).items():
+        torch.testing.assert_close(model(other)[name], value)
+
+
+def test_principal_components_are_those_of_numpy():
+    centred = torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    values, vectors = principal_components(centred, 3)
+    _, singular, right = np.linalg.svd(centred.numpy(), full_matrices=False)
+    np.testing.assert_allclose(values.numpy()[::-1], singular[:3] ** 2 / 40, rtol=1e-4)
+    np.testing.assert_allclose(np.abs(vectors.numpy()[::-1] @ right[:3].T), np.eye(3), atol=1e-3)
+
+
+# -- the training ----------------------------------------------------------------------------------------------------
+
+
+def test_a_state_learns_and_leaves_the_world_as_it_was(source, dataset, tmp_path):
+    out = train_recurrent_state(training(dataset, source, tmp_path / "planned", steps=120, learning_rate=4e-3))
+    assert told(out)["reward_correlation_1"] > 0.5, told(out)
+    before, after = load_file(source / "model.safetensors"), load_file(out / "model.safetensors")
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"recurrent"}
+    assert WorldModel.load(str(out), device="cpu").recurrent is not None
+
+
+def test_a_killed_training_continues_as_it_would_have(source, dataset, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def stop(step, steps, warm_up):
+        if step == 15:
+            raise Killed
+        return schedule(step, steps, warm_up)
+
+    schedule = loop_module.schedule
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "schedule", stop)
+        with pytest.raises(Killed):
+            train_recurrent_state(training(dataset, source, tmp_path / "killed"))
+    whole = train_recurrent_state(training(dataset, source, tmp_path / "whole"))
+    resumed = train_recurrent_state(training(dataset, source, tmp_path / "killed"))
+    for file in ("model.safetensors", "readouts.safetensors"):
+        one, other = (load_file(folder / file) for folder in (whole, resumed))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_two_processes_train_a_state_as_one_does(source, dataset, tmp_path):
+    """Up to rounding."""
+    alone = training(dataset, source, tmp_path / "alone" / "planned", steps=4, learning_rate=1e-4)
+    together = replace(alone, out=tmp_path / "together" / "planned", processes=2)
+    for config in (alone, together):
+        train_recurrent_state(config)
+    assert told(alone.out) == pytest.approx(told(together.out), abs=2e-2)
+    one, two = (load_file(config.out / "model.safetensors") for config in (alone, together))
+    for name in one:
+        if name.startswith("recurrent."):
+            torch.testing.assert_close(one[name], two[name], atol=4e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [({"ahead": 0}, "at least one step"), ({"world": "hopper"}, "it was trained on something else")],
+)
+def test_mistakes_are_told_before_anything_is_trained(source, dataset, tmp_path, arguments, match):
+    with pytest.raises(ValueError, match=match):
+        train_recurrent_state(replace(training(dataset, source, tmp_path / "planned"), **arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_stretches_name_their_episodes(stage):
+    assert "episodes" in stage.source(0)

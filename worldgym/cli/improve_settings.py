@@ -1,0 +1,61 @@
+"""What `worldgym improve` can be asked for. Light: the command line reads it without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Improve:
+    """Let a planner act on the twin by what it imagines, and train the recurrent state on what happened, in rounds.
+
+    Recordings never show what a planner does: an arm that stays at its target, a leg that hops its own way. Each round
+    plays episodes on the twin, half of them with bursts of random actions, writes them as a data set, and trains the
+    state on. A killed run continues where it stood.
+
+    For example:
+        worldgym improve reacher --dataset worldgym/reacher-v0 \\
+            --horizon 8 --action-repeat 2 --replan-every 2
+    """
+
+    world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """A world with a recurrent state and a twin: a bundled name, a checkpoint folder, or user/name on the hub."""
+    dataset: str
+    """Minari id of the recording that it was trained on; two thirds of the training stay with it."""
+    out: Path | None = None
+    """Folder of the run, runs/improve/WORLD by default. Round 3 leaves its world in round3 and its data set under the
+    Minari id OUT-3-v0, with the last part of the folder's name."""
+    rounds: int = 6
+    episodes: int = 64
+    """Played on the twin in each round."""
+    steps: int = 600
+    """Optimiser steps of each round."""
+    learning_rate: float = 3e-4
+    """Peak of each round."""
+    instruction: tuple[str, ...] = ("*",)
+    """Instructions to draw episodes from; * stands for anything."""
+    horizon: int = 12
+    """Steps looked ahead."""
+    samples: int = 64
+    """Action sequences tried in each iteration of CEM."""
+    iterations: int = 3
+    """Rounds of trying and narrowing down, for each plan."""
+    action_repeat: int = 3
+    """Steps for which each action of a plan is held; a divisor of the horizon."""
+    replan_every: int = 4
+    """Actions taken of each plan."""
+    seed: int = 0
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+
+    def __post_init__(self):
+        if self.rounds < 1 or self.episodes < 2 or self.steps < 1:
+            raise UserError("improving takes at least one of --rounds and of --steps, and two of --episodes")
+        if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:
+            raise UserError(f"horizon {self.horizon} must be a multiple of action_repeat {self.action_repeat}")
+        if not 0 < self.replan_every <= self.horizon:
+            raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps, its horizon")

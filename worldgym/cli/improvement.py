@@ -1,0 +1,212 @@
+"""The rounds of `worldgym improve`: act, remember, judge what was foreseen of it, train on.
+
+A round's figures are of episodes that the world had not seen: the return of those without bursts, and how the rewards
+of all of them correlate with what was imagined eight steps before.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from minari.data_collector import EpisodeBuffer
+from minari.storage import get_dataset_path
+from tqdm import tqdm
+
+from ..data import load_episodes
+from ..envs_real.twins import twin_of
+from ..episodes import EpisodeFormat
+from ..errors import UserError
+from ..files import alone
+from ..metrics import bootstrap, correlation
+from ..planners.mpc import MPC
+from ..planners.planning import make_policy
+from ..planners.settings import Planning
+from ..results import current_commit, write_results
+from ..storage import write_dataset
+from ..train.recurrent_state import train_recurrent_state
+from ..train.settings import RecurrentTraining
+from ..world import WorldModel
+from .improve_settings import Improve
+
+BURST = 0.08
+"""Probability that a step of an exploring episode begins a burst of random actions."""
+LONGEST_BURST = 6
+AHEAD = 8
+"""Steps that what was foreseen is judged over."""
+SEEN = 8
+"""Frames that it is foreseen from."""
+
+
+def improve_in_rounds(config: Improve) -> dict[str, Any]:
+    """Until `config.rounds`; returns what `rounds.json` holds."""
+    out = config.out or Path("runs/improve") / Path(config.world).name
+    world = WorldModel.load(config.world, config.device)
+    if world.recurrent is None:
+        raise UserError(f"{world.config.name!r} has no recurrent state to improve; `worldgym train state` makes one")
+    twin = twin_of(world.config)
+    if len(world.config.instructions) > 1 and not hasattr(twin.unwrapped, "all_rewards"):
+        raise UserError(f"{world.config.twin} does not say what a step is worth by each of the world's instructions")
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out / ".lock", f"improving into {out}"):
+        rounds = _begun(config, out)
+        for number in range(len(rounds), config.rounds):
+            current = str(out / f"round{number}") if number else config.world
+            found = _round(config, out, number + 1, current, twin)
+            found["real_steps"] += rounds[-1]["real_steps"] if rounds else 0
+            rounds.append(found)
+            _say(found)
+            metrics = {"improving": _settings(config), "rounds": rounds}
+            write_results(out / "rounds.json", config.seed, metrics, current_commit())
+            if number > 1:
+                shutil.rmtree(out / f"round{number - 1}", ignore_errors=True)
+    twin.close()
+    print(f"the world is in {out / f'round{config.rounds}'}, its figures in {out / 'rounds.json'}")
+    return {"rounds": rounds}
+
+
+def _settings(config: Improve) -> dict[str, Any]:
+    """What a run has to be continued with, as JSON has it."""
+    may_differ = ("out", "rounds", "device")
+    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in may_differ}))
+
+
+def _begun(config: Improve, out: Path) -> list[dict[str, Any]]:
+    """The rounds that an earlier run finished; a UserError if it was of other settings."""
+    path = out / "rounds.json"
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    was, asked = found["improving"], _settings(config)
+    if differ := [f"{name} was {was.get(name)} and is {asked[name]}" for name in asked if was.get(name) != asked[name]]:
+        raise UserError(f"{out} holds rounds of other settings: {'; '.join(differ)}; choose another --out")
+    return found["rounds"]
+
+
+def _data_set(out: Path, number: int) -> str:
+    return f"improve/{out.name}-{number}-v0"
+
+
+def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env) -> dict[str, Any]:
+    """Act in the current world's dream, and train it on."""
+    world, name = WorldModel.load(current, config.device), _data_set(out, number)
+    layout = EpisodeFormat(
+        world.config.tokenizer.resolution, world.config.action_size, world.config.instructions,
+        actions=world.config.actions,
+    )  # fmt: skip
+    if not get_dataset_path(name).exists():
+        about = {"algorithm_name": "CEM in the recurrent state", "description": f"what it did in {world.config.name}"}
+        episodes = _acted(config, world, twin, number)
+        write_dataset(
+            name, episodes, layout, about["algorithm_name"], about["description"], about={"seed": config.seed}
+        )
+    found = _judged(world, name, number)
+    train_recurrent_state(
+        RecurrentTraining(
+            config.dataset, current, out / f"round{number}", tuple(_data_set(out, one) for one in range(1, number + 1)),
+            fresh=False, steps=config.steps, learning_rate=config.learning_rate, seed=config.seed + number,
+            evaluate_every=config.steps, device=config.device, recurrent=_sizes(world),
+        )
+    )  # fmt: skip
+    return found
+
+
+def _sizes(world: WorldModel) -> Any:
+    assert world.config.recurrent is not None
+    return world.config.recurrent
+
+
+def _acted(config: Improve, world: WorldModel, twin: gym.Env, number: int) -> Iterator[EpisodeBuffer]:
+    """Episodes on the twin; the second, the fourth and so on with bursts of random actions."""
+    asked = Planning(
+        config.world, instruction=config.instruction, horizon=config.horizon, samples=config.samples,
+        iterations=config.iterations, action_repeat=config.action_repeat, replan_every=config.replan_every,
+    )  # fmt: skip
+    wanted = world.config.matching(config.instruction)
+    for index in tqdm(range(config.episodes), desc=f"round {number}: acting on the twin", unit="episode"):
+        random = np.random.default_rng([config.seed, number, index])
+        instruction = wanted[random.integers(len(wanted))]
+        policy = make_policy(asked, world, twin, instruction, int(random.integers(2**31)))
+        assert isinstance(policy, MPC)
+        yield _episode(world, twin, policy, instruction, random, explores=bool(index % 2))
+
+
+def _episode(
+    world: WorldModel, twin: gym.Env, policy: MPC, instruction: str, random: np.random.Generator, explores: bool
+) -> EpisodeBuffer:
+    codec, several = world.config.codec, len(world.config.instructions) > 1
+    frame, info = twin.reset(seed=int(random.integers(2**31)), options={"instruction": instruction})
+    frames, actions, left, over = [frame], [], 0, False
+    judged = [_worth(twin, several, 0.0, info["success"], False)]
+    while not over:
+        action = policy(frame)
+        if explores and left == 0 and random.random() < BURST:
+            left, burst = int(random.integers(1, LONGEST_BURST + 1)), codec.snap(random.uniform(-1, 1, codec.size))
+        if left:
+            left -= 1
+            action = policy.instead(burst.astype(np.float32))
+        frame, reward, terminated, truncated, info = twin.step(action)
+        frames.append(frame)
+        actions.append(codec.encode(action))
+        judged.append(_worth(twin, several, float(reward), bool(info["success"]), bool(terminated)))
+        over = terminated or truncated
+    rewards, successes, terminations = (np.stack(part) for part in zip(*judged, strict=True))
+    plain = np.full(len(frames), not explores)
+    return EpisodeBuffer(
+        observations=np.stack(frames), actions=np.stack(actions),
+        rewards=rewards[1:, world.config.instructions.index(instruction)].astype(np.float64).tolist(),
+        terminations=[False] * len(actions), truncations=[False] * (len(actions) - 1) + [True],
+        infos={"rewards": rewards, "successes": successes, "terminations": terminations, "plain": plain},
+    )  # fmt: skip
+
+
+def _worth(twin: gym.Env, several: bool, reward: float, success: bool, over: bool) -> tuple[np.ndarray, ...]:
+    """Rewards [m], successes [m] and terminations [m] of the newest frame, by each instruction."""
+    if several:
+        rewards, successes = twin.unwrapped.all_rewards()  # type: ignore[attr-defined]
+        return np.asarray(rewards, np.float32), np.asarray(successes, bool), np.asarray(successes, bool)
+    return np.array([reward], np.float32), np.array([success]), np.array([over])
+
+
+@torch.no_grad()
+def _judged(world: WorldModel, name: str, number: int) -> dict[str, Any]:
+    """What the episodes of a data set are worth, and how true what the world foresees of them is."""
+    import minari
+
+    data, plain = load_episodes(name), minari.load_dataset(name)
+    episodes = [one for one in plain.iterate_episodes() if one.infos["plain"][0]]
+    totals = np.array([float(np.sum(one.rewards)) for one in episodes])
+    instructions = world.read_instructions(list(data.instructions))
+    said, true = [], []
+    assert world.recurrent is not None
+    for start, end in zip(data.starts[:-1], data.starts[1:], strict=True):
+        for newest in range(start, end - AHEAD, AHEAD):
+            first = max(start, newest - SEEN + 1)
+            state = world.observe(data.frames[None, first : newest + 1], data.actions[None, first:newest])
+            ahead = torch.from_numpy(np.array(data.actions[newest : newest + AHEAD]))[None].to(world.device)
+            states = world.recurrent.imagine(state, ahead)
+            said.append(world.recurrent.heads(states, instructions).reward[0, -1].cpu().numpy())
+            true.append(data.rewards[newest + AHEAD])
+    return {
+        "round": number,
+        "real_steps": int(len(data.frames) - len(data.starts) + 1),
+        "episodes": len(totals),
+        "mean_return": float(totals.mean()),
+        "return_interval": bootstrap(np.mean, totals),
+        "reward_correlation_8": correlation(np.concatenate(said), np.concatenate(true)) if said else None,
+    }
+
+
+def _say(found: dict[str, Any]) -> None:
+    low, high = found["return_interval"]
+    truth = found["reward_correlation_8"]
+    print(
+        f"round {found['round']}: return {found['mean_return']:.2f} ({low:.2f} to {high:.2f}) in {found['episodes']} "
+        f"episodes by the world so far; rewards eight steps ahead correlate by "
+        f"{'nothing' if truth is None else format(truth, '.3f')}; {found['real_steps']} real steps in all"
+    )

@@ -1,0 +1,396 @@
+"""Stage three: a recurrent state learns to see and to foresee, beside a frozen world.
+
+It is trained as it is used: a few frames of a stretch are observed, the rest is imagined, and at every step of it the
+outcomes of all instructions and the frame's principal components are read off the state; of some steps the whole frame.
+Near steps weigh more, since planners act on them. Frames that are imagined are targets alone, so nothing of what is to
+come reaches the state.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from jaxtyping import Bool, Float, Int, UInt8
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from ..checkpoint import decoder_files, load_config, load_tensors, load_weights
+from ..config import RecurrentConfig
+from ..data import Episodes, load_episodes
+from ..errors import UserError
+from ..evaluate.fidelity import check_recording
+from ..listing import find_world
+from ..metrics import correlation
+from ..model.outcome_heads import OutcomeVotes
+from ..model.pixels import to_float
+from ..model.processes import mean_of_processes
+from ..model.recurrent_state import RecurrentState
+from ..results import current_commit
+from ..world import WorldModel
+from .checkpoints import check_world, load_world, save_world
+from .launch import launch
+from .log import Log
+from .loop import named, run, train
+from .settings import RecurrentTraining
+
+READOUTS = "readouts.safetensors"
+"""Weights that training alone needs, beside the world's."""
+COMPONENTS = 256
+"""Principal components of frames that are read off every state."""
+SAMPLED = 3000
+"""Frames that means and principal components are taken from."""
+DRAWN = 2
+"""Steps of each stretch whose whole frame is read off."""
+NEAR = 4
+"""Steps within which the first of them lies."""
+HALF_WEIGHT = 8
+"""Imagined steps after which a step weighs half."""
+REWARD_WEIGHT = 3.0
+PRIOR_WEIGHT = 0.5
+"""Of what is foreseen of the next frame while frames are still observed."""
+INVERSE_WEIGHT = 0.1
+
+
+def train_recurrent_state(config: RecurrentTraining) -> Path:
+    """Train until `config.steps`; returns the checkpoint folder."""
+    source, stage = load_config(find_world(config.world))
+    if stage != "world":
+        raise UserError(f"{config.world} holds a {stage} only; train its dynamics first")
+    if check_world(config, "world"):
+        found = load_config(config.out)[0]
+        if found != replace(source, recurrent=config.recurrent):
+            raise UserError(f"{config.out} holds another world, {found}; choose another --out")
+    for name in (config.dataset, *config.lived):
+        check_recording(source, name, load_episodes(name))
+    launch(_train, config)
+    return config.out
+
+
+def _train(config: RecurrentTraining) -> None:
+    with run(config, "no") as accelerator:  # the cell's products are too small to gain by bfloat16
+        with accelerator.main_process_first():
+            stage = RecurrentStage(config, accelerator.device)
+        train(stage, config, accelerator)
+
+
+class Stretches(NamedTuple):
+    """Stretches of a recording: t steps and t + 1 frames, of which the first `observed` are shown.
+
+    Row i of rewards, successes and terminations judges frame i + 1.
+    """
+
+    frames: UInt8[Tensor, "n h w c"]
+    """Of all stretches, those that are observed, one after another."""
+    shown: Bool[Tensor, "b k"]
+    """Which of the first k frames each stretch is shown, k the most of any."""
+    actions: Float[Tensor, "b t a"]
+    rewards: Float[Tensor, "b t m"]
+    """By all instructions."""
+    successes: Float[Tensor, "b t m"]
+    terminations: Float[Tensor, "b t m"]
+    inside: Bool[Tensor, "b t1"]
+    """Whether the episode has this frame; a stretch may begin close to its end."""
+    components: Float[Tensor, "b t1 p"]
+    """Of every frame."""
+    drawn: Int[Tensor, "b d"]
+    """Some frames of each stretch that are read off whole, by number."""
+    targets: UInt8[Tensor, "bd h w c"]
+    """What they show."""
+
+
+class Readouts(nn.Module):
+    """What training alone reads off states and embeddings."""
+
+    spread: Tensor
+    basis: Tensor
+
+    def __init__(self, config: RecurrentConfig, resolution: int, action_size: int):
+        super().__init__()
+        hidden = config.head_width
+        self.components = nn.Sequential(nn.Linear(config.width, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS))
+        self.inverse = nn.Sequential(nn.Linear(2 * config.embedding, 128), nn.SiLU(), nn.Linear(128, action_size))
+        self.register_buffer("basis", torch.zeros(COMPONENTS, 3 * resolution**2), persistent=False)
+        self.register_buffer("spread", torch.ones(()), persistent=False)
+
+
+class RecurrentLoss(nn.Module):
+    """The loss of a recurrent state, as one module: what Accelerate wraps.
+
+    Args:
+        instructions: those of the data, as the world reads them.
+        reward_variance: theirs.
+    """
+
+    def __init__(
+        self, state: RecurrentState, readouts: Readouts, instructions: Float[Tensor, "m d"], reward_variance: float
+    ):
+        super().__init__()
+        self.state, self.readouts = state, readouts
+        self.instructions, self.reward_variance = instructions, reward_variance
+
+    @torch.no_grad()
+    def measure(self, frames: UInt8[Tensor, "n h w c"], fresh: bool = True) -> None:
+        """Take principal components from a sample of a recording's frames, and mean and spread of a fresh state."""
+        images = to_float(frames)
+        if fresh:
+            self.state.mean_frame.copy_(images.mean(0))
+            self.state.frame_scale.copy_((images - self.state.mean_frame).square().mean().sqrt())
+        centred = (images - self.state.mean_frame).flatten(1)
+        variances, vectors = principal_components(centred, min(COMPONENTS, len(centred)))
+        self.readouts.basis[: len(vectors)].copy_(vectors)
+        self.readouts.spread.copy_(variances.sum())
+
+    @torch.no_grad()
+    def project(self, frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
+        """Principal components of frames."""
+        return (to_float(frames) - self.state.mean_frame).flatten(1) @ self.readouts.basis.T
+
+    def forward(self, stretches: Stretches) -> dict[str, Tensor]:
+        state, (batch, most) = self.state, stretches.shown.shape
+        shown = state.embed(stretches.frames)
+        embedded = shown.new_zeros(batch, most, shown.shape[-1])
+        embedded[stretches.shown] = shown
+        states, priors = self._follow(embedded, stretches)
+        observed = stretches.shown.sum(1, keepdim=True)
+        ahead = (torch.arange(states.shape[1], device=states.device) - observed + 1).clamp(min=0)
+        weights = stretches.inside / (1 + ahead / HALF_WEIGHT)
+        parts = self._read(states, weights, states[:, 1:], weights[:, 1:], stretches)
+        total = _total(parts)
+        if priors is not None:
+            foreseen = (stretches.shown & stretches.inside[:, :most])[:, 1:].float()
+            few = stretches._replace(
+                components=stretches.components[:, 1:most],
+                **{name: getattr(stretches, name)[:, : most - 1] for name in ("rewards", "successes", "terminations")},
+            )
+            total = total + PRIOR_WEIGHT * _total(self._read(priors, foreseen, priors, foreseen, few))
+            said = self.readouts.inverse(torch.cat([embedded[:, :-1], embedded[:, 1:]], -1))
+            wrong = (said - stretches.actions[:, : most - 1]).square().mean(-1)
+            parts["inverse"] = _mean(wrong, foreseen)
+            total = total + INVERSE_WEIGHT * parts["inverse"]
+        rows = torch.arange(batch, device=states.device)[:, None]
+        read = state.picture(states[rows, stretches.drawn].flatten(0, 1))
+        parts["frame"] = (read - state.centred(stretches.targets)).square().mean()
+        return {"loss": total + parts["frame"], **parts}
+
+    def _follow(self, embedded: Float[Tensor, "b k e"], stretches: Stretches) -> tuple[Tensor, Tensor | None]:
+        """(states [b, t + 1, w] of all frames, corrected by those that are observed; [b, k - 1, w] before they are)."""
+        cell, entered = self.state.predictor, self.state.predictor.enter(stretches.actions)
+        corrector, seen = self.state.corrector, self.state.corrector.enter(embedded)
+        now = corrector(self.state.initial.expand(len(embedded), -1), seen[:, 0])
+        states, priors = [now], []
+        for step, action in enumerate(entered.unbind(1), 1):
+            now = cell(now, action)
+            if step < seen.shape[1]:
+                priors.append(now)
+                now = torch.where(stretches.shown[:, step, None], corrector(now, seen[:, step]), now)
+            states.append(now)
+        return torch.stack(states, 1), torch.stack(priors, 1) if priors else None
+
+    def _read(
+        self,
+        states: Float[Tensor, "b s w"],
+        weights: Float[Tensor, "b s"],
+        judged: Float[Tensor, "b j w"],
+        judged_weights: Float[Tensor, "b j"],
+        true: Stretches,
+    ) -> dict[str, Tensor]:
+        """Errors of what is read off states: of frames, and of outcomes of the states that an action led to."""
+        error = (self.readouts.components(states) - true.components).square().sum(-1) / self.readouts.spread
+        said: OutcomeVotes = self.state.heads(judged, self.instructions)
+        reward = (said.reward - true.rewards).square().mean(-1) / self.reward_variance
+        success, terminated = (
+            F.binary_cross_entropy_with_logits(logits, what, reduction="none").mean(-1)
+            for logits, what in ((said.success, true.successes), (said.terminated, true.terminations))
+        )
+        outcomes = {"reward": reward, "success": success, "terminated": terminated}
+        read = {name: _mean(values, judged_weights) for name, values in outcomes.items()}
+        return {"components": _mean(error, weights), **read}
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Over the rows of all processes, once their losses' mean is taken."""
+    return (values * weights).sum() / mean_of_processes(weights.sum()).clamp(min=1e-6)
+
+
+def _total(parts: dict[str, Tensor]) -> Tensor:
+    return parts["components"] + REWARD_WEIGHT * parts["reward"] + parts["success"] + parts["terminated"]
+
+
+def principal_components(centred: Float[Tensor, "n d"], count: int) -> tuple[Float[Tensor, " c"], Float[Tensor, "c d"]]:
+    """The largest variances along unit vectors, and those vectors; of fewer samples than numbers, by their products."""
+    values, vectors = torch.linalg.eigh(centred @ centred.T / len(centred))
+    values, vectors = values[-count:].clamp(min=1e-12), vectors[:, -count:]
+    return values, (centred.T @ vectors / (values * len(centred)).sqrt()).T
+
+
+class Source:
+    """A data set that stretches are cut from.
+
+    Args:
+        episodes: int [n], those that training may see.
+    """
+
+    def __init__(self, data: Episodes, model: RecurrentLoss, episodes: np.ndarray):
+        self.data, self.device = data, model.state.initial.device
+        self.rows = first_rows(data, episodes)
+        parts = np.array_split(np.arange(len(data.frames)), -(-len(data.frames) // 1024))
+        self.components = torch.cat([model.project(_frames(data, part, self.device)).cpu() for part in parts])
+
+    def cut(
+        self, rows: np.ndarray, observed: np.ndarray, ahead: int, random: np.random.Generator, mine: slice = slice(None)
+    ) -> Stretches:
+        """Stretches that begin at `rows` [b], show `observed` [b] frames, and end `ahead` steps after the most of
+        them; of these, `mine`. What lies behind an episode's end is its last frame again, and not inside."""
+        data, device, most = self.data, self.device, int(observed.max())
+        last = (data.starts[data.episodes_of(rows) + 1] - 1)[:, None]
+        when = rows[:, None] + np.arange(most + ahead)
+        inside, when = when <= last, np.minimum(when, last)
+        observed = np.minimum(observed, inside.sum(1))
+        after = random.integers(1, ahead + 1, (len(rows), DRAWN))
+        after[:, 0] = random.integers(min(NEAR, ahead + 1), size=len(rows))
+        drawn = np.minimum(observed[:, None] - 1 + after, inside.sum(1, keepdims=True) - 1)
+        shown = np.arange(most) < observed[:, None]
+        when, inside, drawn, shown = when[mine], inside[mine], drawn[mine], shown[mine]
+
+        def of(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(device)
+
+        after_each = when[:, 1:]
+        return Stretches(
+            frames=_frames(data, when[:, :most][shown], device),
+            shown=of(shown),
+            actions=of(data.actions[when[:, :-1]]),
+            rewards=of(data.rewards[after_each]),
+            successes=of(data.successes[after_each].astype(np.float32)),
+            terminations=of(data.terminations[after_each].astype(np.float32)),
+            inside=of(inside),
+            components=self.components[torch.from_numpy(when)].to(device),
+            drawn=of(drawn),
+            targets=_frames(data, np.take_along_axis(when, drawn, 1).ravel(), device),
+        )
+
+
+def first_rows(data: Episodes, episodes: np.ndarray) -> np.ndarray:
+    """Frames of these episodes that a stretch may begin with: all but the last two of each."""
+    starts = data.starts
+    return np.concatenate([np.arange(starts[one], max(starts[one] + 1, starts[one + 1] - 2)) for one in episodes])
+
+
+def _frames(data: Episodes, rows: np.ndarray, device: torch.device) -> UInt8[Tensor, "n h w c"]:
+    return torch.from_numpy(np.array(data.frames[rows])).to(device)
+
+
+class RecurrentStage:
+    """What the loop asks of this stage."""
+
+    name, clip, warm_up, parts = "state", 1.0, 200, 1
+
+    def __init__(self, config: RecurrentTraining, device: torch.device):
+        self.config, folder = config, find_world(config.world)
+        self.logs = config.out.parent / "tensorboard" / "state"
+        torch.manual_seed(config.seed)
+        self.world = world = filtering(WorldModel.load(config.world, str(device)), config.recurrent, config.fresh)
+        assert world.recurrent is not None
+        self.data = data = load_episodes(config.dataset)
+        self.frames = config.batch * config.ahead
+        readouts = Readouts(config.recurrent, world.config.tokenizer.resolution, world.config.action_size).to(device)
+        self.model = RecurrentLoss(
+            world.recurrent, readouts, world.read_instructions(list(data.instructions)), data.reward_variance
+        ).train()
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
+        )
+        some = np.sort(np.random.default_rng(config.seed).permutation(len(data.frames))[:SAMPLED])
+        self.model.measure(_frames(data, some, device), config.fresh)
+        self.recorded = Source(data, self.model, data.split("train"))
+        lived = map(load_episodes, config.lived)
+        self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1)) for one in lived]
+        self.validation = first_rows(data, data.split("validation"))
+        self.single = 0.5 if world.config.dynamics.observed == 1 else 0.0
+        """Share of the stretches that show a single frame: many, where one frame shows all there is to know."""
+        self.files = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
+        if (folder / "decoder").exists():
+            self.files |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
+        self.commit = current_commit()
+        self.figures: dict[str, float] = {}
+        """Of the newest evaluation."""
+
+    def draw(self, step: int, rank: int, processes: int) -> tuple[Stretches]:
+        config, done = self.config, step / self.config.steps
+        random, source, rows = self._rows(step)
+        most = random.integers(1, config.recurrent.observed + 1, config.batch)
+        observed = np.where(random.random(config.batch) < self.single, 1, random.integers(1, most + 1))
+        ahead = max(1, config.ahead // (4 if done < 0.1 else 2 if done < 0.4 else 1))
+        return (source.cut(rows, observed, ahead, random, slice(rank, None, processes)),)
+
+    def _rows(self, step: int) -> tuple[np.random.Generator, "Source", np.ndarray]:
+        """(the random numbers of a batch, where it is from, the frames that its stretches begin with)."""
+        random, source = np.random.default_rng([self.config.seed, step, 0]), self.recorded
+        if self.lived and step % 3 == 0:
+            source = self.lived[step // 3 % len(self.lived)]
+        return random, source, random.choice(source.rows, self.config.batch)
+
+    def source(self, step: int) -> str:
+        _, source, rows = self._rows(step)
+        names = dict(zip(map(id, self.lived), self.config.lived, strict=True))
+        return named(names.get(id(source), self.config.dataset), source.data.episodes_of(rows))
+
+    @torch.no_grad()
+    def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
+        """Rewards of held-out stretches, imagined after as many frames as the state is used to."""
+        random, recurrent = np.random.default_rng(0), self.world.recurrent
+        assert recurrent is not None
+        rows = random.choice(self.validation, 128)
+        observed = np.full(len(rows), 1 if self.single else self.config.recurrent.observed)
+        held_out = self.recorded.cut(rows, observed, self.config.ahead, random)
+        self.model.eval()
+        embedded = recurrent.embed(held_out.frames)
+        whole = embedded.new_zeros(*held_out.shown.shape, embedded.shape[-1])
+        whole[held_out.shown] = embedded
+        states, _ = self.model._follow(whole, held_out)
+        said = recurrent.heads(states[:, 1:], self.model.instructions).reward
+        self.model.train()
+        for ahead in (1, 4, 8, 12, 16):
+            at = int(observed[0]) - 2 + ahead
+            if at + 1 < held_out.inside.shape[1] and (inside := held_out.inside[:, at + 1]).any():
+                pair = (part[inside, at].flatten().cpu().numpy() for part in (said, held_out.rewards))
+                self.figures[f"reward_correlation_{ahead}"] = correlation(*pair)
+        for name, value in self.figures.items():
+            writer.add_scalar(f"validation/{name}", value, step)
+        log.say(f"step {step + 1}: " + ", ".join(f"{name} {value:.3f}" for name, value in self.figures.items()))
+
+    def save(self, accelerator: Accelerator, step: int) -> None:
+        told: dict[str, Any] = {"step": step, "held_out": self.figures}
+        if accelerator.is_main_process:
+            files, world = self.files | {READOUTS: save_bytes(self.model.readouts.state_dict())}, self.world
+            save_world(self.config, world.config, world.state_dict(), "world", self.optimizer, told, files, self.commit)
+
+    def load(self, accelerator: Accelerator) -> int:
+        step = load_world(self.config, "world", self.world, self.optimizer)
+        if step:
+            load_weights(self.model.readouts, load_tensors(self.config.out / READOUTS), self.config.out)
+        return step
+
+
+def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) -> WorldModel:
+    """The same world, with a recurrent state that begins anew, or as it is; the one part of it that is trained."""
+    if not fresh:
+        if world.recurrent is None or world.config.recurrent != config:
+            raise UserError(
+                f"{world.config.name!r} has no recurrent state of {config} to begin from; leave out --no-fresh"
+            )
+        world.recurrent.requires_grad_(True)
+        return world
+    made = WorldModel(replace(world.config, recurrent=config), world.text).to(world.device)
+    fresh = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
+    kept = {name: tensor for name, tensor in world.state_dict().items() if not name.startswith("recurrent.")}
+    made.load_state_dict(kept | fresh)
+    made.eval().requires_grad_(False)
+    assert made.recurrent is not None
+    made.recurrent.requires_grad_(True)
+    return made
