@@ -683,7 +683,7 @@ def test_a_time_limit_goes_on_from_a_snapshot(checkpoint):
     for one in (env, other):
         restore(one, blob)
         assert [one.step(STILL)[3] for _ in range(3)] == [False, False, True]
-    with pytest.raises(TypeError, match="is no dream"):
+    with pytest.raises(TypeError, match="is not a dream"):
         restore(TabletopEnv(), blob)
 
 
