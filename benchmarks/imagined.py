@@ -149,11 +149,11 @@ def section(*found: Results) -> list[str]:
         decides = m["speed"]["seconds_per_decision"]
         told = [
             f"{way}: {one['ends']['foreseen']} of {one['ends']['ending']} ends foreseen within {NEARLY} steps, "
-            f"{one['ends']['false_alarms']} false alarms in {one['ends']['others']} others"
+            f"false alarms in {one['ends']['false_alarms']} of {one['ends']['others']} others"
             for way, one in m["ways"].items()
         ]
         lines += [
-            f"**{name.capitalize()}**, {m['episodes']} held-out stretches, {m['shown']} frames shown.",
+            f"**{name.capitalize()}**, {m['episodes']} held-out stretches; frames shown: {m['shown']}.",
             "",
             *markdown(["steps ahead", *map(str, m["at"])], rows),
             "",

@@ -162,7 +162,7 @@ class WorldModel(WorldNetwork):
 
     @isolated
     def observe(self, frames: Tensor | np.ndarray, actions: Tensor | np.ndarray | None = None) -> Float[Tensor, "b s"]:
-        """The recurrent state after what was seen and done: all that `imagine` needs, in a tenth of `start`'s time.
+        """The recurrent state after what was seen and done: all that `imagine` needs, and no dream is begun.
 
         Args:
             frames: uint8 [b, t, h, w, 3], oldest first, as many as there are.
