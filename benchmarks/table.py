@@ -75,7 +75,7 @@ def speed_table(results: Results) -> list[str]:
         f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
         f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {age['old_step']} costs "
         f"{age['old_over_young']:.2f} of step {age['young_step']}; a decision of CEM (64 candidates, 10 steps, "
-        f"4 rounds) {m['decision']['p50']:.1f} s, which is {looked['dream']} samples x horizon a second, in MuJoCo "
+        f"4 rounds) {1000 * m['decision']['p50']:.0f} ms, which is {looked['dream']} samples x horizon a second, in MuJoCo "
         f"{looked['mujoco']}; `import worldgym` {start['import_worldgym']:.1f} s, "
         f"`gym.make` in a fresh process {start['gym_make']:.1f} s.",
         "",
