@@ -75,8 +75,8 @@ def speed_table(results: Results) -> list[str]:
         f"True simulators with rendering, steps a second: {simulators}. A fork into 256 takes "
         f"{percent2(m['fork']['share'])} of evaluating 10 steps; step {age['old_step']} costs "
         f"{age['old_over_young']:.2f} of step {age['young_step']}; a decision of CEM (64 candidates, 10 steps, "
-        f"4 rounds) {1000 * m['decision']['p50']:.0f} ms, which is {looked['dream']} samples x horizon a second, in MuJoCo "
-        f"{looked['mujoco']}; `import worldgym` {start['import_worldgym']:.1f} s, "
+        f"4 rounds) {1000 * m['decision']['p50']:.0f} ms, which is {looked['dream']} samples x horizon a second, in "
+        f"MuJoCo {looked['mujoco']}; `import worldgym` {start['import_worldgym']:.1f} s, "
         f"`gym.make` in a fresh process {start['gym_make']:.1f} s.",
         "",
         f"`{results['command']}`, commit {results['commit'][:10]}, {machine['cores']} cores of {machine['cpu']}, "
