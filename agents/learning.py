@@ -72,8 +72,7 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
     twin = make_twin(world.config, instruction)
     _check_same_run(config)
     if not kind.environments:
-        model = _imagine(config, world)
-        return _judged(config, world, model, twin, real_steps=0)
+        return _judged(config, world, _imagine(config, world), twin, real_steps=0)
     envs = make_envs(config, world, twin, make_twin)
     model = _model(config, envs, world)
     _claim(config)
@@ -116,7 +115,7 @@ def _judged(config: Learning, world: WorldModel, model: Agent, twin: gym.Env, re
 def make_envs(config: Learning, world: WorldModel, twin: gym.Env, make_twin: MakeTwin) -> VecEnv:
     """Where the agent acts: dreams as long as the twin's episodes, or twins that it sees as a dream would show them."""
     count, instruction = AGENTS[config.agent].environments, config.instruction
-    assert instruction is not None
+    assert instruction is not None and config.sees is not None
     if config.where == "dream":
         limit = config.horizon or (twin.spec.max_episode_steps if twin.spec is not None else None)
         envs: VecEnv = DreamVecEnv(

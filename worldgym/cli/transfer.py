@@ -103,8 +103,9 @@ def _agent(folder: Path, age: str, world) -> tuple[str, Any]:
     from ..agents.learning import load_policy, policy_of
 
     model, made = load_policy(folder, world, age)
-    called = f"{made.agent} of {made.where}, {model.num_timesteps} steps"
-    return called, lambda instruction, seed: policy_of(model, world, made.sees)
+    called, sees = f"{made.agent} of {made.where}, {model.num_timesteps} steps", made.sees
+    assert sees is not None
+    return called, lambda instruction, seed: policy_of(model, world, sees)
 
 
 def _policies(config: Transfer, world, twin: gym.Env) -> dict[str, Any]:

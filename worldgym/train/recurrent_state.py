@@ -387,9 +387,9 @@ def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) ->
         world.recurrent.requires_grad_(True)
         return world
     made = WorldModel(replace(world.config, recurrent=config), world.text).to(world.device)
-    fresh = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
+    anew = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
     kept = {name: tensor for name, tensor in world.state_dict().items() if not name.startswith("recurrent.")}
-    made.load_state_dict(kept | fresh)
+    made.load_state_dict(kept | anew)
     made.eval().requires_grad_(False)
     assert made.recurrent is not None
     made.recurrent.requires_grad_(True)
