@@ -19,7 +19,7 @@ class Demo:
     """A Tabletop: a bundled world, a checkpoint folder, or user/name on the hub."""
     out: Path = Path("runs/demo")
     """Where the pictures and the page go."""
-    episodes: int = 3
+    episodes: int = 10
     """Episodes for each of the two tasks and each way to act."""
     seed: int = 0
     """Of the episodes."""
