@@ -13,6 +13,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,8 +162,8 @@ class ActorCritic(nn.Module):
             log: TensorBoard's folder.
             after: called after each update; stops if it says False.
         """
-        writer = SummaryWriter(str(log)) if log else None
         with (
+            SummaryWriter(str(log)) if log else nullcontext() as writer,
             torch.enable_grad(),
             tqdm(total=updates, initial=int(self.updates), desc="imagining", unit="update") as bar,
         ):

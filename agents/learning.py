@@ -72,7 +72,7 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
     twin = make_twin(world.config, instruction)
     _check_same_run(config)
     if not kind.environments:
-        return _judged(config, world, _imagine(config, world), twin, real_steps=0)
+        return _judged(config, world, _imagine(config, world), twin)
     envs = make_envs(config, world, twin, make_twin)
     model = _model(config, envs, world)
     _claim(config)
@@ -89,10 +89,10 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
             if progress.interrupted():
                 raise KeyboardInterrupt(f"saved at step {model.num_timesteps}; the same command continues from there")
     envs.close()
-    return _judged(config, world, model, twin, 0 if config.where == "dream" else model.num_timesteps)
+    return _judged(config, world, model, twin)
 
 
-def _judged(config: Learning, world: WorldModel, model: Agent, twin: gym.Env, real_steps: int) -> dict[str, Any]:
+def _judged(config: Learning, world: WorldModel, model: Agent, twin: gym.Env) -> dict[str, Any]:
     """The metrics of `learn`, and a video of some episodes. Closes the twin."""
     assert config.sees is not None
     judged = judge(model, world, twin, config.episodes, config.seed, config.sees)
@@ -106,7 +106,7 @@ def _judged(config: Learning, world: WorldModel, model: Agent, twin: gym.Env, re
         "discount": config.discount,
         "sees": config.sees,
         "steps": model.num_timesteps,
-        "real_steps": real_steps,
+        "real_steps": 0 if config.where == "dream" else model.num_timesteps,
         "refit_every": config.refit,
         **figures(judged),
     }

@@ -50,8 +50,7 @@ class StateObserver:
     @torch.no_grad()
     def see(self, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
         states, done, seen = (torch.from_numpy(part).to(self.world.device) for part in (self._states, actions, frames))
-        foreseen = self._filter.predict(states, done.float())
-        self.frames, self._states = frames.copy(), _array(self._filter.correct(foreseen, self._filter.embed(seen)))
+        self.frames, self._states = frames.copy(), _array(self._filter.follow(states, done.float(), seen))
         return self._states.clip(-1.0, 1.0)
 
 

@@ -41,9 +41,8 @@ class DreamSlope(DreamReturns):
     def _through_the_state(self, state: Float[Tensor, "1 s"], actions: Float[Tensor, "n h a"]) -> Float[Tensor, " n"]:
         """The same in the recurrent state, where nothing is drawn."""
         assert self.world.recurrent is not None
-        instruction = self.world.read_instructions([self.instruction])
         count = len(actions)
-        return self.world.recurrent.returns(state.expand(count, -1), actions, instruction.expand(count, -1))
+        return self.world.recurrent.returns(state.expand(count, -1), actions, self.read.expand(count, -1))
 
 
 def differentiable_returns(

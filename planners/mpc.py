@@ -35,6 +35,7 @@ class DreamReturns:
 
     def __init__(self, world: WorldModel, instruction: str):
         self.world, self.instruction = world, instruction
+        self.read = world.read_instructions([instruction])
         self._state: WorldState | Tensor | None = None
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
@@ -54,7 +55,7 @@ class DreamReturns:
     def __call__(self, sequences: np.ndarray) -> np.ndarray:
         state = self.state
         if isinstance(state, Tensor):
-            return self.world.imagine(state, sequences[None], [self.instruction])[0].cpu().numpy()
+            return self.world.imagine(state, sequences[None], self.read)[0].cpu().numpy()
         return self.world.evaluate(state, sequences[None])[0].cpu().numpy()
 
 

@@ -144,10 +144,10 @@ class WorldModel(WorldNetwork):
         Raises:
             ValueError: as `step` does.
         """
-        sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
         if drawn is False or (drawn is None and self.recurrent is not None):
             state._check_fresh()
-            return self._imagined(state.recurrent, sequences, state.instruction)
+            return self.imagine(state.recurrent, action_sequences, state.instruction)
+        sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
         batch, count = sequences.shape[:2]
         if state.cache.trunk is not None:  # else each fork below would write out the past that it shares
             state = state.select(torch.arange(batch, device=self.device))
@@ -177,12 +177,23 @@ class WorldModel(WorldNetwork):
 
     @isolated
     def imagine(
-        self, recurrent: Float[Tensor, "b s"], action_sequences: Tensor | np.ndarray, instructions: Sequence[str]
+        self,
+        recurrent: Float[Tensor, "b s"],
+        action_sequences: Tensor | np.ndarray,
+        instruction: Float[Tensor, "b d"],
     ) -> Float[Tensor, "b n"]:
-        """Return of each of n action sequences [b, n, horizon, a], tried from recurrent states by each one's
-        instruction: what `evaluate` says of states that `observe` gave."""
+        """Return of each of n action sequences [b, n, horizon, a], tried from recurrent states: what `evaluate` says of
+        states that `observe` gave.
+
+        Args:
+            instruction: of each state, as `read_instructions` reads it.
+        """
+        future = self._filter
         sequences = inputs.action_sequences(action_sequences, len(recurrent), self.config, self.device)
-        return self._imagined(recurrent, sequences, self.read_instructions(list(instructions)))
+        dreams = torch.arange(len(recurrent), device=self.device).repeat_interleave(sequences.shape[1])
+        tiles = zip(dreams.split(TILE), sequences.flatten(0, 1).split(TILE), strict=True)
+        parts = [future.returns(recurrent[rows], tried, instruction[rows]) for rows, tried in tiles]
+        return torch.cat(parts).view(sequences.shape[:2])
 
     @property
     def _filter(self) -> RecurrentState:
@@ -203,15 +214,6 @@ class WorldModel(WorldNetwork):
         votes = self.score(after, state.instruction)
         return after, _outcome(votes, torch.full_like(votes.reward[0], float("nan")))
 
-    def _imagined(
-        self, recurrent: Tensor, sequences: Float[Tensor, "b n t a"], instruction: Float[Tensor, "b d"]
-    ) -> Float[Tensor, "b n"]:
-        dreams = torch.arange(len(recurrent), device=self.device).repeat_interleave(sequences.shape[1])
-        parts = []
-        for rows, tried in zip(dreams.split(TILE), sequences.flatten(0, 1).split(TILE), strict=True):
-            parts.append(self._filter.returns(recurrent[rows], tried, instruction[rows]))
-        return torch.cat(parts).view(sequences.shape[:2]) if parts else recurrent.new_empty(sequences.shape[:2])
-
     def _begun(self, frames: UInt8[Tensor, "b t h w c"], actions: Float[Tensor, "b t1 a"]) -> tuple[Tensor, Tensor]:
         """(The recurrent state of new dreams, the frame that it observed last), both of no size where there is none."""
         if self.recurrent is None:
@@ -223,8 +225,7 @@ class WorldModel(WorldNetwork):
         if self.recurrent is None:
             return state
         frame = self._decode(state)
-        foreseen = self.recurrent.predict(state.recurrent, vectors)
-        return replace(state, recurrent=self.recurrent.correct(foreseen, self.recurrent.embed(frame)), frame=frame)
+        return replace(state, recurrent=self.recurrent.follow(state.recurrent, vectors, frame), frame=frame)
 
     # -- words and vectors ------------------------------------------------------------------------------------------
 

@@ -65,7 +65,8 @@ def test_it_imagines_what_the_world_says(world, frames):
         torch.testing.assert_close(made.entropy[when], -squashed.log_prob(actions[-1]).sum(-1), atol=1e-3, rtol=1e-3)
         state = world.recurrent.predict(state, actions[-1])
         torch.testing.assert_close(made.states[when + 1], state)
-    returns = world.imagine(states, torch.stack(actions, 1)[:, None].detach(), [GOAL] * 3)[:, 0]
+    read = world.read_instructions([GOAL] * 3)
+    returns = world.imagine(states, torch.stack(actions, 1)[:, None].detach(), read)[:, 0]
     torch.testing.assert_close(made.rewards.sum(0), returns, atol=1e-4, rtol=1e-4)
 
 
@@ -78,7 +79,7 @@ def test_it_learns_what_pays(world, frames):
     agent.learn(states, 30)
     after = float(agent.imagine(states, noise).rewards.detach().sum(0).mean())
     random = np.random.default_rng(0).uniform(-1, 1, (12, 64, HORIZON, 2)).astype(np.float32)
-    tried = world.imagine(states, random, [GOAL] * 12)
+    tried = world.imagine(states, random, world.read_instructions([GOAL] * 12))
     assert after > earned and after > float(tried.mean()) + float(tried.std(1).mean())
     assert all(torch.equal(value, before[name]) for name, value in world.state_dict().items())
 

@@ -1,7 +1,6 @@
 """An environment of Gymnasium's own whose actions are a choice, all the way: CartPole, from its id to an agent."""
 
 import json
-import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
-from worldgym import cli
 from worldgym.agents import AGENTS
 from worldgym.checkpoint import load_config
 from worldgym.data import load_episodes
@@ -17,21 +15,12 @@ from worldgym.envs_real.twins import twin_of
 from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot
 from worldgym.planners.settings import Planning
 
+from .briefly import SMALL, TOKENIZER, run
+
 pytest.importorskip("pygame")  # draws it
 
 DATASET = "test/cart-v0"
-TOKENIZER = ["--channels", "8", "16", "16", "--latent-channels", "4", "--codes", "32"]
-SMALL = [
-    "--layers", "1", "--width", "64", "--heads", "2", "--kv-heads", "1", "--mlp-width", "64", "--head-width", "32",
-    "--head-layers", "1", "--window", "4", "--outcome-heads", "2",
-]  # fmt: skip
 BRIEFLY = ["--episodes", "1", "--horizon", "2", "--action-repeat", "1", "--replan-every", "1", "--samples", "4"]
-
-
-def run(*arguments) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["worldgym", *map(str, arguments)])
-        cli.main()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,19 +2,19 @@
 
 import importlib
 import json
-import sys
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from worldgym import cli
 from worldgym.actions import ActionCodec
 from worldgym.checkpoint import load_config
 from worldgym.config import WorldConfig
 from worldgym.envs_real.twins import twin_of
 from worldgym.errors import UserError
+
+from .briefly import SMALL, TOKENIZER, run
 
 ROBOT = '''
 import gymnasium as gym
@@ -68,17 +68,6 @@ for kind in (Robot, Dice, Wide):
 '''
 DATASET = "test/robot-v0"
 SPACE = gym.spaces.Box(-2.0, 1.0, (2,), np.float32)
-TOKENIZER = ["--channels", "8", "16", "16", "--latent-channels", "4", "--codes", "32"]
-SMALL = [
-    "--layers", "1", "--width", "64", "--heads", "2", "--kv-heads", "1", "--mlp-width", "64", "--head-width", "32",
-    "--head-layers", "1", "--window", "4", "--outcome-heads", "2",
-]  # fmt: skip
-
-
-def run(*arguments) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["worldgym", *map(str, arguments)])
-        cli.main()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -87,7 +87,7 @@ def test_each_future_is_judged_by_its_own_dream_and_instruction(world, frames, t
     names = [world.config.instructions[index] for index in (0, 1, 0)]
     state = world.start(frames[:, :1], instruction=names)
     together = world.evaluate(state, tries)
-    torch.testing.assert_close(world.imagine(state.recurrent, tries, names), together)
+    torch.testing.assert_close(world.imagine(state.recurrent, tries, world.read_instructions(names)), together)
     for dream in range(3):
         alone = world.evaluate(state.select(torch.tensor([dream])), tries[dream : dream + 1, 2:])
         torch.testing.assert_close(alone[0], together[dream, 2:], atol=1e-5, rtol=1e-5)
@@ -128,7 +128,8 @@ def test_planners_need_nothing_but_the_state(world, frames, actions, tries, monk
     monkeypatch.setattr(world, "start", lambda *_, **__: pytest.fail("a dream was begun"))
     returns = DreamReturns(world, "reach the centre")
     returns.ground(frames[0], actions[0, :3])
-    expected = world.imagine(world.observe(frames[:1], actions[:1, :3]), tries[:1], ["reach the centre"])
+    read = world.read_instructions(["reach the centre"])
+    expected = world.imagine(world.observe(frames[:1], actions[:1, :3]), tries[:1], read)
     np.testing.assert_allclose(returns(tries[0]), expected[0].numpy(), atol=1e-6)
 
 

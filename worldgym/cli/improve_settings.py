@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import UserError
+from ..planners.settings import Planning
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ class Improve:
     def __post_init__(self):
         if self.rounds < 1 or self.episodes < 2 or self.steps < 1:
             raise UserError("improving takes at least one of --rounds and of --steps, and two of --episodes")
-        if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:
-            raise UserError(f"horizon {self.horizon} must be a multiple of action_repeat {self.action_repeat}")
+        self.planning()
         if not 0 < self.replan_every <= self.horizon:
             raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps, its horizon")
+
+    def planning(self) -> Planning:
+        """How it plans; a UserError if nobody could."""
+        return Planning(
+            self.world, instruction=self.instruction, horizon=self.horizon, samples=self.samples,
+            iterations=self.iterations, action_repeat=self.action_repeat, replan_every=self.replan_every,
+        )  # fmt: skip

@@ -26,9 +26,9 @@ from ..files import alone
 from ..metrics import bootstrap, correlation
 from ..planners.mpc import MPC
 from ..planners.planning import make_policy
-from ..planners.settings import Planning
 from ..results import current_commit, write_results
 from ..storage import write_dataset
+from ..train.checkpoints import check_settings
 from ..train.recurrent_state import train_recurrent_state
 from ..train.settings import RecurrentTraining
 from ..world import WorldModel
@@ -61,7 +61,9 @@ def improve_in_rounds(config: Improve) -> dict[str, Any]:
             found["real_steps"] += rounds[-1]["real_steps"] if rounds else 0
             rounds.append(found)
             _say(found)
-            metrics = {"improving": _settings(config), "rounds": rounds}
+            # More rounds may be asked for later; anything else has to stay.
+            asked = {name: value for name, value in asdict(config).items() if name not in ("out", "rounds")}
+            metrics = {"improving": asked, "rounds": rounds}
             write_results(out / "rounds.json", config.seed, metrics, current_commit())
             if number > 1:
                 shutil.rmtree(out / f"round{number - 1}", ignore_errors=True)
@@ -70,21 +72,13 @@ def improve_in_rounds(config: Improve) -> dict[str, Any]:
     return {"rounds": rounds}
 
 
-def _settings(config: Improve) -> dict[str, Any]:
-    """What a run has to be continued with, as JSON has it."""
-    may_differ = ("out", "rounds", "device")
-    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in may_differ}))
-
-
 def _begun(config: Improve, out: Path) -> list[dict[str, Any]]:
     """The rounds that an earlier run finished; a UserError if it was of other settings."""
     path = out / "rounds.json"
     if not path.exists():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-    was, asked = found["improving"], _settings(config)
-    if differ := [f"{name} was {was.get(name)} and is {asked[name]}" for name in asked if was.get(name) != asked[name]]:
-        raise UserError(f"{out} holds rounds of other settings: {'; '.join(differ)}; choose another --out")
+    check_settings(out, found["improving"], config)
     return found["rounds"]
 
 
@@ -100,34 +94,23 @@ def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env)
         actions=world.config.actions,
     )  # fmt: skip
     if not get_dataset_path(name).exists():
-        about = {"algorithm_name": "CEM in the recurrent state", "description": f"what it did in {world.config.name}"}
-        episodes = _acted(config, world, twin, number)
-        write_dataset(
-            name, episodes, layout, about["algorithm_name"], about["description"], about={"seed": config.seed}
-        )
+        acted, what = _acted(config, world, twin, number), f"what it did in {world.config.name}"
+        write_dataset(name, acted, layout, "CEM in the recurrent state", what, about={"seed": config.seed})
     found = _judged(world, name, number)
+    assert world.config.recurrent is not None
     train_recurrent_state(
         RecurrentTraining(
             config.dataset, current, out / f"round{number}", tuple(_data_set(out, one) for one in range(1, number + 1)),
             fresh=False, steps=config.steps, learning_rate=config.learning_rate, seed=config.seed + number,
-            evaluate_every=config.steps, device=config.device, recurrent=_sizes(world),
+            evaluate_every=config.steps, device=config.device, recurrent=world.config.recurrent,
         )
     )  # fmt: skip
     return found
 
 
-def _sizes(world: WorldModel) -> Any:
-    assert world.config.recurrent is not None
-    return world.config.recurrent
-
-
 def _acted(config: Improve, world: WorldModel, twin: gym.Env, number: int) -> Iterator[EpisodeBuffer]:
     """Episodes on the twin; the second, the fourth and so on with bursts of random actions."""
-    asked = Planning(
-        config.world, instruction=config.instruction, horizon=config.horizon, samples=config.samples,
-        iterations=config.iterations, action_repeat=config.action_repeat, replan_every=config.replan_every,
-    )  # fmt: skip
-    wanted = world.config.matching(config.instruction)
+    asked, wanted = config.planning(), world.config.matching(config.instruction)
     for index in tqdm(range(config.episodes), desc=f"round {number}: acting on the twin", unit="episode"):
         random = np.random.default_rng([config.seed, number, index])
         instruction = wanted[random.integers(len(wanted))]

@@ -63,6 +63,12 @@ class RecurrentState(nn.Module):
         """The state after one action, before its frame is observed."""
         return self.predictor(state, self.predictor.enter(action))
 
+    def follow(
+        self, state: Float[Tensor, "b s"], action: Float[Tensor, "b a"], frame: UInt8[Tensor, "b h w c"]
+    ) -> Float[Tensor, "b s"]:
+        """The state after one action, and the frame that it led to."""
+        return self.correct(self.predict(state, action), self.embed(frame))
+
     def observe(self, frames: UInt8[Tensor, "b t h w c"], actions: Float[Tensor, "b t1 a"]) -> Float[Tensor, "b s"]:
         """The state after t frames, oldest first, and the t - 1 actions between them."""
         embedded = self.embed(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

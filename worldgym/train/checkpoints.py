@@ -49,9 +49,9 @@ def in_any(accelerator: Accelerator, happened: bool) -> bool:
     return bool(accelerator.reduce(torch.tensor(float(happened), device=accelerator.device)) > 0)
 
 
-def check_settings(folder: Path, found: dict[str, Any], config: Training) -> None:
+def check_settings(folder: Path, found: dict[str, Any], config: Any) -> None:
     """A run continues with the settings that it began with; a UserError names those that differ."""
-    was, asked = _flat(found), _flat(json.loads(json.dumps(asdict(config), default=str)))  # type: ignore[call-overload]
+    was, asked = _flat(found), _flat(json.loads(json.dumps(asdict(config), default=str)))
     differ = [
         f"{name} was {was[name]} and is {asked[name]}"
         for name in sorted(was.keys() & asked.keys())

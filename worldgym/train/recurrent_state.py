@@ -152,9 +152,7 @@ class RecurrentLoss(nn.Module):
 
     def forward(self, stretches: Stretches) -> dict[str, Tensor]:
         state, (batch, most) = self.state, stretches.shown.shape
-        shown = state.embed(stretches.frames)
-        embedded = shown.new_zeros(batch, most, shown.shape[-1])
-        embedded[stretches.shown] = shown
+        embedded = self._embed(stretches)
         states, priors = self._follow(embedded, stretches)
         observed = stretches.shown.sum(1, keepdim=True)
         ahead = (torch.arange(states.shape[1], device=states.device) - observed + 1).clamp(min=0)
@@ -177,8 +175,15 @@ class RecurrentLoss(nn.Module):
         parts["frame"] = (read - state.centred(stretches.targets)).square().mean()
         return {"loss": total + parts["frame"], **parts}
 
+    def _embed(self, stretches: Stretches) -> Float[Tensor, "b k e"]:
+        """What each observed frame tells, in its place; zeros elsewhere."""
+        shown = self.state.embed(stretches.frames)
+        embedded = shown.new_zeros(*stretches.shown.shape, shown.shape[-1])
+        embedded[stretches.shown] = shown
+        return embedded
+
     def _follow(self, embedded: Float[Tensor, "b k e"], stretches: Stretches) -> tuple[Tensor, Tensor | None]:
-        """(states [b, t + 1, w] of all frames, corrected by those that are observed; [b, k - 1, w] before they are)."""
+        """(states [b, t + 1, s] of all frames, corrected by those that are observed; [b, k - 1, s] before they are)."""
         cell, entered = self.state.predictor, self.state.predictor.enter(stretches.actions)
         corrector, seen = self.state.corrector, self.state.corrector.enter(embedded)
         now = corrector(self.state.initial.expand(len(embedded), -1), seen[:, 0])
@@ -349,10 +354,7 @@ class RecurrentStage:
         observed = np.full(len(rows), 1 if self.single else self.config.recurrent.observed)
         held_out = self.recorded.cut(rows, observed, self.config.ahead, random)
         self.model.eval()
-        embedded = recurrent.embed(held_out.frames)
-        whole = embedded.new_zeros(*held_out.shown.shape, embedded.shape[-1])
-        whole[held_out.shown] = embedded
-        states, _ = self.model._follow(whole, held_out)
+        states, _ = self.model._follow(self.model._embed(held_out), held_out)
         said = recurrent.heads(states[:, 1:], self.model.instructions).reward
         self.model.train()
         for ahead in (1, 4, 8, 12, 16):
