@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
+BY_A_DRAFT = "Measured when planners looked ahead by a draft, which the recurrent state has replaced since."
+"""Of results that were not made again yet."""
 Results = dict[str, Any]
 """What a results file holds."""
 

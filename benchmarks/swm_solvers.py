@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from section import Results, Section, estimate, made_by, markdown
+from section import BY_A_DRAFT, Results, Section, estimate, made_by, markdown
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -143,6 +143,8 @@ def section(results: Results) -> list[str]:
         f"{budget['rounds']} rounds, {budget['horizon']} blocks of {budget['block']} actions.",
         "",
         *markdown(["it plans on", "success", "return"], rows),
+        "",
+        BY_A_DRAFT,
         "",
         made_by(results),
     ]

@@ -130,12 +130,14 @@ def more() -> list[str]:
         "(`benchmarks/imagined.py`).",
         f"- Planning in the Reacher's dream goes {percent(planning_share('reacher'))} of the way from random torques "
         "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
-        f"{percent(planning_share('hopper'))}, though that foresees {percent(ends['foreseen']['rate'])} of held-out "
-        f"falls within two steps, {ends['steps']} ahead (`benchmarks/hopper.sh`).",
+        f"{percent(planning_share('hopper'))}, in its recurrent state. Drawn, that dream foresees "
+        f"{percent(ends['foreseen']['rate'])} of held-out falls within two steps, {ends['steps']} ahead "
+        "(`benchmarks/hopper.sh`).",
         f"{learned_alone('hopper')}; after 30,000 steps (one seed) {late['dream']:.0f} and {late['mujoco']:.0f}.",
         f"{learned_alone('reacher')}.",
-        f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}. At "
-        f"pushing, of other colours, friction and camera alone: {pushed}.",
+        f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}, both "
+        "by a draft that came before the recurrent state. At pushing, of other colours, friction and camera alone: "
+        f"{pushed}.",
         f"- Dynamics of {large['parameters']['dynamics'] / 1e6:.1f} M parameters for "
         f"{base['parameters']['dynamics'] / 1e6:.1f} M gain {gained:.1f} dB after 8 steps at as many steps of a short "
         "training (`benchmarks/scaling.sh`).",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from section import Results, Section, made_by, markdown
+from section import BY_A_DRAFT, Results, Section, made_by, markdown
 
 from worldgym.agents import transfer_report
 
@@ -25,6 +25,8 @@ def ranking_of_policies(results: Results) -> list[str]:
         "",
         "![Policies in both worlds](images/transfer_policies.png)",
         "",
+        BY_A_DRAFT,
+        "",
         made_by(results),
     ]
 
@@ -39,7 +41,8 @@ def other_tables(*tasks: Results) -> list[str]:
     for results in tasks:
         m = results["metrics"]
         lines += [
-            f"{' or '.join(map(repr, m['instructions']))}. Points lost: {points_lost(m['zero_shot'])}.",
+            f"{' or '.join(map(repr, m['instructions']))}. Points lost: {points_lost(m['zero_shot'])}. "
+            + (BY_A_DRAFT if m["instructions"] == ["reach the centre"] else ""),
             "",
             *markdown(transfer_report.GRID_HEAD, [transfer_report.grid_row(one) for one in m["zero_shot"]]),
             "",
