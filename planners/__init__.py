@@ -30,7 +30,7 @@ class PlannerKind:
     on: tuple[str, ...] = ("dream", "mujoco")
     """Where it can try things out."""
     dream: str = "worldgym.planners.mpc:DreamReturns"
-    """(world, instruction) -> the dream as its judge of action sequences."""
+    """(world, instruction, drawn) -> the dream as its judge of action sequences, drawn or in the recurrent state."""
     choices: bool = True
     """Whether `make` takes `choices`, the categorical factors of an action; else it searches continuous ones alone."""
 

@@ -30,17 +30,19 @@ class Returns(Protocol):
 class DreamReturns:
     """Tries action sequences in the dream, from the last frames really seen.
 
-    In a world with a recurrent state that is all it needs: no dream is begun that draws frames.
+    In a world with a recurrent state that is all it needs: no dream is begun that draws frames, unless `drawn` asks
+    for dreams that draw every one.
     """
 
-    def __init__(self, world: WorldModel, instruction: str):
+    def __init__(self, world: WorldModel, instruction: str, drawn: bool = False):
         self.world, self.instruction = world, instruction
+        self.drawn = drawn or world.recurrent is None
         self.read = world.read_instructions([instruction])
         self._state: WorldState | Tensor | None = None
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
         done = None if actions is None else actions[None]
-        if self.world.recurrent is None:
+        if self.drawn:
             self._state = self.world.start(frames[None], done, instruction=self.instruction)
         else:
             self._state = self.world.observe(frames[None], done)
@@ -56,7 +58,7 @@ class DreamReturns:
         state = self.state
         if isinstance(state, Tensor):
             return self.world.imagine(state, sequences[None], self.read)[0].cpu().numpy()
-        return self.world.evaluate(state, sequences[None])[0].cpu().numpy()
+        return self.world.evaluate(state, sequences[None], drawn=True)[0].cpu().numpy()
 
 
 class TwinReturns:

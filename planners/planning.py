@@ -49,6 +49,7 @@ def plan_and_act(config: Planning, world: WorldModel, twin: gym.Env) -> tuple[di
     return {
         "planner": config.planner,
         "on": on,
+        "drawn": on == "dream" and (config.drawn or world.recurrent is None or kind.over == "sentences"),
         "instructions": wanted,
         "episodes": config.episodes,
         **episode_statistics(played),
@@ -97,7 +98,7 @@ def make_policy(config: Planning, world: WorldModel, twin: gym.Env, instruction:
             f"--planner {config.planner} searches among continuous actions alone, and {world.config.name!r} takes "
             f"{codec.space}; {able} search among categories, too"
         )
-    returns = resolve_name(kind.dream)(world, instruction) if dreams else TwinReturns(twin)
+    returns = resolve_name(kind.dream)(world, instruction, config.drawn) if dreams else TwinReturns(twin)
     if codec.choices:
         budget["choices"] = codec.choices
     high = np.ones(codec.size, np.float32)

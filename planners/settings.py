@@ -32,6 +32,8 @@ class Planning:
     ] = "cem"
     on: Literal["dream", "mujoco"] = "dream"
     """Where action sequences are tried: in the dream, or on the twin's true physics, the planner's upper bound."""
+    drawn: bool = False
+    """Try them in dreams that draw every frame, though the world has a recurrent state: far slower."""
     instruction: tuple[str, ...] = ()
     """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *"."""
     episodes: int = 50
@@ -66,6 +68,8 @@ class Planning:
             raise UserError(f"unknown planner {self.planner!r}; there are {', '.join(PLANNERS)}")
         if self.on not in (on := PLANNERS[self.planner].on) and on:
             raise UserError(f"--planner {self.planner} plans on {' or '.join(on)} only, not on {self.on}")
+        if self.drawn and self.on != "dream":
+            raise UserError(f"--drawn is of dreams; leave it out with --on {self.on}")
         if self.episodes < 1:
             raise UserError(f"episodes is {self.episodes}; it must be positive")
         if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:

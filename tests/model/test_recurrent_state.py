@@ -133,6 +133,16 @@ def test_planners_need_nothing_but_the_state(world, frames, actions, tries, monk
     np.testing.assert_allclose(returns(tries[0]), expected[0].numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [DreamReturns, DreamSlope])
+def test_planners_draw_where_they_are_asked_to(kind, world, frames, tries):
+    goal = "reach the centre"
+    plain, asked, imagined = kind(tiny_world(), goal), kind(world, goal, drawn=True), kind(world, goal)
+    for returns in (plain, asked, imagined):
+        returns.ground(frames[0, :1])
+    np.testing.assert_array_equal(asked(tries[0]), plain(tries[0]))
+    assert not np.allclose(asked(tries[0]), imagined(tries[0]))
+
+
 def test_gradients_through_the_state_point_uphill(world, frames, tries):
     slope = DreamSlope(world, "reach the centre")
     slope.ground(frames[0, :1])
