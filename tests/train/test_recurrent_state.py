@@ -37,8 +37,8 @@ def source(tmp_path_factory, dataset) -> Path:
 
 def training(dataset: str, source: Path, out: Path, **arguments) -> RecurrentTraining:
     return RecurrentTraining(
-        dataset, str(source), out, batch=8, device="cpu",
-        **{"steps": 20, "ahead": 4, "recurrent": RECURRENT, "evaluate_every": 10, **arguments},
+        dataset, str(source), out, device="cpu",
+        **{"steps": 20, "batch": 8, "ahead": 4, "recurrent": RECURRENT, "evaluate_every": 10, **arguments},
     )  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def told(out: Path) -> dict[str, float]:
 # -- what it is shown ------------------------------------------------------------------------------------------------
 
 
-def test_stretches_are_what_was_recorded(stage):
+def test_stretches_are_what_was_recorded(source, dataset, tmp_path):
+    stage = RecurrentStage(training(dataset, source, tmp_path / "planned", looks=False), CPU)
     data, (stretches,) = stage.data, stage.draw(12, 0, 1)
     _, _, rows = stage._rows(12)
     at = 0
@@ -76,12 +77,25 @@ def test_stretches_are_what_was_recorded(stage):
     assert at == len(stretches.frames)
 
 
+def test_half_of_the_stretches_look_different_and_nothing_else_does(source, dataset, tmp_path):
+    plain, altered = (
+        RecurrentStage(training(dataset, source, tmp_path / str(looks), looks=looks, batch=64), CPU).draw(12, 0, 1)[0]
+        for looks in (False, True)
+    )
+    differ = (plain.frames.int() - altered.frames.int()).abs().flatten(1).amax(1) > 2
+    by_stretch = torch.stack([part.any() for part in differ.split(plain.shown.sum(1).tolist())])
+    assert 0.25 < by_stretch.float().mean() < 0.7
+    for name, was, now in zip(plain._fields, plain, altered, strict=True):
+        assert name == "frames" or torch.equal(was, now), name
+
+
 def test_processes_share_a_batch(stage):
     """Row i is in process i modulo their number; what is measured over a batch is measured over the same steps."""
     (whole,), parts = stage.draw(3, 0, 1), [stage.draw(3, rank, 2)[0] for rank in (0, 1)]
     for rank, part in enumerate(parts):
         for name in ("shown", "actions", "rewards", "inside", "components", "drawn"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2]), name
+        assert torch.equal(part.frames, whole.frames[whole.shown.nonzero()[:, 0] % 2 == rank])
 
 
 def test_imagined_frames_do_not_reach_the_state(stage):

@@ -32,6 +32,7 @@ from ..model.processes import mean_of_processes
 from ..model.recurrent_state import RecurrentState
 from ..results import current_commit
 from ..world import WorldModel
+from .appearance import alter, draw_looks
 from .checkpoints import check_world, load_world, save_world
 from .launch import launch
 from .log import Log
@@ -331,7 +332,13 @@ class RecurrentStage:
         most = random.integers(1, config.recurrent.observed + 1, config.batch)
         observed = np.where(random.random(config.batch) < self.single, 1, random.integers(1, most + 1))
         ahead = max(1, config.ahead // (4 if done < 0.1 else 2 if done < 0.4 else 1))
-        return (source.cut(rows, observed, ahead, random, slice(rank, None, processes)),)
+        mine = slice(rank, None, processes)
+        stretches = source.cut(rows, observed, ahead, random, mine)
+        if config.looks:
+            looks, shown_by = draw_looks(random, len(rows)).of(mine), stretches.shown.nonzero()[:, 0]
+            seen = alter(stretches.frames, shown_by, looks, self.model.state.mean_frame)
+            stretches = stretches._replace(frames=seen)
+        return (stretches,)
 
     def _rows(self, step: int) -> tuple[np.random.Generator, "Source", np.ndarray]:
         """(the random numbers of a batch, where it is from, the frames that its stretches begin with)."""

@@ -137,6 +137,9 @@ class RecurrentTraining:
     """Further data sets, of what planners or agents did: a third of the stretches are of them."""
     fresh: bool = True
     """Begin anew; else from the state that the world has."""
+    looks: bool = True
+    """Show half of the stretches in another light, from another view, in other colours, with things lying about, so that
+    the state is true in strange scenes, too."""
     steps: int = 12_000
     """Optimiser steps."""
     batch: int = 64
