@@ -149,6 +149,8 @@ class RecurrentConfig:
     """Features that rewards, successes and ends are read off."""
     channels: tuple[int, ...] = (16, 32, 64)
     """Width after each halving of the frame."""
+    points: int = 32
+    """Features that a frame is searched for, each with its place."""
     observed: int = 8
     """Frames that training shows at most, and that a planner's decision is grounded on. More may be observed."""
 

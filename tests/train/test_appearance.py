@@ -20,6 +20,7 @@ def frames():
 def plain(**changed) -> Looks:
     """One look that changes nothing but what is named."""
     looks = Looks(
+        altered=torch.ones(1, dtype=torch.bool),
         gain=torch.ones(1, 3),
         view=torch.eye(2, 3)[None],
         recoloured=torch.zeros(1),
@@ -39,6 +40,10 @@ def altered(frames, looks):
 
 def test_a_plain_look_changes_nothing(frames):
     assert (altered(frames, plain()).int() - frames.int()).abs().max() <= 1
+
+
+def test_stretches_that_are_not_altered_stay_as_they_are(frames):
+    assert torch.equal(altered(frames, plain(gain=[[0.5] * 3], altered=[False])), frames)
 
 
 def test_light_scales_brightness(frames):
@@ -76,6 +81,7 @@ def test_looks_follow_the_random_numbers_alone_and_spare_half_of_the_stretches()
         & (one.recoloured == 0)
         & (one.sizes == 0).all(1)
     )
+    assert untouched[~one.altered].all()
     half = 1 - SHARE + SHARE / 16  # and those of the altered that none of four ways fell to
     assert untouched.float().mean().item() == pytest.approx(half, abs=0.03)
 

@@ -19,6 +19,10 @@ from .pixels import to_float, to_uint8
 
 NARROW = 16
 """Channels between a grid of cells and a vector."""
+SHARPNESS = 2.0
+"""Of the softmax over places, before anything is learned."""
+SPREAD = 4.0
+"""What places are multiplied with, so that they count beside a thousand numbers of cells."""
 
 
 class RecurrentState(nn.Module):
@@ -95,24 +99,44 @@ class RecurrentState(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """Three strided convolutions, and one product that keeps where things are."""
+    """Strided convolutions, read in two ways: cell by cell, and by where features are, which is finer than a cell.
+
+    The second is a spatial softmax (Finn et al., 2016, arXiv 1509.06113) of what the first convolution sees.
+    """
+
+    across: Tensor
+    down: Tensor
 
     def __init__(self, resolution: int, config: RecurrentConfig):
         super().__init__()
-        sizes = (3, *config.channels)
-        pairs = pairwise(sizes)
-        self.convolutions = nn.Sequential(
-            *(layer for a, b in pairs for layer in (nn.Conv2d(a, b, 4, stride=2, padding=1), nn.SiLU()))
-        )
+        pairs = pairwise((3, *config.channels))
+        self.convolutions = nn.Sequential(*(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairs))
         self.narrow = nn.Conv2d(config.channels[-1], NARROW, 1)  # most of the weights would be in the product below
+        self.points = nn.Sequential(
+            nn.Conv2d(config.channels[0], 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, config.points, 1)
+        )
+        side = resolution // 2
+        places = torch.linspace(-1, 1, side)
+        self.register_buffer("across", places.repeat(side), persistent=False)
+        self.register_buffer("down", places.repeat_interleave(side), persistent=False)
         cells = (resolution // 2 ** len(config.channels)) ** 2
-        self.leave = nn.Sequential(nn.Linear(NARROW * cells, config.embedding), nn.LayerNorm(config.embedding))
+        size = NARROW * cells + 3 * config.points
+        self.leave = nn.Sequential(nn.Linear(size, config.embedding), nn.LayerNorm(config.embedding))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
         # In training, half of the time goes here; what it gives is compared with nothing, so bfloat16 is exact enough.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.training):
-            x = self.narrow(self.convolutions(images))
-        return self.leave(x.float().flatten(1))
+            x = fine = F.silu(self.convolutions[0](images))
+            for convolution in self.convolutions[1:]:
+                x = F.silu(convolution(x))
+            cells, points = self.narrow(x), self.points(fine)
+        return self.leave(torch.cat([cells.float().flatten(1), self.places(points.float().flatten(2))], 1))
+
+    def places(self, points: Float[Tensor, "b p hw"]) -> Float[Tensor, "b p3"]:
+        """Where each feature is, and how clearly it is seen."""
+        shares = (SHARPNESS * points).softmax(2)
+        where = [(shares * self.across).sum(2), (shares * self.down).sum(2), 0.1 * points.amax(2)]
+        return SPREAD * torch.cat(where, 1)
 
 
 class PictureHead(nn.Module):

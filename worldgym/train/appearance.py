@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ..model.pixels import to_float, to_uint8
@@ -28,6 +28,8 @@ BACKGROUND = 0.25
 class Looks(NamedTuple):
     """One for each of b stretches; what a stretch does not change has the value that changes nothing."""
 
+    altered: Bool[Tensor, " b"]
+    """Whether anything is changed at all."""
     gain: Float[Tensor, "b c"]
     """Of each channel's brightness: light and tint."""
     view: Float[Tensor, "b two three"]
@@ -68,6 +70,7 @@ def draw_looks(random: np.random.Generator, count: int) -> Looks:
     view = np.stack([along, -across, across, along], -1).reshape(count, 2, 2) * stretch[:, None]
     shift = seen[:, None] * within(-0.12, 0.12, 2)
     numbers = Looks(
+        altered=altered,
         gain=gain,
         view=np.concatenate([view, shift[..., None]], -1),
         recoloured=sometimes(),
@@ -78,7 +81,8 @@ def draw_looks(random: np.random.Generator, count: int) -> Looks:
         powers=np.where(within(0.0, 1.0, THINGS) < 0.5, 2, np.inf),
         colours=within(-1.0, 1.0, THINGS, 3),
     )
-    return Looks(*(torch.from_numpy(np.asarray(values)).float() for values in numbers))
+    floats = (torch.from_numpy(np.asarray(values)).float() for values in numbers[1:])
+    return Looks(torch.from_numpy(altered), *floats)
 
 
 def alter(
@@ -86,7 +90,17 @@ def alter(
 ) -> UInt8[Tensor, "n h w c"]:
     """Frames as their stretches look; `of` says which stretch each is of, and each stretch's first frame comes first."""
     looks = Looks(*(part.to(frames.device) for part in looks))
-    images = to_float(frames)
+    touched = looks.altered[of]
+    if not touched.any():
+        return frames
+    frames = frames.clone()
+    frames[touched] = _altered(to_float(frames[touched]), of[touched], looks, mean)
+    return frames
+
+
+def _altered(
+    images: Float[Tensor, "n c h w"], of: Int[Tensor, " n"], looks: Looks, mean: Float[Tensor, "c h w"]
+) -> UInt8[Tensor, "n h w c"]:
     images = images + recolouring(images, of, looks, mean)
     background = (images - mean).abs().amax(1) < BACKGROUND
     for thing in range(looks.sizes.shape[1]):
@@ -101,13 +115,15 @@ def recolouring(
     images: Float[Tensor, "n c h w"], of: Int[Tensor, " n"], looks: Looks, mean: Float[Tensor, "c h w"]
 ) -> Float[Tensor, "n c h w"]:
     """What changes pixels that have the colour of one object into another colour."""
-    first = images[torch.searchsorted(of.contiguous(), torch.arange(len(looks.which), device=of.device))]
+    stretches, of = of.unique_consecutive(return_inverse=True)
+    first = images[torch.searchsorted(of, torch.arange(len(stretches), device=of.device))]
     stands_out = (first - mean).square().sum(1).flatten(1).cumsum(1)
-    pixel = torch.searchsorted(stands_out, (looks.which * stands_out[:, -1])[:, None]).clamp(max=stands_out.shape[1] - 1)
+    sought = looks.which[stretches, None] * stands_out[:, -1:]
+    pixel = torch.searchsorted(stands_out, sought).clamp(max=stands_out.shape[1] - 1)
     replaced = first.flatten(2).gather(2, pixel[:, None].expand(-1, first.shape[1], -1)).squeeze(2)
     distance = (images - replaced[of][:, :, None, None]).square().sum(1, keepdim=True)
-    share = torch.exp(-distance / NEAR_COLOUR**2) * looks.recoloured[of][:, None, None, None]
-    return share * (looks.colour - replaced)[of][:, :, None, None]
+    share = torch.exp(-distance / NEAR_COLOUR**2) * looks.recoloured[stretches[of], None, None, None]
+    return share * (looks.colour[stretches] - replaced)[of][:, :, None, None]
 
 
 def _covered(

@@ -146,7 +146,7 @@ class RecurrentTraining:
     """Stretches a step."""
     ahead: int = 24
     """Steps that it imagines in the last 60% of the training; half of them before, a quarter in the first 10%."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak; warm-up, then cosine to a twentieth."""
     processes: int = 1
     """Processes that share each batch on a CPU; a GPU takes one."""
