@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from worldgym.checkpoint import load_config, load_tensors, load_weights, resume, save_checkpoint, training_state
+from worldgym.config import RecurrentConfig
 from worldgym.env import DreamEnv
 from worldgym.listing import find_world
 from worldgym.world import WorldModel
+
+from .conftest import tiny_world
 
 
 class Killed(BaseException):
@@ -235,6 +239,20 @@ def test_weights_that_do_not_fit_are_refused(write_checkpoint, make_world, wrong
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(ValueError, match=f"(?s)do not fit its config.json.*{name}"):
         WorldModel.load(str(folder), "cpu")
+
+
+def test_a_state_of_an_earlier_release_is_left_out_aloud(write_checkpoint, frames, actions):
+    plain = tiny_world()
+    config = replace(plain.config, recurrent=RecurrentConfig(width=32, embedding=16, channels=(4, 8, 8)))
+    world = WorldModel(config, plain.text).eval()
+    folder = write_checkpoint(world)
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recurrent"]
+    edit(folder, recurrent={name: value for name, value in described.items() if name != "points"})
+    with pytest.warns(UserWarning, match="recurrent state of an earlier release.*`worldgym train state`"):
+        loaded = WorldModel.load(str(folder), "cpu")
+    assert loaded.recurrent is None
+    drawn = loaded.evaluate(loaded.start(frames[:1, :1]), actions[:1, None])
+    assert torch.equal(drawn, world.evaluate(world.start(frames[:1, :1]), actions[:1, None], drawn=True))
 
 
 def test_half_a_world_cannot_dream(world, tmp_path):

@@ -88,7 +88,7 @@ def draw_looks(random: np.random.Generator, count: int) -> Looks:
 def alter(
     frames: UInt8[Tensor, "n h w c"], of: Int[Tensor, " n"], looks: Looks, mean: Float[Tensor, "c h w"]
 ) -> UInt8[Tensor, "n h w c"]:
-    """Frames as their stretches look; `of` says which stretch each is of, and each stretch's first frame comes first."""
+    """Frames as their stretches look; `of` says which stretch each is of, in order."""
     looks = Looks(*(part.to(frames.device) for part in looks))
     touched = looks.altered[of]
     if not touched.any():

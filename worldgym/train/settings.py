@@ -138,8 +138,8 @@ class RecurrentTraining:
     fresh: bool = True
     """Begin anew; else from the state that the world has."""
     looks: bool = True
-    """Show half of the stretches in another light, from another view, in other colours, with things lying about, so that
-    the state is true in strange scenes, too."""
+    """Show half of the stretches in other light, from elsewhere, in other colours, with things lying about, so that the
+    state is true in strange scenes, too."""
     steps: int = 12_000
     """Optimiser steps."""
     batch: int = 64
