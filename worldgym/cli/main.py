@@ -20,6 +20,7 @@ from .improve import improve
 from .improve_settings import Improve
 from .learn import learn
 from .list import List, list_worlds
+from .new import New, new
 from .plan import plan
 from .play import Play, play
 from .push import Push, push
@@ -29,6 +30,7 @@ from .train import Train, train
 from .transfer import transfer
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "new": (New, new),
     "record": (RecordConfig, record),
     "train": (Train, train),
     "evaluate": (Evaluate, evaluate),

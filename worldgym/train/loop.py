@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -88,8 +89,11 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
     if whole and accelerator.distributed_type == DistributedType.FSDP:
         raise UserError("this stage's model is never in shards; launch it with docs/accelerate/ddp.yaml")
-    with only_run(accelerator, config.out):
-        yield accelerator
+    try:
+        with only_run(accelerator, config.out):
+            yield accelerator
+    finally:
+        AcceleratorState._reset_state()  # the next stage in this process may have another precision
 
 
 def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module:

@@ -1,0 +1,198 @@
+"""The stages of `worldgym new`, each with as many steps as fit into its share of the time that is left.
+
+What was decided is in plan.json of the run's folder, so a killed run continues by it and ends up the same.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import torch
+from minari import delete_dataset
+from minari.storage import get_dataset_path
+
+from ..checkpoint import load_config
+from ..config import DynamicsConfig
+from ..data import Episodes, load_episodes
+from ..envs_real.settings import RecordConfig
+from ..envs_real.twins import twin_kind
+from ..files import alone
+from ..listing import find_world
+from ..model.device import pick_device
+from ..results import current_commit, write_results
+from ..train.checkpoints import check_settings
+from ..train.dynamics import DynamicsStage, train_dynamics
+from ..train.loop import Stage
+from ..train.recurrent_state import RecurrentStage, train_recurrent_state
+from ..train.settings import DynamicsTraining, RecurrentTraining, TokenizerTraining
+from ..train.tokenizer import TokenizerStage, train_tokenizer
+from .evaluate import Evaluate, evaluate
+from .new import New
+
+RECORDING = 0.2
+"""Share of the time that is recorded in at most."""
+EVALUATION = 0.06
+"""Share of the time that is left for judging the world."""
+SHARES = {"tokenizer": 0.3, "dynamics": 0.6, "state": 1.0}
+"""Of what is left when a stage begins."""
+FEWEST_EPISODES = 100
+"""Of every 20 one is for testing, and judging takes four."""
+FEWEST, MOST = 20, 20_000
+"""Steps of a stage."""
+TIMED = 4
+"""Steps that are timed, from all over a stage: it gets slower as it dreams further."""
+TRIED = 4
+"""Episodes that are timed."""
+
+
+def make_world(config: New) -> dict[str, Any]:
+    """Record, train, evaluate; returns what plan.json holds."""
+    out = config.out or Path("runs") / config.name
+    if config.base != "none":
+        find_world(config.base)  # or it is told now
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out / ".lock", f"making a world in {out}"):
+        plan = Plan(config, out)
+        recording = plan.recording()
+        world = _train(config, out, recording.dataset, plan)
+        steps = _held_out_steps(load_episodes(recording.dataset), load_config(world)[0].dynamics.observed)
+        evaluate(Evaluate(str(world), episodes=64, dataset=recording.dataset, steps=steps, report=out / "report"))
+        plan.note("done", 1)
+    minutes = plan.spent() / 60
+    print(
+        f"{world} is a world of {config.env}, made in {minutes:.1f} minutes. Next:\n"
+        f"  worldgym plan {world} --episodes 10\n"
+        f"  worldgym learn {world} --agent sac\n"
+        f"  worldgym play {world}\n"
+        f"  worldgym improve {world} --dataset {recording.dataset}\n"
+        f'  gym.make("worldgym/Dream-v0", world="{world}")'
+    )
+    return plan.decided
+
+
+class Plan:
+    """What was decided so far, and the time that is left."""
+
+    def __init__(self, config: New, out: Path):
+        self.config, self.path, self.commit = config, out / "plan.json", current_commit()
+        self.decided: dict[str, Any] = {"asked": json.loads(json.dumps(asdict(config), default=str)), "spent": 0.0}
+        if self.path.exists():
+            self.decided = json.loads(self.path.read_text(encoding="utf-8"))["metrics"]
+            check_settings(out, self.decided["asked"], config)
+        self.began = time.monotonic() - self.decided["spent"]
+
+    def spent(self) -> float:
+        """Seconds, of killed runs until what they noted last."""
+        return time.monotonic() - self.began
+
+    def left(self) -> float:
+        """Seconds for what comes before the evaluation."""
+        return 60 * self.config.minutes * (1 - EVALUATION) - self.spent()
+
+    def note(self, what: str, number: int) -> int:
+        """Keep a decision, unless an earlier run made it; returns the one that counts."""
+        number = self.decided.setdefault(what, number)
+        self.decided["spent"] = self.spent()
+        write_results(self.path, self.config.seed, self.decided, self.commit)
+        return number
+
+    def recording(self) -> RecordConfig:
+        """The recording, once it is there."""
+        asked = self.config.recording()
+        record = resolve_name(twin_kind(asked.env).record)
+        if get_dataset_path(asked.dataset).exists():
+            print(f"{asked.dataset} is there already, and used as it is")
+            return asked
+        if "episodes" not in self.decided:
+            seconds = _seconds_an_episode(asked, record) / asked.workers
+            fitting = int(RECORDING * 60 * self.config.minutes / seconds)
+            self.note("episodes", min(asked.episodes, max(fitting, FEWEST_EPISODES)))
+        asked = replace(asked, episodes=self.decided["episodes"])
+        record(asked)
+        return asked
+
+    def steps(self, name: str, make_stage: Callable[[int], Stage], precision: torch.dtype, processes: int = 1) -> int:
+        """Of a stage, as many as fit into its share of what is left."""
+        if name not in self.decided:
+            stage = make_stage(MOST)
+            seconds = _seconds_a_step(stage, precision, processes)
+            fitting = int(SHARES[name] * self.left() / seconds)
+            self.note(name, min(max(fitting, FEWEST), MOST))
+            print(f"{name}: {self.decided[name]} steps of {seconds:.2f} s; {self.left() / 60:.1f} minutes are left")
+        return self.decided[name]
+
+
+def _train(config: New, out: Path, dataset: str, plan: Plan) -> Path:
+    """Tokenizer, dynamics and recurrent state; returns the world's folder."""
+    about = {"dataset": dataset, "seed": config.seed, "device": config.device}
+    base = None if config.base == "none" else config.base
+    tokenizer = TokenizerTraining(out=out / "tokenizer", begin_from=base, tokenizer=config.tokenizer, **about)
+    device = pick_device(config.device)
+
+    def of(training: Any, steps: int) -> Any:
+        return replace(training, steps=steps, evaluate_every=max(steps // 5, 1))
+
+    steps = plan.steps("tokenizer", lambda most: TokenizerStage(of(tokenizer, most), device), torch.bfloat16)
+    train_tokenizer(of(tokenizer, steps))
+
+    shared = 2 if device.type == "cpu" and config.workers > 1 else 1
+    data = load_episodes(dataset)
+    fitting = _fitting(config.dynamics, np.diff(data.starts)[data.split("train")] - 1, plan)
+    dynamics = DynamicsTraining(
+        tokenizer=tokenizer.out, out=out / "world", begin_from=base, processes=shared, dynamics=fitting, **about
+    )
+    steps = plan.steps("dynamics", lambda most: DynamicsStage(of(dynamics, most), device), torch.bfloat16, shared)
+    train_dynamics(of(dynamics, steps))
+
+    state = RecurrentTraining(world=str(dynamics.out), out=out / "planned", recurrent=config.recurrent, **about)
+    steps = plan.steps("state", lambda most: RecurrentStage(of(state, most), device), torch.float32)
+    return train_recurrent_state(of(state, steps))
+
+
+def _fitting(dynamics: DynamicsConfig, lengths: np.ndarray, plan: Plan) -> DynamicsConfig:
+    """The same, with a window that three quarters of the episodes have, whose steps are `lengths`."""
+    longest = max(2, int(np.quantile(lengths, 0.25)) - dynamics.lead)
+    window = plan.note("window", min(dynamics.window, longest))
+    return replace(dynamics, window=window, memory=min(dynamics.memory, window // 2 + 1))
+
+
+def _held_out_steps(data: Episodes, observed: int) -> int:
+    """That four episodes of the test split have behind the frames that a dream begins from, 16 at most."""
+    lengths = np.sort(np.diff(data.starts)[data.split("test")] - 1)
+    return max(1, min(16, int(lengths[-4]) - observed + 1))
+
+
+def _seconds_an_episode(asked: RecordConfig, record: Callable[[RecordConfig], Path]) -> float:
+    """Of one process, which has to start first: rather too many than too few."""
+    stem, _, version = asked.dataset.rpartition("-v")
+    trial = replace(asked, dataset=f"{stem}-trial-v{version}", episodes=TRIED, workers=1)
+    if get_dataset_path(trial.dataset).exists():  # of a killed run
+        delete_dataset(trial.dataset)
+    began = time.monotonic()
+    record(trial)
+    seconds = time.monotonic() - began
+    delete_dataset(trial.dataset)
+    return seconds / TRIED
+
+
+def _seconds_a_step(stage: Stage, precision: torch.dtype, processes: int) -> float:
+    """Of a stage whose batches are shared by processes, which share the cores."""
+    threads, seconds = torch.get_num_threads(), []
+    torch.set_num_threads(max(1, threads // processes))
+    device = next(stage.model.parameters()).device
+    for share in (0.0, *np.linspace(0.0, 0.95, TIMED)):  # the very first is slow, and not counted
+        began = time.monotonic()
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            loss = stage.model(*stage.draw(int(share * MOST), 0, processes))["loss"]
+        loss.backward()
+        stage.model.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.monotonic() - began)
+    torch.set_num_threads(threads)
+    return float(np.mean(seconds[1:]))
