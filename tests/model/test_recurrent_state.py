@@ -225,6 +225,15 @@ def test_the_state_travels(world, tmp_path):
     assert WorldModel.load(str(tmp_path / "exported"), device="cpu").recurrent is not None
 
 
-def test_returns_stop_at_the_first_end():
-    votes = [OutcomeVotes(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[e, -1.0]])) for e in (-1.0, 1.0, -1.0)]
-    assert returns_until_end(votes).tolist() == [2.0, 3.0]
+@pytest.mark.parametrize("reward", [1.0, -1.0])
+def test_returns_stop_at_the_first_end_and_an_open_one_counts_as_what_is_worse(reward):
+    ends = {
+        "certain": (-9.0, 9.0, -9.0),
+        "never": (-9.0, -9.0, -9.0),
+        "open": (-9.0, 0.5, -9.0),
+        "less": (-9.0, -0.5, -9.0),
+    }
+    logits = torch.tensor(list(ends.values())).T[:, None]
+    votes = [OutcomeVotes(torch.full((1, 4), reward), torch.zeros(1, 4), each) for each in logits]
+    worse = 2.0 if reward > 0 else -3.0
+    assert returns_until_end(votes).tolist() == [2 * reward, 3 * reward, worse, worse]
