@@ -140,7 +140,7 @@ class RecurrentTraining:
     looks: bool = True
     """Show half of the stretches in other light, from elsewhere, in other colours, with things lying about, so that the
     state is true in strange scenes, too."""
-    steps: int = 12_000
+    steps: int = 10_000
     """Optimiser steps."""
     batch: int = 64
     """Stretches a step."""
