@@ -241,18 +241,22 @@ def test_weights_that_do_not_fit_are_refused(write_checkpoint, make_world, wrong
         WorldModel.load(str(folder), "cpu")
 
 
-def test_a_state_of_an_earlier_release_is_left_out_aloud(write_checkpoint, frames, actions):
+def test_a_state_of_an_earlier_release_is_the_same_state(write_checkpoint, frames, actions):
+    """It had no points, and its encoder's layers had other numbers."""
     plain = tiny_world()
-    config = replace(plain.config, recurrent=RecurrentConfig(width=32, embedding=16, channels=(4, 8, 8)))
-    world = WorldModel(config, plain.text).eval()
-    folder = write_checkpoint(world)
+    recurrent = RecurrentConfig(width=32, embedding=16, channels=(4, 8, 8), points=0)
+    world = WorldModel(replace(plain.config, recurrent=recurrent), plain.text).eval()
+    folder, layers = write_checkpoint(world), "recurrent.encoder.convolutions."
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))["recurrent"]
     edit(folder, recurrent={name: value for name, value in described.items() if name != "points"})
-    with pytest.warns(UserWarning, match="recurrent state of an earlier release.*`worldgym train state`"):
-        loaded = WorldModel.load(str(folder), "cpu")
-    assert loaded.recurrent is None
-    drawn = loaded.evaluate(loaded.start(frames[:1, :1]), actions[:1, None])
-    assert torch.equal(drawn, world.evaluate(world.start(frames[:1, :1]), actions[:1, None], drawn=True))
+    weights = load_tensors(folder / "model.safetensors")
+    for number in (2, 1):
+        for kind in ("weight", "bias"):
+            weights[f"{layers}{2 * number}.{kind}"] = weights.pop(f"{layers}{number}.{kind}")
+    save_file(weights, folder / "model.safetensors")
+    loaded = WorldModel.load(str(folder), "cpu")
+    assert loaded.config == world.config
+    assert torch.equal(loaded.observe(frames[:, :3], actions[:, :2]), world.observe(frames[:, :3], actions[:, :2]))
 
 
 def test_half_a_world_cannot_dream(world, tmp_path):

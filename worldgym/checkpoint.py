@@ -6,7 +6,6 @@ Written to a temporary name and renamed, loaded strictly, never a pickle.
 import hashlib
 import json
 import math
-import warnings
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -77,27 +76,20 @@ def load_config(folder: Path) -> tuple[WorldConfig, str]:
         raise ValueError(f"{folder} has checkpoint format {version}; this release reads {FORMAT_VERSION}")
     try:
         stage = described.pop("stage")
-        return _world_config(described, folder), stage
+        return _world_config(described), stage
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} does not fit this release: {error}") from None
 
 
-def _world_config(described: dict[str, Any], folder: Path) -> WorldConfig:
+def _world_config(described: dict[str, Any]) -> WorldConfig:
     def frozen(cls, values):
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     described["tokenizer"] = frozen(TokenizerConfig, described["tokenizer"])
     described["dynamics"] = frozen(DynamicsConfig, described["dynamics"])
     described.pop("draft", None)  # worlds used to have one, which planners looked ahead by
-    if "points" not in (described.get("recurrent") or {"points": 0}):
-        described["recurrent"] = None
-        warnings.warn(
-            f"{folder} has a recurrent state of an earlier release, which is left out: futures are drawn. "
-            "`worldgym train state` makes a new one",
-            stacklevel=2,
-        )
     if described.get("recurrent") is not None:
-        described["recurrent"] = frozen(RecurrentConfig, described["recurrent"])
+        described["recurrent"] = frozen(RecurrentConfig, {"points": 0} | described["recurrent"])  # it used to have none
     config = frozen(WorldConfig, described)
     read_codec(config.actions, config.action_size)  # which refuses what it cannot read
     return config
@@ -125,8 +117,11 @@ def load_world(folder: Path, config: WorldConfig) -> dict[str, Tensor]:
     """Weights of a world, as this release has them."""
     weights = load_tensors(folder / "model.safetensors")
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith("draft.")}
-    if config.recurrent is None:  # left out above, if there is one
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("recurrent.")}
+    layers = "recurrent.encoder.convolutions."
+    if config.recurrent is not None and f"{layers}1.weight" not in weights:  # what lies between them used to count, too
+        for name in [name for name in weights if name.startswith(layers)]:
+            number, _, kind = name.removeprefix(layers).partition(".")
+            weights[f"{layers}{int(number) // 2}.{kind}"] = weights.pop(name)
     if config.dynamics.memory > 1:  # worlds with memory used to judge by the newest frame alone
         blind = torch.zeros(64, config.tokenizer.width, 1, 1)
         weights.setdefault("dynamics.outcome_heads.from_motion.weight", blind)

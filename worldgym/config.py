@@ -150,7 +150,7 @@ class RecurrentConfig:
     channels: tuple[int, ...] = (16, 32, 64)
     """Width after each halving of the frame."""
     points: int = 32
-    """Features that a frame is searched for, each with its place."""
+    """Features that a frame is searched for, each with its place; 0 for none."""
     observed: int = 8
     """Frames that training shows at most, and that a planner's decision is grounded on. More may be observed."""
 

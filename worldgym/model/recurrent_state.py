@@ -112,9 +112,11 @@ class FrameEncoder(nn.Module):
         pairs = pairwise((3, *config.channels))
         self.convolutions = nn.Sequential(*(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairs))
         self.narrow = nn.Conv2d(config.channels[-1], NARROW, 1)  # most of the weights would be in the product below
-        self.points = nn.Sequential(
-            nn.Conv2d(config.channels[0], 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, config.points, 1)
-        )
+        self.points = None
+        if config.points:
+            self.points = nn.Sequential(
+                nn.Conv2d(config.channels[0], 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, config.points, 1)
+            )
         side = resolution // 2
         places = torch.linspace(-1, 1, side)
         self.register_buffer("across", places.repeat(side), persistent=False)
@@ -129,8 +131,10 @@ class FrameEncoder(nn.Module):
             x = fine = F.silu(self.convolutions[0](images))
             for convolution in self.convolutions[1:]:
                 x = F.silu(convolution(x))
-            cells, points = self.narrow(x), self.points(fine)
-        return self.leave(torch.cat([cells.float().flatten(1), self.places(points.float().flatten(2))], 1))
+            found = self.narrow(x).float().flatten(1)
+            if self.points is not None:
+                found = torch.cat([found, self.places(self.points(fine).float().flatten(2))], 1)
+        return self.leave(found)
 
     def places(self, points: Float[Tensor, "b p hw"]) -> Float[Tensor, "b p3"]:
         """Where each feature is, and how clearly it is seen."""
