@@ -73,10 +73,11 @@ def elsewhere(policy: str, tables: list[dict[str, Any]]) -> str:
     unseen = max((one for one in tables if not one["trained"]), key=lambda one: one["cost"])
     if max(dearest["cost"], unseen["cost"]) <= 0:
         return f"{policy} none on any of the {len(tables)}"
+    lost = "none" if dearest["cost"] <= 0 else f"at most {dearest['cost']:.0f}"
+    of = "" if dearest["cost"] <= 0 else f" ({dearest['factor']} {dearest['value']})"
     return (
-        f"{policy} at most {dearest['cost']:.0f} on the {len(inside)} inside the training ranges "
-        f"({dearest['factor']} {dearest['value']}), {unseen['cost']:.0f} on the worst of those held out "
-        f"({unseen['factor']} {unseen['value']})"
+        f"{policy} {lost} on the {len(inside)} inside the training ranges{of}, {unseen['cost']:.0f} on the worst of "
+        f"those held out ({unseen['factor']} {unseen['value']})"
     )
 
 
