@@ -186,17 +186,21 @@ def test_no_futures_have_no_returns(make_world, frames):
 
 
 def test_evaluate_adds_up_the_rewards_of_stepping(world, frames, actions):
-    """Also past the end of the window, where dreams re-anchor; and it leaves the state alone."""
+    """Also past the end of the window, where dreams re-anchor; and it leaves the state alone. Ends that are neither
+    likely by 95% nor by less than 5% count as what is worse."""
     state = world.start(frames[:2, :1])
     sequences = actions[:2, None, :7].repeat(2, 1)
     sequences[:, 1] *= -1
     returns = world.evaluate(state, sequences)
     assert returns.shape == (2, 2)
-    branches, total, alive = state.fork(2), torch.zeros(4), torch.ones(4)
+    branches, outcomes, total = state.fork(2), [], torch.zeros(4)
     for when in range(7):
         branches, outcome = world.step(branches, sequences.reshape(4, 7, 2)[:, when])
-        total += alive * outcome.reward
-        alive *= outcome.terminated < 0.5
+        outcomes.append(outcome)
+    sure = torch.tensor(3.0).sigmoid()
+    for outcome in reversed(outcomes):
+        open_still = torch.where(outcome.terminated > 1 - sure, total.clamp(max=0), total)
+        total = outcome.reward + torch.where(outcome.terminated > sure, 0.0, open_still)
     torch.testing.assert_close(returns.flatten(), total)
 
 

@@ -11,7 +11,8 @@ import torch
 from minari import list_local_datasets
 
 from worldgym.cli import new_world
-from worldgym.cli.new import New, new
+from worldgym.cli.new import new
+from worldgym.cli.new_settings import New
 from worldgym.config import DynamicsConfig, RecurrentConfig, TokenizerConfig
 from worldgym.errors import UserError
 from worldgym.world import WorldModel

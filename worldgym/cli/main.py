@@ -20,7 +20,8 @@ from .improve import improve
 from .improve_settings import Improve
 from .learn import learn
 from .list import List, list_worlds
-from .new import New, new
+from .new import new
+from .new_settings import New
 from .plan import plan
 from .play import Play, play
 from .push import Push, push

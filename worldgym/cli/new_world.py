@@ -32,7 +32,7 @@ from ..train.recurrent_state import RecurrentStage, train_recurrent_state
 from ..train.settings import DynamicsTraining, RecurrentTraining, TokenizerTraining
 from ..train.tokenizer import TokenizerStage, train_tokenizer
 from .evaluate import Evaluate, evaluate
-from .new import New
+from .new_settings import New
 
 RECORDING = 0.2
 """Share of the time that is recorded in at most."""

@@ -86,14 +86,13 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     # One flat sum of all gradients, in place. In a dimension of size 1 the stride has no meaning.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=1000)
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:  # a stage before in this process
+        AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
     if whole and accelerator.distributed_type == DistributedType.FSDP:
         raise UserError("this stage's model is never in shards; launch it with docs/accelerate/ddp.yaml")
-    try:
-        with only_run(accelerator, config.out):
-            yield accelerator
-    finally:
-        AcceleratorState._reset_state()  # the next stage in this process may have another precision
+    with only_run(accelerator, config.out):
+        yield accelerator
 
 
 def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module:
