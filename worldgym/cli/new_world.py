@@ -129,7 +129,7 @@ class Plan:
 
 def _train(config: New, out: Path, dataset: str, plan: Plan) -> Path:
     """Tokenizer, dynamics and recurrent state; returns the world's folder."""
-    about = {"dataset": dataset, "seed": config.seed, "device": config.device}
+    about: dict[str, Any] = {"dataset": dataset, "seed": config.seed, "device": config.device}
     base = None if config.base == "none" else config.base
     tokenizer = TokenizerTraining(out=out / "tokenizer", begin_from=base, tokenizer=config.tokenizer, **about)
     device = pick_device(config.device)

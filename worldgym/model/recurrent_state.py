@@ -128,8 +128,9 @@ class FrameEncoder(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
         # In training, half of the time goes here; what it gives is compared with nothing, so bfloat16 is exact enough.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.training):
-            x = fine = F.silu(self.convolutions[0](images))
-            for convolution in self.convolutions[1:]:
+            first, *others = self.convolutions
+            x = fine = F.silu(first(images))
+            for convolution in others:
                 x = F.silu(convolution(x))
             found = self.narrow(x).float().flatten(1)
             if self.points is not None:

@@ -69,8 +69,7 @@ def draw_looks(random: np.random.Generator, count: int) -> Looks:
     along, across = np.cos(turn), np.sin(turn)
     view = np.stack([along, -across, across, along], -1).reshape(count, 2, 2) * stretch[:, None]
     shift = seen[:, None] * within(-0.12, 0.12, 2)
-    numbers = Looks(
-        altered=altered,
+    numbers: dict[str, np.ndarray] = dict(
         gain=gain,
         view=np.concatenate([view, shift[..., None]], -1),
         recoloured=sometimes(),
@@ -81,8 +80,8 @@ def draw_looks(random: np.random.Generator, count: int) -> Looks:
         powers=np.where(within(0.0, 1.0, THINGS) < 0.5, 2, np.inf),
         colours=within(-1.0, 1.0, THINGS, 3),
     )
-    floats = (torch.from_numpy(np.asarray(values)).float() for values in numbers[1:])
-    return Looks(torch.from_numpy(altered), *floats)
+    floats = {name: torch.from_numpy(np.asarray(values)).float() for name, values in numbers.items()}
+    return Looks(torch.from_numpy(altered), **floats)
 
 
 def alter(
