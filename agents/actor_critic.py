@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -188,7 +189,7 @@ class ActorCritic(nn.Module):
         for which, optimizer in enumerate(self.optimizers):
             state = training_state(optimizer, int(self.updates))
             tensors |= {f"{OPTIMIZER}{which}.{name}": tensor for name, tensor in state.items()}
-        save_file(tensors, path, {"actor_critic": json.dumps(told)})
+        path.write_bytes(save_bytes(tensors, {"actor_critic": json.dumps(told)}))
 
     @classmethod
     def load(cls, path: Path, world: WorldModel) -> "ActorCritic":

@@ -63,6 +63,11 @@ def test_extras_and_training_state_come_back(world, tmp_path):
     assert all(torch.equal(found[name], training[name]) for name in training)
 
 
+def test_whoever_may_read_the_configuration_may_read_the_weights(world, tmp_path):
+    save_checkpoint(tmp_path / "w", world.config, world.state_dict(), "world", {}, {"step": torch.tensor(7)})
+    assert len({path.stat().st_mode for path in (tmp_path / "w").iterdir()}) == 1
+
+
 def test_saving_replaces_all_of_an_older_checkpoint(write_checkpoint):
     folder = write_checkpoint()
     (folder / "stale.txt").write_text("from before", encoding="utf-8")

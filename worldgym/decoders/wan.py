@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -173,7 +173,8 @@ class ConditionedWan(nn.Module):
             self.wan.blocks = nn.ModuleList()
         if self.from_state is not None:
             state = _StateOnly(self).state_dict()
-            save_file({name: part.contiguous() for name, part in state.items()}, folder / STATE_FILE)
+            saved = save_bytes({name: part.contiguous() for name, part in state.items()})
+            (folder / STATE_FILE).write_bytes(saved)
 
     @property
     def channels(self) -> int:

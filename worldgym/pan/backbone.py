@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import save_file
+from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLModel
 
@@ -78,7 +78,8 @@ class PanBackbone(nn.Module):
         """
         folder.mkdir(parents=True, exist_ok=True)
         mine = self.trained()
-        save_file(mine if weights is None else {name: weights[name] for name in mine}, folder / "backbone.safetensors")
+        saved = save_bytes(mine if weights is None else {name: weights[name] for name in mine})
+        (folder / "backbone.safetensors").write_bytes(saved)
         (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
 
     def trained(self) -> dict[str, Tensor]:
