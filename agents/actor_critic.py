@@ -24,12 +24,11 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from worldgym.checkpoint import restore_training, training_state
+from worldgym.checkpoint import restore_training, training_state, write_tensors
 from worldgym.errors import UserError
 from worldgym.model.device import isolated
 from worldgym.starts import bundled_starts, recorded_starts
@@ -189,7 +188,7 @@ class ActorCritic(nn.Module):
         for which, optimizer in enumerate(self.optimizers):
             state = training_state(optimizer, int(self.updates))
             tensors |= {f"{OPTIMIZER}{which}.{name}": tensor for name, tensor in state.items()}
-        path.write_bytes(save_bytes(tensors, {"actor_critic": json.dumps(told)}))
+        write_tensors(path, tensors, {"actor_critic": json.dumps(told)})
 
     @classmethod
     def load(cls, path: Path, world: WorldModel) -> "ActorCritic":

@@ -44,10 +44,9 @@ def save_checkpoint(
     size = sum(tensor.nbytes for tensor in tensors) + sum(len(content) for content in (extras or {}).values())
     with replacing(folder) as temporary:
         check_room(temporary, size)
-        # Not by safetensors' own save_file, whose files are for their owner alone.
-        (temporary / "model.safetensors").write_bytes(save_bytes(_contiguous(weights)))
+        write_tensors(temporary / "model.safetensors", weights)
         if training is not None:
-            (temporary / "training.safetensors").write_bytes(save_bytes(_contiguous(training)))
+            write_tensors(temporary / "training.safetensors", training)
         for name, content in (extras or {}).items():
             (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes(content)
@@ -55,8 +54,10 @@ def save_checkpoint(
         (temporary / "config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """As safetensors, for whoever may read other files here: safetensors' own `save_file` makes them for their owner
+    alone."""
+    path.write_bytes(save_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def load_config(folder: Path) -> tuple[WorldConfig, str]:

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from jaxtyping import Float
-from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint import load_tensors, load_weights
+from ..checkpoint import load_tensors, load_weights, write_tensors
 from .flow import TIMESTEPS
 
 STATE_FILE = "state_attention.safetensors"
@@ -173,8 +172,7 @@ class ConditionedWan(nn.Module):
             self.wan.blocks = nn.ModuleList()
         if self.from_state is not None:
             state = _StateOnly(self).state_dict()
-            saved = save_bytes({name: part.contiguous() for name, part in state.items()})
-            (folder / STATE_FILE).write_bytes(saved)
+            write_tensors(folder / STATE_FILE, state)
 
     @property
     def channels(self) -> int:

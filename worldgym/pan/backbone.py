@@ -18,11 +18,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLModel
 
-from ..checkpoint import load_tensors
+from ..checkpoint import load_tensors, write_tensors
 from ..config import ConversationConfig
 
 TEXT, SEEN, PREDICTED, QUERY, PADDING = range(5)
@@ -78,8 +77,8 @@ class PanBackbone(nn.Module):
         """
         folder.mkdir(parents=True, exist_ok=True)
         mine = self.trained()
-        saved = save_bytes(mine if weights is None else {name: weights[name] for name in mine})
-        (folder / "backbone.safetensors").write_bytes(saved)
+        saved = mine if weights is None else {name: weights[name] for name in mine}
+        write_tensors(folder / "backbone.safetensors", saved)
         (folder / "backbone.json").write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
 
     def trained(self) -> dict[str, Tensor]:
