@@ -37,7 +37,7 @@ def asked(tmp_path, monkeypatch) -> New:
     monkeypatch.setattr(new_world, "TIMED", 1)
     return New(
         "robots:Robot-v0", minutes=0.2, out=tmp_path / "robot", dataset=f"{tmp_path.name.replace('_', '-')}/robot-v0",
-        episodes=80, resolution=48, base="none", device="cpu", **SMALL,
+        frames=500, resolution=48, base="none", device="cpu", **SMALL,
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_one_command_makes_a_world(asked, capsys):
     decided = new(asked)
     spent = time.monotonic() - began
     assert set(decided) == {"asked", "spent", "episodes", "tokenizer", "window", "dynamics", "state", "done"}
-    assert decided["episodes"] == 80 and decided["spent"] == pytest.approx(spent, abs=2)
+    assert decided["episodes"] == 100 and decided["spent"] == pytest.approx(spent, abs=2)
     for stage in ("tokenizer", "dynamics", "state"):
         assert 3 <= decided[stage] <= 6
     said = capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_a_killed_run_continues_by_what_was_decided(asked, monkeypatch):
         new(asked)
     before = json.loads((asked.out / "plan.json").read_text(encoding="utf-8"))["metrics"]
     assert "dynamics" in before and "state" not in before
-    monkeypatch.setattr(new_world, "_seconds_an_episode", lambda *_: pytest.fail("it was recorded"))
+    monkeypatch.setattr(new_world, "_episode", lambda *_: pytest.fail("it was recorded"))
     after = new(asked)
     assert {name: after[name] for name in ("episodes", "tokenizer", "dynamics")} == {
         name: before[name] for name in ("episodes", "tokenizer", "dynamics")
@@ -111,7 +111,7 @@ def test_short_episodes_shorten_the_window(tmp_path, asked):
     ("arguments", "says"),
     [
         (["--minutes", 0], "--minutes is 0"),
-        (["--episodes", 5], "--episodes is 5"),
+        (["--frames", 0], "--frames is 0"),
         (["--dataset", "no id"], "no id"),
         (["--base", "nowhere"], "nowhere"),
         (["--env", "Nothing-v9"], "Nothing"),

@@ -32,7 +32,7 @@ class New:
     """Folder of the run, runs/NAME by default; the world is in its subfolder `planned`."""
     dataset: str | None = None
     """Minari id of the recording, new/NAME-v0 by default; one that is there already is used as it is."""
-    episodes: int = 1000
+    frames: int = 50_000
     """Recorded at most; fewer where they would take more than a fifth of the time."""
     steps: int = 48
     """Steps in each; fewer where the environment ends an episode."""
@@ -58,8 +58,8 @@ class New:
     def __post_init__(self):
         if self.minutes < SHORTEST:
             raise UserError(f"--minutes is {self.minutes:g}; a world takes {SHORTEST:g} at least, and 30 to be of use")
-        if self.episodes < 80:
-            raise UserError(f"--episodes is {self.episodes}; one of every 20 is for testing, so it takes 80 or more")
+        if self.frames < 1:
+            raise UserError(f"--frames is {self.frames}; it must be positive")
         self.recording()
 
     @property
@@ -69,8 +69,8 @@ class New:
         return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-") or "world"
 
     def recording(self) -> RecordConfig:
-        """What is recorded, at most; a UserError if nobody could."""
+        """What is recorded, except how many episodes; a UserError if nobody could."""
         return RecordConfig(
-            self.dataset or f"new/{self.name}-v0", self.env, self.episodes, self.steps, self.seed, self.resolution,
+            self.dataset or f"new/{self.name}-v0", self.env, 1, self.steps, self.seed, self.resolution,
             fit=self.fit, picture=self.picture, limits=self.limits, workers=self.workers,
         )  # fmt: skip

@@ -4,6 +4,7 @@ What was decided is in plan.json of the run's folder, so a killed run continues 
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from minari import delete_dataset
+from minari import delete_dataset, load_dataset
 from minari.storage import get_dataset_path
 
 from ..checkpoint import load_config
@@ -46,8 +47,8 @@ FEWEST, MOST = 20, 20_000
 """Steps of a stage."""
 TIMED = 4
 """Steps that are timed, from all over a stage: it gets slower as it dreams further."""
-TRIED = 4
-"""Episodes that are timed."""
+TRIED = 4, 24
+"""Episodes of two trials; what the second takes more is the pace, without the time that starting takes."""
 
 
 def make_world(config: New) -> dict[str, Any]:
@@ -109,9 +110,10 @@ class Plan:
             print(f"{asked.dataset} is there already, and used as it is")
             return asked
         if "episodes" not in self.decided:
-            seconds = _seconds_an_episode(asked, record) / asked.workers
-            fitting = int(RECORDING * 60 * self.config.minutes / seconds)
-            self.note("episodes", min(asked.episodes, max(fitting, FEWEST_EPISODES)))
+            seconds, steps = _episode(asked, record)
+            fitting = int(RECORDING * 60 * self.config.minutes / seconds * asked.workers)
+            wanted = math.ceil(self.config.frames / steps)
+            self.note("episodes", max(min(wanted, fitting), FEWEST_EPISODES))
         asked = replace(asked, episodes=self.decided["episodes"])
         record(asked)
         return asked
@@ -167,17 +169,19 @@ def _held_out_steps(data: Episodes, observed: int) -> int:
     return max(1, min(16, int(lengths[-4]) - observed + 1))
 
 
-def _seconds_an_episode(asked: RecordConfig, record: Callable[[RecordConfig], Path]) -> float:
-    """Of one process, which has to start first: rather too many than too few."""
+def _episode(asked: RecordConfig, record: Callable[[RecordConfig], Path]) -> tuple[float, float]:
+    """How long an episode takes one process, in seconds, and how many steps it has."""
     stem, _, version = asked.dataset.rpartition("-v")
-    trial = replace(asked, dataset=f"{stem}-trial-v{version}", episodes=TRIED, workers=1)
-    if get_dataset_path(trial.dataset).exists():  # of a killed run
+    trial, seconds, steps = replace(asked, dataset=f"{stem}-trial-v{version}", workers=1), [], 0.0
+    for episodes in TRIED:
+        if get_dataset_path(trial.dataset).exists():  # of a killed run
+            delete_dataset(trial.dataset)
+        began = time.monotonic()
+        record(replace(trial, episodes=episodes))
+        seconds.append(time.monotonic() - began)
+        steps = load_dataset(trial.dataset).total_steps / episodes
         delete_dataset(trial.dataset)
-    began = time.monotonic()
-    record(trial)
-    seconds = time.monotonic() - began
-    delete_dataset(trial.dataset)
-    return seconds / TRIED
+    return max(seconds[1] - seconds[0], 1e-3) / (TRIED[1] - TRIED[0]), steps
 
 
 def _seconds_a_step(stage: Stage, precision: torch.dtype, processes: int) -> float:
