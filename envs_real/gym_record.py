@@ -1,9 +1,11 @@
-"""Recording any Gymnasium environment that shows pictures, by smooth random actions and sticky random choices.
+"""Recording any Gymnasium environment that shows pictures, by smooth random actions and sticky random choices, or by a
+policy mixed with them.
 
 `make_twin` is the environment as it is recorded: square frames for observations, vectors in [-1, 1] for actions. With
 `native=True` it takes its own actions, as its dream does.
 """
 
+import itertools
 import os
 import sys
 import traceback
@@ -24,11 +26,12 @@ from worldgym.config import DynamicsConfig
 from worldgym.episodes import EpisodeFormat, middle_square
 from worldgym.errors import UserError
 
+from .policies import Policy, load_policy
 from .recording import record_episodes
 from .settings import Fit, RecordConfig
 
 PERIOD = 16
-"""Steps after which the noise gets another scale and smoothness."""
+"""Steps after which the noise gets another scale and smoothness, and another one acts: noise, policy or both."""
 EXTRAS = {
     "metaworld": "metaworld", "shimmy": "dm-control", "dm_control": "dm-control", "gymnasium_robotics": "robotics",
     "ale_py": "atari", "minigrid": "minigrid",
@@ -194,6 +197,8 @@ def record(config: RecordConfig) -> Path:
         raise UserError(f"--dataset {config.dataset} is the Tabletop's; name another one for {config.env}")
     if config.variation != RecordConfig.variation:
         raise UserError(f"--variation {config.variation} is of the Tabletop; leave it out for {config.env}")
+    if config.policy is not None:
+        load_policy(config.policy)  # or it is told now
     options = twin_options(config)
     twin = make_twin(config.env, config.resolution, **options)
     assert twin.env.spec is not None
@@ -207,7 +212,8 @@ def record(config: RecordConfig) -> Path:
     description = (
         f"{instruction}, {config.resolution} pixels a side ({config.fit}), actions of {twin.codec.space} as vectors"
     )
-    folder = record_episodes(config, play_episode, layout, "smooth random actions", description, spec)
+    behaviour = "smooth random actions" if config.policy is None else f"{config.policy} and smooth random actions"
+    folder = record_episodes(config, play_episode, layout, behaviour, description, spec)
     _say_how_long_episodes_are(config.dataset)
     return folder
 
@@ -230,19 +236,9 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     twin = _twin(config)
     frame, info = twin.reset(seed=int(rng.integers(2**31)))
     frames, actions, rewards, successes, terminations = [frame], [], [0.0], [info["success"]], [False]
-    codec = twin.codec
-    noise = rng.normal(size=len(codec.continuous))
-    chosen = [rng.integers(len(choice.codes)) for choice in codec.choices]
-    for step in range(config.steps):
-        if step % PERIOD == 0:
-            scale, smoothness = rng.choice([0.1, 0.4, 1.0]), rng.choice([0.5, 0.8, 0.95])
-        noise = smoothness * noise + np.sqrt(1 - smoothness**2) * rng.normal(size=noise.shape)
-        action = np.empty(codec.size, np.float32)
-        action[codec.continuous] = np.clip(scale * noise, -1, 1)
-        for number, choice in enumerate(codec.choices):
-            if rng.random() >= smoothness:  # else the choice of the step before sticks
-                chosen[number] = rng.integers(len(choice.codes))
-            action[choice.place] = choice.codes[chosen[number]]
+    acting = _behaviour(twin, rng, _policy(config.policy) if config.policy else None)
+    for _ in range(config.steps):
+        action = next(acting)
         frame, reward, terminated, truncated, info = twin.take(action)
         frames.append(frame)
         actions.append(action)
@@ -260,6 +256,43 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     }
 
 
+def _behaviour(twin: Twin, rng: np.random.Generator, policy: Policy | None) -> Iterator[np.ndarray]:
+    """Vectors to act by, float32 [a], one after the other: smooth noise and sticky choices.
+
+    With a policy, every 16 steps a draw of three says who acts: noise, the policy, or the policy with noise added to
+    its numbers and with those of its choices replaced that noise draws again.
+    """
+    codec = twin.codec
+    noise = rng.normal(size=len(codec.continuous))
+    chosen = [rng.integers(len(choice.codes)) for choice in codec.choices]
+    for step in itertools.count():
+        if step % PERIOD == 0:
+            scale, smoothness = rng.choice([0.1, 0.4, 1.0]), rng.choice([0.5, 0.8, 0.95])
+            acts = "noise" if policy is None else rng.choice(["noise", "policy", "both"])
+        noise = smoothness * noise + np.sqrt(1 - smoothness**2) * rng.normal(size=noise.shape)
+        wanted = np.zeros(codec.size, np.float32)
+        if policy is not None and acts != "noise":
+            wanted = _wanted(twin, policy)
+        action = wanted.copy()
+        if acts != "policy":
+            action[codec.continuous] = np.clip(wanted[codec.continuous] + scale * noise, -1, 1)
+        for number, choice in enumerate(codec.choices):
+            drawn = rng.random() >= smoothness  # else the choice of the step before sticks
+            if drawn:
+                chosen[number] = rng.integers(len(choice.codes))
+            if acts == "noise" or (acts == "both" and drawn):
+                action[choice.place] = choice.codes[chosen[number]]
+        yield action
+
+
+def _wanted(twin: Twin, policy: Policy) -> np.ndarray:
+    """What the policy does at what the environment observes, as a vector."""
+    try:
+        return twin.codec.encode(policy(twin.observed))
+    except Exception as error:  # it is the user's
+        raise UserError(f"{twin._now()} the policy failed: {type(error).__name__}: {error}") from error
+
+
 def _make(env_id: str, **options: Any) -> gym.Env:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that it hides nothing installed; worker processes take it over
@@ -267,6 +300,12 @@ def _make(env_id: str, **options: Any) -> gym.Env:
         return gym.make(env_id, **options)
     except Exception as error:  # its constructor is not ours
         raise UserError(f"cannot make the environment {env_id!r}: {error}{_advice(env_id, error)}") from error
+
+
+@lru_cache(maxsize=1)
+def _policy(spec: str) -> Policy:
+    """The worker's policy."""
+    return load_policy(spec)
 
 
 @lru_cache(maxsize=1)

@@ -45,6 +45,9 @@ class RecordConfig:
     """The entry of its observations that is the picture, where those are a Dict and it renders none."""
     limits: tuple[float, float] | None = None
     """Between which numbers to act where the actions have no bounds of their own: LOW HIGH."""
+    policy: str | None = None
+    """Who acts next to noise: "module:function" (observation -> action), or an agent of Stable-Baselines3 as
+    "sac:agent.zip". Every 16 steps a draw says who acts: noise, the policy, or both."""
     workers: int = 2
     """Processes that simulate and render."""
 
@@ -58,7 +61,10 @@ class RecordConfig:
                 f"asked for {self.episodes} episodes of {self.steps} steps by {self.workers} workers; there must be "
                 "at least one of each"
             )
-        mine = {"fit": self.fit != "crop", "picture": self.picture is not None, "limits": self.limits is not None}
-        if self.env in (TABLETOP, REACHER, HOPPER) and any(mine.values()):
-            asked = " and ".join(f"--{name}" for name, given in mine.items() if given)
-            raise UserError(f"{self.env} draws its own square pictures and has bounded actions: leave out {asked}")
+        options = {"fit": self.fit != "crop", "picture": self.picture, "limits": self.limits, "policy": self.policy}
+        asked = " and ".join(f"--{name}" for name, given in options.items() if given)
+        if self.env in (TABLETOP, REACHER, HOPPER) and asked:
+            raise UserError(
+                f"{self.env} draws its own square pictures, has bounded actions and behaves as its recorder says: "
+                f"leave out {asked}"
+            )

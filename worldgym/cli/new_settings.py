@@ -44,6 +44,8 @@ class New:
     """The entry of its observations that is the picture, where those are a Dict and it renders none."""
     limits: tuple[float, float] | None = None
     """Between which numbers to act where the actions have no bounds of their own: LOW HIGH."""
+    policy: str | None = None
+    """Who acts next to noise in the recording: see `worldgym record --help`."""
     base: str = "tabletop"
     """World whose weights tokenizer and dynamics begin from, where their sizes agree; "none" to begin from scratch."""
     workers: int = 2
@@ -72,5 +74,6 @@ class New:
         """What is recorded, except how many episodes; a UserError if nobody could."""
         return RecordConfig(
             self.dataset or f"new/{self.name}-v0", self.env, 1, self.steps, self.seed, self.resolution,
-            fit=self.fit, picture=self.picture, limits=self.limits, workers=self.workers,
+            fit=self.fit, picture=self.picture, limits=self.limits, policy=self.policy,
+            workers=self.workers,
         )  # fmt: skip
