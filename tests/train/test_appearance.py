@@ -23,12 +23,12 @@ def plain(**changed) -> Looks:
         altered=torch.ones(1, dtype=torch.bool),
         gain=torch.ones(1, 3),
         view=torch.eye(2, 3)[None],
-        recoloured=torch.zeros(1),
+        recoloured=torch.zeros(1, dtype=torch.bool),
         which=torch.tensor([0.25]),
         colour=torch.zeros(1, 3),
         places=torch.zeros(1, 1, 2),
         sizes=torch.zeros(1, 1),
-        powers=torch.full((1, 1), 2.0),
+        square=torch.zeros(1, 1, dtype=torch.bool),
         colours=torch.zeros(1, 1, 3),
     )
     return looks._replace(**{name: torch.tensor(value) for name, value in changed.items()})
@@ -51,7 +51,7 @@ def test_light_scales_brightness(frames):
 
 
 def test_one_object_takes_another_colour_in_all_frames_of_its_stretch(frames):
-    seen = altered(frames, plain(recoloured=[1.0], colour=[[-1.0, 1.0, -1.0]])).int()
+    seen = altered(frames, plain(recoloured=[True], colour=[[-1.0, 1.0, -1.0]])).int()
     for frame, corner in zip(seen, (4, 8), strict=True):  # a quarter of what stands out comes first, and it is red
         assert (frame[5:11, corner + 1 : corner + 7] - torch.tensor((0, 255, 0))).abs().max() <= 2
         assert (frame[21:27, 21:27] - torch.tensor(BLUE)).abs().max() <= 2
@@ -59,7 +59,7 @@ def test_one_object_takes_another_colour_in_all_frames_of_its_stretch(frames):
 
 
 def test_things_lie_behind_what_moves(frames):
-    seen = altered(frames, plain(places=[[[-0.5, -0.5]]], sizes=[[0.4]], powers=[[np.inf]], colours=[[[1.0] * 3]]))
+    seen = altered(frames, plain(places=[[[-0.5, -0.5]]], sizes=[[0.4]], square=[[True]], colours=[[[1.0] * 3]]))
     white = (seen > 253).all(-1)
     assert white[:, 2:14, 2:14].float().mean() > 0.3  # the red square covers the rest
     assert (seen[0, 5:11, 5:11].int() - torch.tensor(RED)).abs().max() <= 1
@@ -78,7 +78,7 @@ def test_looks_follow_the_random_numbers_alone_and_spare_half_of_the_stretches()
     untouched = (
         (one.gain == 1).all(1)
         & (one.view == torch.eye(2, 3)).flatten(1).all(1)
-        & (one.recoloured == 0)
+        & ~one.recoloured
         & (one.sizes == 0).all(1)
     )
     assert untouched[~one.altered].all()

@@ -37,6 +37,8 @@ class Improve:
     """Optimiser steps of each round."""
     learning_rate: float = 3e-4
     """Peak of each round."""
+    looks: bool = True
+    """Show half of the stretches in another look, as `worldgym train state` does; not for a state trained without."""
     instruction: tuple[str, ...] = ("*",)
     """Instructions to draw episodes from; * stands for anything."""
     horizon: int = 12

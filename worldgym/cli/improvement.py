@@ -101,8 +101,9 @@ def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env)
     train_recurrent_state(
         RecurrentTraining(
             config.dataset, current, out / f"round{number}", tuple(_data_set(out, one) for one in range(1, number + 1)),
-            fresh=False, steps=config.steps, learning_rate=config.learning_rate, seed=config.seed + number,
-            evaluate_every=config.steps, device=config.device, recurrent=world.config.recurrent,
+            fresh=False, looks=config.looks, steps=config.steps, learning_rate=config.learning_rate,
+            seed=config.seed + number, evaluate_every=config.steps, device=config.device,
+            recurrent=world.config.recurrent,
         )
     )  # fmt: skip
     return found

@@ -34,8 +34,8 @@ class Looks(NamedTuple):
     """Of each channel's brightness: light and tint."""
     view: Float[Tensor, "b two three"]
     """The affine map from altered to recorded places, in [-1, 1] each way."""
-    recoloured: Float[Tensor, " b"]
-    """0 or 1: whether one object has another colour."""
+    recoloured: Bool[Tensor, " b"]
+    """Whether one object has another colour."""
     which: Float[Tensor, " b"]
     """In [0, 1], which pixel of the first frame has the colour that is replaced, by distance from the mean frame."""
     colour: Float[Tensor, "b c"]
@@ -44,8 +44,8 @@ class Looks(NamedTuple):
     """Of things that lie about, in [-1, 1] each way."""
     sizes: Float[Tensor, "b k"]
     """Their half widths; 0 for none."""
-    powers: Float[Tensor, "b k"]
-    """2 for a disc, infinity for a square."""
+    square: Bool[Tensor, "b k"]
+    """Else they are discs."""
     colours: Float[Tensor, "b k c"]
 
     def of(self, rows: slice) -> "Looks":
@@ -77,11 +77,11 @@ def draw_looks(random: np.random.Generator, count: int) -> Looks:
         colour=within(-1.0, 1.0, 3),
         places=within(-1.0, 1.0, THINGS, 2),
         sizes=sometimes(THINGS) * (within(0.0, 1.0, THINGS) < 0.7) * within(0.04, 0.14, THINGS),
-        powers=np.where(within(0.0, 1.0, THINGS) < 0.5, 2, np.inf),
+        square=within(0.0, 1.0, THINGS) >= 0.5,
         colours=within(-1.0, 1.0, THINGS, 3),
     )
-    floats = {name: torch.from_numpy(np.asarray(values)).float() for name, values in numbers.items()}
-    return Looks(torch.from_numpy(altered), **floats)
+    arrays = {name: values if values.dtype == bool else values.astype(np.float32) for name, values in numbers.items()}
+    return Looks(torch.from_numpy(altered), **{name: torch.from_numpy(values) for name, values in arrays.items()})
 
 
 def alter(
@@ -103,7 +103,7 @@ def _altered(
     images = images + recolouring(images, of, looks, mean)
     background = (images - mean).abs().amax(1) < BACKGROUND
     for thing in range(looks.sizes.shape[1]):
-        there = _covered(looks.places[of, thing], looks.sizes[of, thing], looks.powers[of, thing], images) & background
+        there = _covered(looks.places[of, thing], looks.sizes[of, thing], looks.square[of, thing], images) & background
         images = torch.where(there[:, None], looks.colours[of, thing][:, :, None, None], images)
     images = (images + 1) * looks.gain[of][:, :, None, None] - 1
     grid = F.affine_grid(looks.view[of], list(images.shape), align_corners=False)
@@ -126,12 +126,12 @@ def recolouring(
 
 
 def _covered(
-    place: Float[Tensor, "n two"], size: Float[Tensor, " n"], power: Float[Tensor, " n"], images: Tensor
+    place: Float[Tensor, "n two"], size: Float[Tensor, " n"], square: Bool[Tensor, " n"], images: Tensor
 ) -> Tensor:
     """bool [n, h, w]: within a disc or square."""
     height, width = images.shape[-2:]
     down, across = (torch.linspace(-1, 1, length, device=images.device) for length in (height, width))
     dx = (across - place[:, :1]).abs()[:, None].expand(-1, height, -1)
     dy = (down - place[:, 1:]).abs()[:, :, None].expand(-1, -1, width)
-    distance = torch.where(power[:, None, None] == 2, torch.hypot(dx, dy), torch.maximum(dx, dy))
+    distance = torch.where(square[:, None, None], torch.maximum(dx, dy), torch.hypot(dx, dy))
     return distance < size[:, None, None]
