@@ -7,6 +7,7 @@ import sys
 
 import ablations
 import adapters
+import cluster
 import corruption
 import decoders
 import drift
@@ -65,6 +66,7 @@ SECTIONS = (
     swin_drift.SECTION,
     latent_matching.SECTION,
     pan_backbone.SECTION,
+    cluster.SECTION,
     fuzz.SECTION,
     kills.SECTION,
     mutations.SECTION,
