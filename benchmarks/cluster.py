@@ -210,9 +210,9 @@ def _body(results: Results) -> list[str]:
     return [
         f"By arithmetic, not by running it: GPUs of {assumed['peak']:g} TFLOP/s of which training uses "
         f"{assumed['utilisation']:.0%}, {assumed['within']:g} GB/s within a machine of eight and "
-        f"{assumed['between']:g} GB/s a GPU between machines. A world has {assumed['segments']} segments on each GPU and "
-        "is copied to all (DDP). PAN has one window on each and is sharded over a machine (HSDP); its frames are latent "
-        "ones. Arithmetic and traffic are those of a GPU in one step. `benchmarks/cluster.py` has the formulas.",
+        f"{assumed['between']:g} GB/s a GPU between machines. A world has {assumed['segments']} segments on each GPU "
+        "and is copied to all (DDP). PAN has one window on each and is sharded over a machine (HSDP); its frames are "
+        "latent ones. Arithmetic and traffic are those of a GPU in one step. `benchmarks/cluster.py` has the formulas.",
         "",
         *markdown(head, rows),
         "",
