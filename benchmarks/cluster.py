@@ -200,8 +200,8 @@ def _body(results: Results) -> list[str]:
     assumed = metrics["assumed"]
     rows = [
         [
-            row["training"], str(row["gpus"]), f"{row['memory_gb']:.0f}", f"{row['arithmetic_s']:.2g}",
-            f"{row['traffic_gb']:.2g}", f"{row['traffic_s']:.2g}", f"{row['items_a_second']:,.0f}",
+            row["training"], str(row["gpus"]), f"{row['memory_gb']:.0f}", f"{row['arithmetic_s']:.3g}",
+            f"{row['traffic_gb']:.3g}", f"{row['traffic_s']:.2g}", f"{row['items_a_second']:,.0f}",
             f"{row['tokens_a_second']:,.0f}",
         ]
         for row in metrics["rows"]
