@@ -85,7 +85,7 @@ def test_steps_fill_the_time_that_is_left(asked, tmp_path, monkeypatch):
     (tmp_path / "plan").mkdir()
     plan = new_world.Plan(replace(asked, minutes=1.0), tmp_path / "plan")
     taken = plan.steps("dynamics", lambda most: most, torch.float32)
-    assert taken == pytest.approx(0.6 * 0.94 * 60 / 0.01, rel=0.01)
+    assert taken == pytest.approx(0.4 * 0.94 * 60 / 0.01, rel=0.01)
     assert plan.steps("dynamics", lambda most: pytest.fail("it was decided"), torch.float32) == taken
 
 

@@ -39,8 +39,8 @@ RECORDING = 0.2
 """Share of the time that is recorded in at most."""
 EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
-SHARES = {"tokenizer": 0.3, "dynamics": 0.6, "state": 1.0}
-"""Of what is left when a stage begins."""
+SHARES = {"tokenizer": 0.25, "dynamics": 0.4, "state": 1.0}
+"""Of what is left when a stage begins. Planners and agents use the state, so it gets the most."""
 FEWEST_EPISODES = 100
 """Of every 20 one is for testing, and judging takes four."""
 FEWEST, MOST = 20, 20_000
