@@ -1,7 +1,7 @@
-"""Other people's environments, each recorded, trained on for a few minutes, evaluated and planned in.
+"""Other people's environments: each a world by one command, then CEM in its dream and on the truth.
 
-    python benchmarks/environments.py CartPole      # one a call; a killed one goes on where it stood
-    python benchmarks/environments.py               # the table of those that were made
+    python benchmarks/environments.py InvertedPendulum --minutes 30    # one a call; a killed one continues
+    python benchmarks/environments.py                                  # the table of those that were made
 
 It ends in benchmarks/results/environments_NAME.json. What it takes besides WorldGym is named where it is missing.
 """
@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,69 +25,51 @@ class Other(NamedTuple):
 
     pip: str
     """What installs it."""
-    record: tuple[str, ...] = ()
-    """Further options of `worldgym record`."""
-    dynamics: tuple[str, ...] = ("--memory", "3")
-    """Further options of `worldgym train dynamics`."""
+    options: tuple[str, ...] = ()
+    """Of `worldgym new`."""
     truth: bool = True
     """Whether true physics can be planned on: without snapshots an episode is played again for each sequence tried."""
 
 
+MUJOCO, CLASSIC = "worldgym", "gymnasium[classic-control]"
 OTHERS = {
-    "CartPole": Other("gymnasium[classic-control]"),
+    "InvertedPendulum": Other(MUJOCO),
+    "Pusher": Other(MUJOCO),
+    "HalfCheetah": Other(MUJOCO),
+    "Swimmer": Other(MUJOCO),
+    "CartPole": Other(CLASSIC, ("--fit", "pad")),
+    "Pendulum": Other(CLASSIC),
+    "Acrobot": Other(CLASSIC),
     "LunarLander": Other("worldgym[box2d]", ("--fit", "pad")),
     "CarRacing": Other("worldgym[box2d]", truth=False),
-    "MiniGrid": Other("worldgym[minigrid]", dynamics=()),
-    "Crafter": Other("worldgym[crafter]", dynamics=(), truth=False),
+    "MiniGrid": Other("worldgym[minigrid]", ("--dynamics.memory", "1")),
+    "Crafter": Other("worldgym[crafter]", ("--dynamics.memory", "1"), truth=False),
     "Pong": Other("worldgym[atari]", ("--fit", "pad"), truth=False),
     "Breakout": Other("worldgym[atari]", ("--fit", "pad"), truth=False),
 }
-EPISODES, WINDOW = 200, 8
+EPISODES = 20
 PLANNED = [
-    "--episodes", "5", "--horizon", "8", "--samples", "16", "--action-repeat", "1", "--replan-every", "4",
+    "--episodes", EPISODES, "--horizon", "16", "--samples", "64", "--iterations", "3", "--action-repeat", "1",
+    "--replan-every", "2",
 ]  # fmt: skip
 
 
-def make(name: str, resolution: int, tokenizer_steps: int, dynamics_steps: int) -> None:
-    """Record, train, evaluate and plan, and write what came of it."""
+def make(name: str, minutes: float, workers: int) -> None:
+    """Make the world, plan in it, and write what came of it."""
     other, runs, dataset = OTHERS[name], RUNS / name, f"environments/{name.lower()}-v0"
     env_id = f"short_worlds:short/{name}-v0"
     _check_installed(env_id, other.pip)
-    _timed(
-        runs,
-        "record",
-        "--env",
-        env_id,
-        "--dataset",
-        dataset,
-        "--episodes",
-        EPISODES,
-        "--steps",
-        100,
-        "--resolution",
-        resolution,
-        *other.record,
-    )
-    _timed(
-        runs, "train tokenizer", "--dataset", dataset, "--out", runs / "tokenizer", "--steps", tokenizer_steps,
-        "--batch", 24,
-    )  # fmt: skip
-    _timed(
-        runs, "train dynamics", "--dataset", dataset, "--tokenizer", runs / "tokenizer", "--out", runs / "world",
-        "--steps", dynamics_steps, "--batch", 8, "--window", WINDOW, "--processes", 1, *other.dynamics,
-    )  # fmt: skip
-    world, dream = runs / "world", runs / "dream.json"
-    _timed(
-        runs, "evaluate", world, "--dataset", dataset, "--episodes", 64, "--steps", WINDOW, "--report", runs / "report",
-        "--json", dream,
+    _worldgym(
+        "new", "--env", env_id, "--minutes", minutes, "--workers", workers, "--dataset", dataset, "--out", runs,
+        *other.options,
     )  # fmt: skip
     plans = {"dream": ["--on", "dream"], "random": ["--planner", "random"]}
     if other.truth:
         plans["truth"] = ["--on", "mujoco"]
     for on, options in plans.items():
-        file = runs / f"plan_{on}.json"
-        _timed(runs, "plan", world, *PLANNED, *options, "--json", file, part=f"plan {on}")
-    _write(name, runs, list(plans), resolution, tokenizer_steps, dynamics_steps)
+        if not (runs / f"plan_{on}.json").exists():
+            _worldgym("plan", runs / "planned", *PLANNED, *options, "--json", runs / f"plan_{on}.json")
+    _write(name, runs, list(plans), minutes)
 
 
 def _check_installed(env_id: str, pip: str) -> None:
@@ -101,38 +82,33 @@ def _check_installed(env_id: str, pip: str) -> None:
         sys.exit(f"{env_id} cannot be made here: {error}. It comes with: pip install '{pip}'")
 
 
-def _timed(runs: Path, command: str, *arguments: Any, part: str = "") -> None:
-    """Run a command of `worldgym`, unless it was done already, and keep how many minutes it took."""
-    runs.mkdir(parents=True, exist_ok=True)
-    file, part = runs / "minutes.json", part or command
-    minutes = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if part in minutes:
-        return
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "worldgym", *command.split(), *map(str, arguments)], check=True, cwd=ROOT)
-    minutes[part] = round((time.monotonic() - began) / 60, 2)
-    file.write_text(json.dumps(minutes), encoding="utf-8")
+def _worldgym(*arguments: Any) -> None:
+    subprocess.run([sys.executable, "-m", "worldgym", *map(str, arguments)], check=True, cwd=ROOT)
 
 
-def _write(name: str, runs: Path, plans: list[str], resolution: int, tokenizer_steps: int, dynamics_steps: int) -> None:
+def _write(name: str, runs: Path, plans: list[str], minutes: float) -> None:
     from worldgym.checkpoint import load_config
     from worldgym.results import current_commit, write_results
 
-    dream = json.loads((runs / "dream.json").read_text(encoding="utf-8"))["metrics"]
-    planned = {on: json.loads((runs / f"plan_{on}.json").read_text(encoding="utf-8"))["metrics"] for on in plans}
-    kept = ("mean_return", "mean_steps", "success_rate", "seconds_per_decision", "episodes")
-    config, _ = load_config(runs / "world")
+    decided, dream = (_metrics(runs / f"{file}.json") for file in ("plan", "dream"))
+    planned = {on: _metrics(runs / f"plan_{on}.json") for on in plans}
+    kept = ("mean_return", "return_interval", "mean_steps", "success_rate", "seconds_per_decision", "episodes")
+    config, _ = load_config(runs / "planned")
     metrics = {
         "environment": name,
         "actions": str(config.codec.space),
         "twin_options": config.twin_options,
-        "resolution": resolution,
-        "steps": {"tokenizer": tokenizer_steps, "dynamics": dynamics_steps},
-        "minutes": json.loads((runs / "minutes.json").read_text(encoding="utf-8")),
+        "minutes": minutes,
+        "took": decided["spent"] / 60,
+        "decided": {part: decided[part] for part in ("episodes", "tokenizer", "window", "dynamics", "state")},
         "dream": dream,
         "plan": {on: {key: plan.get(key) for key in kept} for on, plan in planned.items()},
     }
     write_results(RESULTS / f"environments_{name}.json", 0, metrics, current_commit())
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))["metrics"]
 
 
 def body(*results: Results) -> list[str]:
@@ -140,29 +116,38 @@ def body(*results: Results) -> list[str]:
     rows = []
     for one in (result["metrics"] for result in results):
         dream, plan = one["dream"], one["plan"]
+        gains = dream["psnr_gain"]
         rows.append(
             [
                 one["environment"],
                 one["actions"],
-                " + ".join(f"{one['minutes'][part]:.0f}" for part in ("record", "train tokenizer", "train dynamics")),
-                *(f"{dream['psnr_gain'][step - 1]:+.1f}" for step in (1, 4, 8)),
+                f"{one['took']:.0f}",
+                *(f"{gains[step - 1]:+.1f}" if step <= len(gains) else "-" for step in (1, 4, 8)),
                 _correlation(dream),
                 *(f"{plan[on]['mean_return']:.1f}" if on in plan else "-" for on in ("random", "dream", "truth")),
+                _share(plan),
             ]
         )
     head = [
-        "environment", "actions", "minutes: record + tokenizer + dynamics", "gain after 1 step, dB", "4", "8",
-        "reward correlation", "return at random", "CEM in the dream", "CEM on the truth",
+        "environment", "actions", "minutes", "gain after 1 step, dB", "4", "8", "reward correlation",
+        "return at random", "CEM in the dream", "CEM on the truth", "share of the way",
     ]  # fmt: skip
     return [
-        f"{EPISODES} episodes of random behaviour each, minutes of training on shared cores, 32 pixels, and CEM over "
-        "5 episodes of 200 steps at most, 8 steps ahead: what a few minutes give, not what can be reached. Gain: PSNR "
-        "above repeating the last frame seen.",
+        "Each world is made by `worldgym new` alone, of random behaviour, in the minutes given, on one or two shared "
+        f"cores; then CEM acts in {EPISODES} episodes of 200 steps at most, 16 steps ahead. Gain: PSNR above repeating "
+        "the last frame seen. Reward correlation: over all steps dreamed, - where a reward never varies. Share of the "
+        "way: from random actions to the same planner on the truth; - where the truth cannot be planned on in the "
+        "time, or is no better than chance.",
         "",
         *markdown(head, rows),
         "",
         *(made_by(result) for result in results),
     ]
+
+
+def _share(plan: dict[str, dict[str, Any]]) -> str:
+    low, high = plan["random"]["mean_return"], plan.get("truth", plan["random"])["mean_return"]
+    return f"{(plan['dream']['mean_return'] - low) / (high - low):.0%}" if high > low else "-"
 
 
 def _correlation(dream: dict[str, Any]) -> str:
@@ -176,8 +161,8 @@ def made() -> tuple[str, ...]:
 
 SECTION = Section(
     "Other people's environments",
-    made() or ("environments_CartPole",),
-    "python benchmarks/environments.py NAME",
+    made() or ("environments_InvertedPendulum",),
+    "python benchmarks/environments.py NAME --minutes M",
     body,
 )
 
@@ -185,14 +170,13 @@ SECTION = Section(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", nargs="?", choices=list(OTHERS))
-    parser.add_argument("--resolution", type=int, default=32)
-    parser.add_argument("--tokenizer-steps", type=int, default=400)
-    parser.add_argument("--dynamics-steps", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     here = str(ROOT / "benchmarks")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     if asked.name:
-        make(asked.name, asked.resolution, asked.tokenizer_steps, asked.dynamics_steps)
+        make(asked.name, asked.minutes, asked.workers)
     print("\n".join(body(*(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in made()))))
 
 

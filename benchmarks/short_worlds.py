@@ -37,6 +37,12 @@ class Crafter(gym.Env):
 
 
 OTHERS = {
+    "InvertedPendulum": "InvertedPendulum-v5",
+    "Pusher": "Pusher-v5",
+    "HalfCheetah": "HalfCheetah-v5",
+    "Swimmer": "Swimmer-v5",
+    "Pendulum": "Pendulum-v1",
+    "Acrobot": "Acrobot-v1",
     "LunarLander": "LunarLander-v3",
     "CarRacing": "CarRacing-v3",
     "MiniGrid": "minigrid:MiniGrid-Empty-Random-6x6-v0",

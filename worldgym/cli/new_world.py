@@ -62,7 +62,11 @@ def make_world(config: New) -> dict[str, Any]:
         recording = plan.recording()
         world = _train(config, out, recording.dataset, plan)
         steps = _held_out_steps(load_episodes(recording.dataset), load_config(world)[0].dynamics.observed)
-        evaluate(Evaluate(str(world), episodes=64, dataset=recording.dataset, steps=steps, report=out / "report"))
+        judging = Evaluate(
+            str(world), episodes=64, dataset=recording.dataset, steps=steps, report=out / "report",
+            json=out / "dream.json",
+        )  # fmt: skip
+        evaluate(judging)
         plan.note("done", 1)
     minutes = plan.spent() / 60
     print(
