@@ -1,4 +1,4 @@
-"""What PAN's simulations are rewarded by: a goal in words that the language model judges, a goal image, or a function."""
+"""What PAN is rewarded by: a goal in words, which the language model judges, a goal image, or a function of frames."""
 
 import numpy as np
 import torch
@@ -6,7 +6,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..dreams.rewards import FrameReward, of_frames
-from .state import PanState
 from .world import PanReward, PanWorld
 
 QUESTION = "Does the picture show this: {}? Answer yes or no."
@@ -30,8 +29,8 @@ def make_reward(source: str | np.ndarray | FrameReward, world: PanWorld) -> PanR
     if callable(source):
         return lambda state: of_frames(source, world.render(state))
     raise TypeError(
-        f"reward is {type(source).__name__} {source!r:.80}; it must be a goal in words, a goal image (uint8 [h, w, 3]) or "
-        "a function of frames (uint8 [b, h, w, 3] -> [b])"
+        f"reward is {type(source).__name__} {source!r:.80}; it must be a goal in words, a goal image (uint8 [h, w, 3]) "
+        "or a function of frames (uint8 [b, h, w, 3] -> [b])"
     )
 
 

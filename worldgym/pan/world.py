@@ -5,7 +5,7 @@ state = pan.start(frames)
 state, video = pan.step(state, ["pour the water into the cup"])
 frame = pan.render(state)
 branches = state.fork(4)
-returns = pan.evaluate(state, [[["pour the water", "drink it"], ["wait", "wait"]]], make_reward("the cup is empty", pan))
+returns = pan.evaluate(state, [[["pour", "drink"], ["wait", "wait"]]], make_reward("the cup is empty", pan))
 """
 
 import math
@@ -88,7 +88,7 @@ class PanWorld(nn.Module):
         """Begin `b` simulations from what was observed.
 
         Args:
-            frames: uint8 [b, t, h, w, 3], oldest first: one frame, and a chunk of `frames_per_action` after each action.
+            frames: uint8 [b, t, h, w, 3], oldest first: one frame, and `frames_per_action` more after each action.
             actions: [b][n], the sentences that were carried out; may be left out for a single frame.
             seeds: [b], one for each simulation; 0, 1, 2, ... by default.
         """
@@ -133,7 +133,7 @@ class PanWorld(nn.Module):
         for rows in state.groups(self.at_once):
             before = [state.simulations[row] for row in rows]
             said = [(*one.said, actions[row]) for one, row in zip(before, rows, strict=True)]
-            seeds, counts = (torch.tensor(part, device=self.device) for part in zip(*((s.seed, s.count) for s in before)))
+            seeds, counts = torch.tensor([(one.seed, one.count) for one in before], device=self.device).unbind(1)
             scene, video = self._next(state.stack(rows), said, seeds, counts)
             for row, one, words, new, seen in zip(rows, before, said, _unstack(scene), video, strict=True):
                 after[row] = Simulation(new, self._remembered(words), one.seed, one.count + 1)
