@@ -2,10 +2,12 @@
 
 import importlib
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,6 +184,62 @@ def vlm(tmp_path_factory) -> Path:
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
     )  # fmt: skip
     Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def write_wan(folder: Path, words: Any) -> None:
+    """A Wan pipeline of the real classes at toy size."""
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    words.save_pretrained(folder / "tokenizer")
+    UMT5EncoderModel(
+        UMT5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    ).save_pretrained(folder / "text_encoder")
+    AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.1] * 4, latents_std=[0.5] * 4
+    ).save_pretrained(folder / "vae")
+    WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=1, attention_head_dim=12, in_channels=4, out_channels=4,
+        text_dim=16, freq_dim=16, ffn_dim=16, num_layers=1, rope_max_seq_len=32,
+    ).save_pretrained(folder / "transformer")  # fmt: skip
+
+
+def write_clips(folder: Path) -> None:
+    """Three clips of three actions, a frame and three chunks of four."""
+    import imageio.v3 as iio
+
+    folder.mkdir()
+    lines = []
+    for index in range(3):
+        frames = np.random.default_rng(index).integers(0, 256, (13, 48, 48, 3), np.uint8)
+        iio.imwrite(folder / f"{index}.gif", frames, loop=0)
+        lines.append(json.dumps({"video": f"{index}.gif", "actions": ["go left", "push", f"stay {index}"]}))
+    (folder / "clips.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def pan_folder(tmp_path_factory, vlm) -> Path:
+    """PAN at toy size: `vlm`, `wan` and `clips`, and what both stages trained on them, `adapt` and `joint`; to be left
+    as they are."""
+    from transformers import PreTrainedTokenizerFast
+
+    from worldgym.config import ConversationConfig, Schedule, SwinConfig
+    from worldgym.pan.train import train_pan_adapt, train_pan_joint
+    from worldgym.train.settings import PanAdaptTraining, PanJointTraining
+
+    folder = tmp_path_factory.mktemp("pan")
+    torch.manual_seed(0)
+    (folder / "vlm").symlink_to(vlm)
+    write_wan(folder / "wan", PreTrainedTokenizerFast.from_pretrained(vlm))
+    write_clips(folder / "clips")
+    swin = SwinConfig(frames=1, schedule=Schedule(4, 5.0), guidance=4.0)
+    quick = {"steps": 2, "batch": 2, "learning_rate": 1e-2, "clip": 1.0, "device": "cpu"}
+    shared = {"clips": folder / "clips", "wan": str(folder / "wan"), "height": 32, "width": 32, "swin": swin, **quick}
+    train_pan_adapt(PanAdaptTraining(out=folder / "adapt", **shared))
+    talk = ConversationConfig(queries=3, rounds=3, frames=2, height=28, width=28)
+    more = {"vlm": str(folder / "vlm"), "decoder": folder / "adapt" / "decoder", "conversation": talk}
+    train_pan_joint(PanJointTraining(out=folder / "joint", **more, **shared))
     return folder
 
 

@@ -297,3 +297,17 @@ class ConversationConfig:
     width: int = 448
     lora_rank: int = 0
     """Of adapters in the language model's attention; 0 leaves it as it was, as PAN does."""
+
+
+@dataclass(frozen=True)
+class PanConfig:
+    """What a trained PAN is, besides its weights: `pan.json` in the folder that the second stage writes."""
+
+    vlm: str
+    """The language model that it was trained on, by hub name or folder."""
+    video: str
+    """The Wan whose autoencoder and text encoder it was trained with, likewise."""
+    height: int
+    """Of a frame, in pixels."""
+    width: int
+    swin: SwinConfig

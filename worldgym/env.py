@@ -16,9 +16,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from .dreams import DreamOptions, Dreams, Step
+from .dreams import DreamBatch, DreamOptions, Dreams, Step
 from .spaces import on_host, read_seed, seed_of
-from .world import WorldModel
 
 RESET_OPTIONS = ("frames", "actions", "instruction")
 
@@ -47,13 +46,13 @@ class DreamEnv(gym.Env):
         self._take(Dreams(1, DreamOptions(world, **options)), render_mode)
 
     @classmethod
-    def of(cls, dreams: Dreams, render_mode: str | None = None) -> "DreamEnv":
+    def of(cls, dreams: DreamBatch, render_mode: str | None = None) -> "DreamEnv":
         """The environment of a single dream that is already under way."""
         env = cls.__new__(cls)
         env._take(dreams, render_mode)
         return env
 
-    def _take(self, dreams: Dreams, render_mode: str | None) -> None:
+    def _take(self, dreams: DreamBatch, render_mode: str | None) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         self.dreams, self.render_mode = dreams, render_mode
@@ -76,7 +75,8 @@ class DreamEnv(gym.Env):
         return seed_of(self.np_random)
 
     @property
-    def world(self) -> WorldModel:
+    def world(self) -> Any:
+        """The world that is dreamed of: a `WorldModel`, or a `PanWorld`."""
         return self.dreams.world
 
     @property
@@ -189,7 +189,7 @@ class DreamVectorEnv(VectorEnv):
     @classmethod
     def of(
         cls,
-        dreams: Dreams,
+        dreams: DreamBatch,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         output: str = "numpy",
         render_mode: str | None = None,
@@ -199,7 +199,9 @@ class DreamVectorEnv(VectorEnv):
         env._take(dreams, autoreset_mode, output, render_mode)
         return env
 
-    def _take(self, dreams: Dreams, autoreset_mode: AutoresetMode | str, output: str, render_mode: str | None) -> None:
+    def _take(
+        self, dreams: DreamBatch, autoreset_mode: AutoresetMode | str, output: str, render_mode: str | None
+    ) -> None:
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode)
         except ValueError:
@@ -345,7 +347,7 @@ class DreamVectorEnv(VectorEnv):
 
     def _past(self, options: dict[str, Any]) -> np.ndarray | None:
         """The option "actions"; those of a space that is no plain vector are for each dream where frames are."""
-        if "actions" not in options or self.dreams.codec.plain:
+        if "actions" not in options or (self.dreams.codec is not None and self.dreams.codec.plain):
             return self._each(options, "actions", 3)
         each = np.ndim(on_host(options.get("frames", ()))) == 5
         given = options["actions"] if each else [options["actions"]] * self.num_envs
@@ -406,13 +408,13 @@ def row(observation: Any, index: int) -> Any:
     return observation[index].clone() if isinstance(observation, Tensor) else observation[index].copy()
 
 
-def get_each(dreams: Dreams, rows: Sequence[int], render_mode: str | None, name: str) -> list[Any]:
+def get_each(dreams: DreamBatch, rows: Sequence[int], render_mode: str | None, name: str) -> list[Any]:
     """An attribute of `DreamEnv` for each of these dreams."""
     return [getattr(DreamEnv.of(dreams.select([index]), render_mode), name) for index in rows]
 
 
 def call_each(
-    dreams: Dreams, rows: Sequence[int], render_mode: str | None, name: str, args: tuple, kwargs: dict[str, Any]
+    dreams: DreamBatch, rows: Sequence[int], render_mode: str | None, name: str, args: tuple, kwargs: dict[str, Any]
 ) -> list[Any]:
     """A method of `DreamEnv`, called for each of these dreams as if it were alone."""
     results = []
@@ -425,7 +427,7 @@ def call_each(
     return results
 
 
-def set_each(dreams: Dreams, rows: Sequence[int], name: str, values: Sequence[Any]) -> None:
+def set_each(dreams: DreamBatch, rows: Sequence[int], name: str, values: Sequence[Any]) -> None:
     """Set an attribute of `DreamEnv` in each of these dreams; only the instruction can be set."""
     if name != "instruction":
         raise AttributeError(f"{name!r} cannot be set in a dream; 'instruction' can")

@@ -32,21 +32,25 @@ class PhraseText(gym.spaces.Text):
         return super().__eq__(other) and isinstance(other, PhraseText) and self.phrases == other.phrases
 
 
-def action_space(mode: str, codec: ActionCodec, phrases: list[str]) -> gym.Space:
+def action_space(mode: str, codec: ActionCodec | None, phrases: list[str]) -> gym.Space:
     """The space of one action.
 
     Args:
         mode: "vector": the world's own space, float32 [a] in [-1, 1] where it describes no other; "text": any sentence;
             "discrete": an index into `phrases`; "both": `(0, own action)` or `(1, sentence)`, as `gym.spaces.OneOf`
             has it.
+        codec: None where actions are sentences alone.
     """
     match mode:
-        case "vector":
-            return codec.space
         case "text":
             return PhraseText(phrases)
         case "discrete":
             return gym.spaces.Discrete(len(phrases))
+    if codec is None:
+        raise ValueError(f"action_mode {mode!r} must be 'text' or 'discrete': this world takes sentences alone")
+    match mode:
+        case "vector":
+            return codec.space
         case "both":
             return gym.spaces.OneOf((codec.space, PhraseText(phrases)))
     raise ValueError(f"action_mode {mode!r} must be 'vector', 'text', 'discrete' or 'both'")
@@ -79,7 +83,7 @@ def on_host(value: Any) -> Any:
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
 
 
-def read_action(action: Any, mode: str, codec: ActionCodec, phrases: list[str]) -> np.ndarray | str:
+def read_action(action: Any, mode: str, codec: ActionCodec | None, phrases: list[str]) -> np.ndarray | str:
     """What an action of `action_space(mode, codec, phrases)` asks for: a vector, float32 [a], or a sentence.
 
     Any sentence will do, of any length and alphabet. Where both are taken, a bare action or sentence is as good as the
@@ -104,4 +108,5 @@ def read_action(action: Any, mode: str, codec: ActionCodec, phrases: list[str]) 
             if not isinstance(action, str):
                 raise TypeError(f"action_mode='text' takes a sentence; got {type(action).__name__} {action!r}")
             return str(action)
+    assert codec is not None, "action_space makes no space of vectors without one"
     return codec.encode(action)

@@ -9,17 +9,14 @@
     blob = dreams.snapshot()
 """
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.utils import seeding
 from safetensors.torch import save as save_bytes
 from torch import Tensor
 
@@ -27,9 +24,10 @@ from ..checkpoint import fingerprint, read_tensors
 from ..decoders import open_stream
 from ..listing import world_name
 from ..model.device import isolated
-from ..spaces import action_space, on_host, read_action, read_seed
+from ..spaces import action_space, on_host
 from ..starts import InitialStates, Start, bundled_starts, recorded_starts
 from ..state import WorldState
+from .batch import DreamBatch, Step
 from .loading import load_shared
 from .observations import latents, observation_space
 from .options import DreamOptions
@@ -38,34 +36,13 @@ from .rewards import make_reward
 SNAPSHOT_VERSION = 5
 
 
-class Step(NamedTuple):
-    """What an action brought, for each of n dreams; zeros for those that did not move."""
-
-    reward: np.ndarray
-    """float64 [n]."""
-    terminated: np.ndarray
-    """bool [n]."""
-    truncated: np.ndarray
-    """bool [n]."""
-    info: dict[str, np.ndarray]
-    """[n] each, under the names of `Dreams.first_info`: "success" (bool), "uncertainty" (nats, the largest of the
-    action's frames), "too_uncertain" (bool, truncated for that), "num_frames" (int), "action_ok" (bool)."""
-
-
-class Dreams:
-    """`count` dreams of one world.
-
-    Everything that evolves is in `state` (the world's) and in the lists and arrays next to it, with an entry for each
-    dream.
-    """
+class Dreams(DreamBatch):
+    """`count` dreams of one world."""
 
     @isolated
     def __init__(self, count: int, options: DreamOptions, max_episode_steps: int | None = None):
-        if count < 1:
-            raise ValueError(f"got {count} dreams; there must be at least one")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be positive, or None for no limit")
-        self.options, self.max_episode_steps = options, max_episode_steps
+        super().__init__(count, max_episode_steps)
+        self.options = options
         self.world = load_shared(options.world, options.device, count if options.compiled else 0)
         config = self.world.config
         if (options.imagined or options.obs_type == "state") and self.world.recurrent is None:
@@ -98,24 +75,10 @@ class Dreams:
             self.world.check_instructions([instruction])
 
         self.state: WorldState | None = None
-        self.instructions: list[str | None] = [instruction] * count
+        self.instructions = [instruction] * count
         self.chosen = np.full(count, chosen)
         """Whether the caller chose the instruction. The success of a default one does not cut a sentence short."""
-        self.randoms: list[np.random.Generator | None] = [None] * count
-        self.elapsed = np.zeros(count, np.int64)
-        """Actions taken in this episode."""
-        self.returns = np.zeros(count)
-        """Rewards of this episode so far."""
-        self.over = np.zeros(count, bool)
-        """Whether the episode has ended; such a dream waits for a reset."""
         self._pictures: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.instructions)
-
-    def read(self, action: Any) -> np.ndarray | str:
-        """What an action asks for, a vector or a sentence; a TypeError or ValueError if it is not in `action_space`."""
-        return read_action(action, self.options.action_mode, self.codec, self.phrases)
 
     def read_past(self, actions: Any) -> np.ndarray:
         """What was done between observed frames, float32 [t - 1, a], as the world's own actions, oldest first."""
@@ -126,10 +89,6 @@ class Dreams:
 
     @property
     def first_info(self) -> dict[str, Any]:
-        """The info of a reset; it has the names and types of `Step.info`.
-
-        They are Python's bool, int and float: of NumPy's own bool, Gymnasium's vector environments make objects.
-        """
         info: dict[str, Any] = {"success": False}
         if not self.options.imagined:  # which draws no tokens to be uncertain of
             info |= {"uncertainty": 0.0, "too_uncertain": False}
@@ -149,24 +108,8 @@ class Dreams:
         actions: np.ndarray | None = None,
         instructions: Sequence[str] | None = None,
     ) -> None:
-        """Begin new episodes. After an error, nothing has changed.
-
-        Args:
-            which: bool [n], the dreams to reset; all by default.
-            seeds: n; None keeps the dream's own generator.
-            frames: uint8 [n, t, h, w, 3], what was really seen, oldest first; drawn from the starts by default.
-            actions: float32 [n, t - 1, a], what was done in between; may be left out for a single frame.
-            instructions: n, from here on.
-        """
-        rows = np.arange(len(self)) if which is None else np.flatnonzero(which)
+        rows = self._to_reset(which, frames=frames, actions=actions, instructions=instructions, seeds=seeds)
         wished: Sequence[str | None] = self.instructions if instructions is None else instructions
-        if self.state is None and len(rows) < len(self):
-            raise gym.error.ResetNeeded("reset all dreams once before resetting some of them")
-        if frames is None and actions is not None:
-            raise ValueError("reset options have actions but no frames; pass the frames they were taken at, too")
-        for name, given in (("frames", frames), ("actions", actions), ("instructions", instructions), ("seeds", seeds)):
-            if given is not None and len(given) != len(self):
-                raise ValueError(f"got {name} for {len(given)} dreams; there are {len(self)}")
         asked = [wished[row] for row in rows.tolist()]
         self.world.check_instructions([wanted for wanted in asked if wanted is not None])
         randoms = [self._random(row, None if seeds is None else seeds[row]) for row in rows.tolist()]
@@ -285,65 +228,30 @@ class Dreams:
             self.instructions[row] = wanted
         self.chosen[list(rows)] = True
 
-    def select(self, rows: Sequence[int] | np.ndarray) -> "Dreams":
-        """Independent continuations of these dreams, in this order; one may be there many times.
-
-        They share weights, past and random numbers: the same actions lead to the same future.
-        """
-        rows = np.asarray(rows, np.int64)
-        return self._branch(rows, None if self.state is None else self.state.select(self._index(rows)))
-
-    def fork(self, copies: int) -> "Dreams":
-        """`copies` independent continuations of each dream, next to each other.
-
-        A single copy continues exactly as its parent does. Several copies share one past instead of copying it, which
-        sums in another order: they are equal to within rounding.
-        """
-        if copies < 1:
-            raise ValueError(f"got {copies} copies to fork into; there must be at least one")
-        rows = np.arange(len(self)).repeat(copies)
-        return self.select(rows) if copies == 1 or self.state is None else self._branch(rows, self.state.fork(copies))
-
     def _branch(self, rows: np.ndarray, state: WorldState | None) -> "Dreams":
-        """What surrounds these dreams, around their new state."""
-        branch = Dreams.__new__(Dreams)
-        vars(branch).update(vars(self))
-        branch.state = state
-        branch.instructions = [self.instructions[row] for row in rows]
+        branch = super()._branch(rows, state)
+        assert isinstance(branch, Dreams)
         branch.chosen = self.chosen[rows]
-        branch.randoms = [copy.deepcopy(self.randoms[row]) for row in rows]
-        branch.elapsed, branch.returns, branch.over = self.elapsed[rows], self.returns[rows], self.over[rows]
         branch._reward = make_reward(self.options.reward, self.world)
         branch._frames = self._frames.select(rows.tolist())
         branch._pictures = None
         return branch
 
-    def put(self, rows: Sequence[int] | np.ndarray, other: "Dreams") -> None:
-        """Replace these dreams by those of `other`."""
+    def put(self, rows: Sequence[int] | np.ndarray, other: Any) -> None:
+        super().put(rows, other)
         rows = np.asarray(rows, np.int64)
         if other.state is not None:
-            if self.state is None and len(rows) < len(self):
-                raise gym.error.ResetNeeded("reset all dreams once before replacing some of them")
-            self._put(rows, other.state)
             self._frames.replace(rows.tolist(), other._frames)
-        for place, row in enumerate(rows):
-            self.instructions[row], self.randoms[row] = other.instructions[place], other.randoms[place]
         self.chosen[rows] = other.chosen
-        self.elapsed[rows], self.returns[rows], self.over[rows] = other.elapsed, other.returns, other.over
 
     @isolated
     def snapshot(self) -> bytes:
-        """Everything that evolves: what follows a `restore` is what would have followed here."""
         meta = {
             "version": SNAPSHOT_VERSION,
             "world": self.world.config.name,
             "weights": fingerprint(self.world),
-            "instructions": self.instructions,
             "chosen": self.chosen.tolist(),
-            "randoms": [random and random.bit_generator.state for random in self.randoms],
-            "elapsed": self.elapsed.tolist(),
-            "returns": self.returns.tolist(),
-            "over": self.over.tolist(),
+            **self._surroundings(),
         }
         body = self._running().snapshot()
         remembered = self._frames.snapshot()
@@ -353,17 +261,13 @@ class Dreams:
 
     @isolated
     def restore(self, blob: bytes) -> None:
-        """Return to a `snapshot()` of as many dreams of this world, taken in this process or another."""
         header, _, body = blob.partition(b"\n")
-        lists = ("instructions", "chosen", "randoms", "elapsed", "returns", "over")
         try:
             meta = json.loads(header)
             version = meta["version"]
             if version == SNAPSHOT_VERSION:
                 world, weights, decoder, size = meta["world"], meta["weights"], meta["decoder"], index(meta["size"])
-                instructions, chosen, states, elapsed, returns, over = (list(meta[name]) for name in lists)
-                counts = {len(meta[name]) for name in lists}
-                randoms = [_generator(state) for state in states]
+                around = self._recalled(meta) | {"chosen": np.array(meta["chosen"], bool)}
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"these {len(blob)} bytes are not a snapshot of a dream environment") from None
         if version != SNAPSHOT_VERSION:
@@ -382,12 +286,12 @@ class Dreams:
                 f"the snapshot's pictures are by {'another diffusion' if decoder else 'the fast'} decoder; this "
                 f"environment has decoder={self.options.decoder!r}"
             )
-        self.world.check_instructions([wanted for wanted in instructions if wanted is not None])
+        self.world.check_instructions([wanted for wanted in around["instructions"] if wanted is not None])
         state = WorldState.restore(body[:size], self.world.device)
         self.world.check_state(state)
         if state.imagined and not self.options.imagined:
             raise ValueError("the snapshot is of imagined dreams; restore it with imagined=True")
-        if counts != {len(self)} or len(state) != len(self):
+        if {len(part) for part in around.values()} != {len(self)} or len(state) != len(self):
             raise ValueError(f"the snapshot holds {len(state)} dreams; this environment has {len(self)}")
         try:
             shown = read_tensors(body[size:], self.world.device) if len(body) > size else {}
@@ -395,9 +299,8 @@ class Dreams:
             raise ValueError(f"the snapshot is cut short or too long: {error}") from None
         self._frames.restore(shown)
         self._put(np.arange(len(self)), state)
-        self.instructions, self.randoms, self.temperature = instructions, randoms, state.temperature
-        self.chosen, self.over = np.array(chosen, bool), np.array(over, bool)
-        self.elapsed, self.returns = np.array(elapsed, np.int64), np.array(returns, np.float64)
+        self.temperature = state.temperature
+        vars(self).update(around)
 
     def __reduce__(self):
         """What pickles and deep copies hold: everything that evolves. The world is loaded where they are opened."""
@@ -408,32 +311,13 @@ class Dreams:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _running(self) -> WorldState:
-        if self.state is None:
-            raise gym.error.ResetNeeded("call reset() before stepping, rendering or taking a snapshot")
-        return self.state
-
     def _put(self, rows: np.ndarray, state: WorldState) -> None:
-        """These dreams are now as in `state`."""
-        if len(rows) == len(self):
-            self.state = state
-        elif len(rows):
-            self.state = self._running().put(self._index(rows), state)
+        super()._put(rows, state)
         self._pictures = None
-
-    def _index(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).to(self.world.device)
 
     def _spelled(self, instructions: Sequence[str | None]) -> list[str]:
         """For the state, which has to hold an instruction; it is not read where there is none."""
         return [self.world.config.instructions[0] if wanted is None else wanted for wanted in instructions]
-
-    def _random(self, row: int, seed: SupportsIndex | None) -> np.random.Generator:
-        """The generator that a reset of this dream will use, not yet its own."""
-        random = self.randoms[row]
-        if seed is None and random is not None:
-            return copy.deepcopy(random)
-        return seeding.np_random(read_seed(seed))[0]
 
     def _draw(self, instruction: str | None, random: np.random.Generator) -> Start:
         if self._starts is None:
@@ -484,12 +368,3 @@ def _reopen(
         dreams.restore(before)
     dreams.instructions, dreams.chosen, dreams.randoms = instructions, chosen, randoms  # of which the seeds are known
     return dreams
-
-
-def _generator(state: dict[str, Any] | None) -> np.random.Generator | None:
-    if state is None:
-        return None
-    # With a spawn key, `seed_of` does not take this seed for the one that led to the state.
-    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0, spawn_key=(0,))))
-    random.bit_generator.state = state
-    return random

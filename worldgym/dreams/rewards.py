@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..world import Outcome, WorldModel, WorldState
@@ -28,7 +29,7 @@ def make_reward(source: object, world: WorldModel) -> StepReward:
     if isinstance(source, np.ndarray):
         return _goal_image(source, world)
     if callable(source):
-        return _of_frames(source, world)
+        return lambda state, outcome: of_frames(source, world.render(state))
     raise ValueError(
         f"reward is {source!r}; it must be 'learned', a goal in words (an instruction that this world judges: "
         f"{'; '.join(world.config.instructions[:3])}; ...), a goal image (uint8 [h, w, 3]) or a function of frames "
@@ -68,14 +69,12 @@ def _goal_image(goal: np.ndarray, world: WorldModel) -> StepReward:
     return reward
 
 
-def _of_frames(function: FrameReward, world: WorldModel) -> StepReward:
-    def reward(state: WorldState, outcome: Outcome) -> Tensor:
-        rewards = np.asarray(function(world.render(state).cpu().numpy()))
-        if rewards.shape != (len(state),) or rewards.dtype.kind not in "fiub" or not np.isfinite(rewards).all():
-            raise ValueError(
-                f"the reward function returned {rewards.dtype} {rewards.shape} for {len(state)} frames; "
-                f"it must return ({len(state)},) finite numbers"
-            )
-        return torch.as_tensor(rewards, dtype=torch.float32, device=world.device)
-
-    return reward
+def of_frames(function: FrameReward, frames: UInt8[Tensor, "b h w c"]) -> Float[Tensor, " b"]:
+    """What a caller's function says of frames, checked, on their device."""
+    rewards = np.asarray(function(frames.cpu().numpy()))
+    if rewards.shape != (len(frames),) or rewards.dtype.kind not in "fiub" or not np.isfinite(rewards).all():
+        raise ValueError(
+            f"the reward function returned {rewards.dtype} {rewards.shape} for {len(frames)} frames; "
+            f"it must return ({len(frames)},) finite numbers"
+        )
+    return torch.as_tensor(rewards, dtype=torch.float32, device=frames.device)

@@ -13,6 +13,11 @@ def uniforms(seeds: Int[Tensor, " b"], counters: Int[Tensor, " b"], count: int) 
     return (_shift(mixed, 41).float() + 0.5) / (1 << 23)
 
 
+def gaussians(seeds: Int[Tensor, " b"], counters: Int[Tensor, " b"], count: int) -> Float[Tensor, "b {count}"]:
+    """The same, from the standard normal distribution."""
+    return torch.erfinv(2 * uniforms(seeds, counters, count) - 1) * 2**0.5
+
+
 def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)

@@ -11,7 +11,8 @@ with them what looks at their outputs.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLModel
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLModel,
+)
 
 from ..checkpoint import load_tensors, write_tensors
 from ..config import ConversationConfig
@@ -28,12 +34,23 @@ TEXT, SEEN, PREDICTED, QUERY, PADDING = range(5)
 """What a token of the conversation is."""
 MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of pixels in [0, 1], as the vision tower was trained."""
+YES, NO = ("Yes", "yes"), ("No", "no")
 
 
 class PanBackbone(nn.Module):
-    """`Qwen2_5_VLModel` that predicts states. Make one with `load`."""
+    """`Qwen2_5_VLModel` that predicts states. Make one with `load`.
 
-    def __init__(self, vlm: Qwen2_5_VLModel, text: PreTrainedTokenizerBase, config: ConversationConfig):
+    Args:
+        head: the language model's own, with which it answers questions; without one it answers none.
+    """
+
+    def __init__(
+        self,
+        vlm: Qwen2_5_VLModel,
+        text: PreTrainedTokenizerBase,
+        config: ConversationConfig,
+        head: nn.Module | None = None,
+    ):
         super().__init__()
         vision = vlm.config.vision_config
         cell = vision.patch_size * vision.spatial_merge_size
@@ -44,25 +61,34 @@ class PanBackbone(nn.Module):
             )
         self.config, self.text = config, text
         self.vlm = vlm.requires_grad_(False)
+        self.head = head and head.requires_grad_(False)
         self.queries = nn.Parameter(torch.randn(config.queries, self.width) * 0.02)
         if config.lora_rank:
             _add_lora(vlm, config.lora_rank)
 
     @classmethod
     def load(
-        cls, name: str, config: ConversationConfig, trained: Path | None = None, dtype: torch.dtype = torch.float32
+        cls,
+        name: str,
+        config: ConversationConfig | None = None,
+        trained: Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        speaks: bool = False,
     ) -> "PanBackbone":
         """On a Qwen2.5-VL by hub name or folder.
 
         Args:
+            config: that of `trained` by default.
             trained: folder that `save` wrote; fresh queries otherwise.
+            speaks: keep the language model's head, so that it can answer (`agrees`).
         """
-        vlm = Qwen2_5_VLModel.from_pretrained(name, dtype=dtype)
-        backbone = cls(vlm, AutoTokenizer.from_pretrained(name), config)
+        found = None if trained is None else json.loads((trained / "backbone.json").read_text(encoding="utf-8"))
+        config = config or ConversationConfig(**(found or {}))
+        if found is not None and found != asdict(config):
+            raise ValueError(f"{trained} was trained as {found}; this is {asdict(config)}")
+        vlm, head = _speaking(name, dtype) if speaks else (Qwen2_5_VLModel.from_pretrained(name, dtype=dtype), None)
+        backbone = cls(vlm, AutoTokenizer.from_pretrained(name), config, head)
         if trained is not None:
-            found = json.loads((trained / "backbone.json").read_text(encoding="utf-8"))
-            if found != asdict(config):
-                raise ValueError(f"{trained} was trained as {found}; this is {asdict(config)}")
             weights, wanted = load_tensors(trained / "backbone.safetensors"), backbone.trained()
             if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in wanted.items()}:
                 raise ValueError(f"the weights in {trained} do not fit {name}")
@@ -93,21 +119,46 @@ class PanBackbone(nn.Module):
     @torch.no_grad()
     def see(self, videos: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b m d"]:
         """What the vision tower makes of videos: the state as it was seen."""
-        vision, config = self.vlm.config.vision_config, self.config
-        when = torch.linspace(0, videos.shape[1] - 1, config.frames).round().long()
-        images = videos[:, when].flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        size = (config.height, config.width)
-        if images.shape[2:] != size:
-            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
-        shape = (1, 3, 1, 1)
-        images = (images - images.new_tensor(MEAN).view(shape)) / images.new_tensor(SPREAD).view(shape)
-        patches = patchify(
-            images.unflatten(0, (len(videos), config.frames)),
-            vision.temporal_patch_size, vision.patch_size, vision.spatial_merge_size,
-        )  # fmt: skip
-        grid = self._grid().to(videos.device).expand(len(videos), -1)
-        seen = self.vlm.get_video_features(patches.flatten(0, 1).to(self.queries.dtype), grid).pooler_output
+        when = torch.linspace(0, videos.shape[1] - 1, self.config.frames).round().long()
+        grid = self._grid(self.config.frames).to(videos.device).expand(len(videos), -1)
+        seen = self.vlm.get_video_features(self._patches(videos[:, when]), grid).pooler_output
         return torch.stack(list(seen))
+
+    @torch.no_grad()
+    def agrees(self, frames: UInt8[Tensor, "b h w c"], question: str) -> Float[Tensor, " b"]:
+        """Probability that the language model answers yes and not no, shown each picture.
+
+        It answers as it was pretrained: adapters, if there are any, are left out.
+        """
+        if self.head is None:
+            raise ValueError("this backbone was loaded without the language model's head; load it with speaks=True")
+        vision, image = self.vlm.config.vision_config, self.vlm.config.image_token_id
+        grid = self._grid(vision.temporal_patch_size)
+        count = int(grid.prod()) // vision.spatial_merge_size**2
+        before, after = (
+            self.text.encode(part, add_special_tokens=False)
+            for part in (
+                "<|im_start|>user\n<|vision_start|>",
+                f"<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n",
+            )
+        )
+        ids = torch.tensor([before + [image] * count + after], device=frames.device).expand(len(frames), -1)
+        still = frames[:, None].expand(-1, vision.temporal_patch_size, -1, -1, -1)
+        with _without_lora(self.vlm):
+            hidden = self.vlm(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=self._patches(still),
+                image_grid_thw=grid.to(frames.device).expand(len(frames), -1),
+                mm_token_type_ids=(ids == image).int(),  # 1 says that it is an image
+                use_cache=False,
+            ).last_hidden_state
+        logits = self.head(hidden[:, -1]).float()
+        yes, no = (
+            logits[:, [self.text.encode(word, add_special_tokens=False)[0] for word in words]].logsumexp(1)
+            for words in (YES, NO)
+        )
+        return torch.sigmoid(yes - no)
 
     def forward(
         self,
@@ -146,7 +197,7 @@ class PanBackbone(nn.Module):
         positions, _ = self.vlm.get_rope_index(
             ids,
             (kinds == SEEN).int() * 2,  # 2 says that it is a video
-            video_grid_thw=self._grid().to(device).expand(len(ids) * rounds, -1),
+            video_grid_thw=self._grid(self.config.frames).to(device).expand(len(ids) * rounds, -1),
             second_per_grid_ts=[1] * len(ids) * rounds,  # its own default is too short for many short conversations
             attention_mask=(kinds != PADDING).long(),
         )
@@ -184,12 +235,26 @@ class PanBackbone(nn.Module):
             say("<|im_end|>\n", turn)
         return ids, kinds, turns
 
-    def _grid(self) -> Int[Tensor, "1 3"]:
-        """Patches of a chunk as it is shown: times, rows, columns."""
+    def _patches(self, videos: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "n k"]:
+        """Of all frames, as the vision tower takes them, one video after the other."""
+        vision, size = self.vlm.config.vision_config, (self.config.height, self.config.width)
+        images = videos.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        shape = (1, 3, 1, 1)
+        images = (images - images.new_tensor(MEAN).view(shape)) / images.new_tensor(SPREAD).view(shape)
+        patches = patchify(
+            images.unflatten(0, videos.shape[:2]),
+            vision.temporal_patch_size, vision.patch_size, vision.spatial_merge_size,
+        )  # fmt: skip
+        return patches.flatten(0, 1).to(self.queries.dtype)
+
+    def _grid(self, frames: int) -> Int[Tensor, "1 3"]:
+        """Patches of so many frames: times, rows, columns."""
         vision, config = self.vlm.config.vision_config, self.config
         return torch.tensor(
             [[
-                config.frames // vision.temporal_patch_size,
+                frames // vision.temporal_patch_size,
                 config.height // vision.patch_size,
                 config.width // vision.patch_size,
             ]]
@@ -218,6 +283,26 @@ def patchify(images: Float[Tensor, "b t c h w"], time: int, patch: int, merge: i
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def _speaking(name: str, dtype: torch.dtype) -> tuple[Qwen2_5_VLModel, nn.Module]:
+    """The model and its head, loaded once."""
+    whole, found = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{name} holds no whole Qwen2.5-VL: it lacks {len(missing)} weights, such as {missing[0]}")
+    return whole.model, whole.lm_head
+
+
+@contextmanager
+def _without_lora(vlm: nn.Module) -> Iterator[None]:
+    layers = [layer for layer in vlm.modules() if hasattr(layer, "enable_adapters")]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def _add_lora(vlm: Qwen2_5_VLModel, rank: int) -> None:

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..config import SwinConfig
+from ..config import PanConfig, SwinConfig
 from ..decoders.swin import window_loss
 from ..decoders.wan import Condition, ConditionedWan
 from ..train.checkpoints import load_state, save_state
@@ -18,6 +18,7 @@ from ..train.loop import run, train
 from ..train.settings import PanAdaptTraining, PanJointTraining
 from .backbone import PanBackbone
 from .clips import find_clips, read_frames
+from .folder import write_config
 from .latents import WanLatents
 
 PADDING = 30
@@ -56,6 +57,7 @@ def train_pan_joint(config: PanJointTraining) -> Path:
         if accelerator.is_main_process:
             decoder.holding(_of("decoder", weights)).save(config.out / "decoder")
             backbone.save(config.out / "backbone", _of("backbone", weights))
+            write_config(config.out, PanConfig(config.vlm, config.wan, config.height, config.width, config.swin))
         accelerator.wait_for_everyone()
     return config.out
 

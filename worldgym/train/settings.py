@@ -253,5 +253,5 @@ class PanJointTraining(PanAdaptTraining):
     decoder: Path = Path("runs/pan/adapt/decoder")
     """What stage one wrote."""
     out: Path = Path("runs/pan/joint")
-    """Folder of the run; `backbone` and `decoder` in it are what `PanWorld.load` takes."""
+    """Folder of the run; what it holds in the end, `worldgym/Pan-v0` and `PanWorld.load` take as trained."""
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
