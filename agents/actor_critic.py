@@ -102,6 +102,10 @@ class ActorCritic(nn.Module):
         mean, spread = self.actor(states).chunk(2, -1)
         return 2 * torch.tanh(mean / 2), F.softplus(spread) + 0.05
 
+    def value(self, states: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
+        """Discounted sum of the rewards that follow, as the slow critic has it."""
+        return self.slow_critic(states).squeeze(-1)
+
     @torch.no_grad()
     def predict(self, observation: np.ndarray, deterministic: bool = True) -> tuple[np.ndarray, None]:
         """Actions of the world's space for recurrent states [b, s], as Stable-Baselines3's agents have it."""
@@ -128,7 +132,7 @@ class ActorCritic(nn.Module):
     def update(self, states: Float[Tensor, "b s"], noise: Float[Tensor, "h b a"]) -> dict[str, float]:
         """One step of actor and critic."""
         made = self.imagine(states, noise)
-        follows = self.slow_critic(made.states[1:]).squeeze(-1)
+        follows = self.value(made.states[1:])
         returns = lambda_returns(made.rewards, follows, self.discount * made.alive)
         reached = torch.cumprod(torch.cat([torch.ones_like(made.alive[:1]), made.alive[:-1]]), 0).detach()
         low, high = torch.quantile(returns.detach(), torch.tensor([0.05, 0.95], device=returns.device))

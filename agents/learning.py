@@ -64,7 +64,7 @@ def learn(config: Learning, make_twin: MakeTwin) -> dict[str, Any]:
     world = load_shared(config.world, "auto")
     known = world.config.instructions
     instruction = config.instruction or (known[0] if len(known) == 1 else "reach the centre")
-    world.check_instructions([instruction])
+    [instruction] = world.known_instructions([instruction])
     config = replace(config, instruction=instruction)
     _check_actions(config.agent, world.config)
     if kind.check is not None:

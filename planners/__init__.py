@@ -33,10 +33,14 @@ class PlannerKind:
     """(world, instruction, drawn) -> the dream as its judge of action sequences, drawn or in the recurrent state."""
     choices: bool = True
     """Whether `make` takes `choices`, the categorical factors of an action; else it searches continuous ones alone."""
+    guided: bool = False
+    """Whether it tries what a guide proposes: see guide.py."""
 
 
 PLANNERS: dict[str, PlannerKind] = {
-    "cem": PlannerKind("the cross-entropy method", "worldgym.planners.cem:CEM", budget=(*SAMPLING, "elites")),
+    "cem": PlannerKind(
+        "the cross-entropy method", "worldgym.planners.cem:CEM", budget=(*SAMPLING, "elites"), guided=True
+    ),
     "icem": PlannerKind(
         "the same for short budgets, with noise correlated in time",
         "worldgym.planners.icem:ICEM",
@@ -71,6 +75,7 @@ PLANNERS: dict[str, PlannerKind] = {
 _NAMES = {kind.make.partition(":")[2]: kind.make for kind in PLANNERS.values()} | {
     name: f"worldgym.planners.{module}:{name}"
     for module, names in {
+        "guide": ("Guide", "GuidedReturns"),
         "mpc": ("MPC", "DreamReturns", "TwinReturns"),
         "search": ("Plan", "Search"),
         "tree": ("DreamFutures", "Judge", "Node", "Phrases", "Proposer", "TextMPC", "TwinFutures"),

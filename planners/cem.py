@@ -37,7 +37,7 @@ class CEM(Search):
         mean = self.centre(warm_start)
         spread = np.broadcast_to((self.high - self.low) / 2, mean.shape)
         chances = self.chances(warm_start)
-        kept = mean[None]  # the centre is tried too, and elites live on
+        kept = np.concatenate([mean[None], self.proposals()])  # the centre is tried too, and elites live on
         best, best_return = kept[0], -np.inf
         for _ in self.rounds():
             noise = self.random.standard_normal((self.samples - len(kept), *mean.shape))

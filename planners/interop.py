@@ -22,7 +22,7 @@ class DreamCost(nn.Module):
 
     def __init__(self, world: WorldModel, instruction: str, low: float = -1.0, high: float = 1.0):
         super().__init__()
-        world.check_instructions([instruction])
+        [instruction] = world.known_instructions([instruction])
         if world.config.codec.choices:
             raise UserError(
                 f"{world.config.name!r} takes {world.config.codec.space}, and these solvers search among continuous "

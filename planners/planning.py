@@ -14,16 +14,20 @@ from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.world import WorldModel
 
 from . import PLANNERS
-from .mpc import MPC, TwinReturns
+from .guide import Guide, GuidedReturns
+from .mpc import MPC, Returns, TwinReturns
 from .settings import Planning
 from .tree import DreamFutures, Phrases, TextMPC, TwinFutures
 
 
-def plan_and_act(config: Planning, world: WorldModel, twin: gym.Env) -> tuple[dict[str, Any], list[Episode]]:
+def plan_and_act(
+    config: Planning, world: WorldModel, twin: gym.Env, guide: Guide | None = None
+) -> tuple[dict[str, Any], list[Episode]]:
     """Play on the world's twin.
 
     Args:
         twin: in the world's spaces; its actions are sentences if the planner's are.
+        guide: proposes action sequences and says what follows them.
 
     Returns:
         the metrics that `worldgym plan` writes, and the episodes.
@@ -41,7 +45,7 @@ def plan_and_act(config: Planning, world: WorldModel, twin: gym.Env) -> tuple[di
     on = config.on if kind.over != "nothing" else "nothing"
     with tqdm(asked, desc=f"{config.planner} on {on}", unit="episode") as progress:
         for index, instruction in enumerate(progress):
-            policy = Timed(make_policy(config, world, twin, instruction, config.seed + index))
+            policy = Timed(make_policy(config, world, twin, instruction, config.seed + index, guide))
             played.append(play(twin, policy, config.seed + index, {"instruction": instruction}))
             seconds += policy.seconds
             progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
@@ -49,6 +53,7 @@ def plan_and_act(config: Planning, world: WorldModel, twin: gym.Env) -> tuple[di
     return {
         "planner": config.planner,
         "on": on,
+        "guided": guide is not None,
         "drawn": on == "dream" and (config.drawn or world.recurrent is None or kind.over == "sentences"),
         "instructions": wanted,
         "episodes": config.episodes,
@@ -77,7 +82,9 @@ class Timed:
         return action
 
 
-def make_policy(config: Planning, world: WorldModel, twin: gym.Env, instruction: str, seed: int) -> Policy:
+def make_policy(
+    config: Planning, world: WorldModel, twin: gym.Env, instruction: str, seed: int, guide: Guide | None = None
+) -> Policy:
     """A policy for one episode on the world's twin.
 
     Raises:
@@ -98,7 +105,11 @@ def make_policy(config: Planning, world: WorldModel, twin: gym.Env, instruction:
             f"--planner {config.planner} searches among continuous actions alone, and {world.config.name!r} takes "
             f"{codec.space}; {able} search among categories, too"
         )
-    returns = resolve_name(kind.dream)(world, instruction, config.drawn) if dreams else TwinReturns(twin)
+    returns: Returns = TwinReturns(twin)
+    if dreams and guide is not None:
+        returns = GuidedReturns(world, instruction, guide, seed)
+    elif dreams:
+        returns = resolve_name(kind.dream)(world, instruction, config.drawn)
     if codec.choices:
         budget["choices"] = codec.choices
     high = np.ones(codec.size, np.float32)

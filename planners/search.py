@@ -13,6 +13,8 @@ from worldgym.actions import Choice, nearest
 
 Chances = list[np.ndarray]
 """For each choice of an action, how likely its categories are at each knot, [knots, categories]."""
+PROPOSED = 4
+"""Sequences that a guide proposes for each plan."""
 WARM = 0.5
 """How likely a warm start's own categories are, over an even chance of all."""
 FLOOR = 0.1
@@ -103,6 +105,14 @@ class Search:
             if number and time.monotonic() - began >= self.seconds:
                 return
             yield number
+
+    def proposals(self) -> np.ndarray:
+        """What `evaluate` itself proposes, [n, knots, a], if it can: some are tried in the first round."""
+        propose = getattr(self.evaluate, "propose", None)
+        if propose is None:
+            return np.zeros((0, self.knots, len(self.low)), np.float32)
+        sequences = propose(min(PROPOSED, self.samples - 1), self.horizon)
+        return sequences.reshape(len(sequences), self.knots, self.action_repeat, -1).mean(2)
 
     def within(self, sequences: np.ndarray) -> np.ndarray:
         """Sequences [n, knots, a] with the nearest categories and clipped into the bounds, float32."""

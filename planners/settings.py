@@ -34,6 +34,9 @@ class Planning:
     """Where action sequences are tried: in the dream, or on the twin's true physics, the planner's upper bound."""
     drawn: bool = False
     """Try them in dreams that draw every frame, though the world has a recurrent state: far slower."""
+    guide: Path | None = None
+    """Agent that proposes action sequences and says what follows them: agent.safetensors of
+    `worldgym learn --agent actor-critic`, of the same instruction."""
     instruction: tuple[str, ...] = ()
     """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *"."""
     episodes: int = 50
@@ -70,6 +73,9 @@ class Planning:
             raise UserError(f"--planner {self.planner} plans on {' or '.join(on)} only, not on {self.on}")
         if self.drawn and self.on != "dream":
             raise UserError(f"--drawn is of dreams; leave it out with --on {self.on}")
+        if self.guide and (self.on != "dream" or self.drawn or not PLANNERS[self.planner].guided):
+            able = " or ".join(name for name, kind in PLANNERS.items() if kind.guided)
+            raise UserError(f"--guide is of --planner {able} in the recurrent state of a dream")
         if self.episodes < 1:
             raise UserError(f"episodes is {self.episodes}; it must be positive")
         if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:

@@ -247,12 +247,32 @@ def test_a_sentence_ends_with_the_dream(write_checkpoint):
 
 @pytest.mark.parametrize(("sentence", "known"), [("move up", True), ("fly to the moon", False), ("", False)])
 def test_it_says_whether_it_knows_a_sentence(dream, sentence, known):
-    """And dreams on from an unknown one all the same."""
-    env = dream(action_mode="text")
-    env.reset(seed=0)
-    _, reward, _, _, info = env.step(sentence)
-    assert info["action_ok"] is known
+    """And stands still during an unknown one, for as long."""
+    env, vectors = dream(action_mode="text"), dream()
+    env.reset(seed=0), vectors.reset(seed=0)
+    frame, reward, _, _, info = env.step(sentence)
+    assert info["action_ok"] is known and (info["action_reason"] == "") is known
     assert np.isfinite(reward) and info["num_frames"] == 3
+    still = [vectors.step(STILL) for _ in range(3)]
+    stood = np.array_equal(frame, still[-1][0]) and reward == pytest.approx(sum(one[1] for one in still))
+    assert stood is not known
+
+
+def test_other_words_are_the_same_action(dream):
+    env, other = dream(action_mode="text"), dream(action_mode="text")
+    env.reset(seed=0), other.reset(seed=0)
+    one, two = env.step("move up"), other.step("Would you go upwards, please?")
+    assert np.array_equal(one[0], two[0]) and one[1:] == two[1:]
+
+
+def test_several_things_in_one_sentence_take_their_turns(dream):
+    """And a batch may mix them with one."""
+    env, other = dream(action_mode="text"), dream(action_mode="text")
+    env.reset(seed=0), other.reset(seed=0)
+    one = env.step("go up, then stay where you are")
+    first, second = other.step("move up"), other.step("stay still")
+    assert np.array_equal(one[0], second[0]) and one[4]["num_frames"] == 6
+    assert one[1] == pytest.approx(first[1] + second[1])
 
 
 def test_an_index_is_its_sentence(dream):
@@ -276,7 +296,7 @@ def test_where_both_are_taken_a_vector_or_a_sentence_will_do(dream):
             both.reset(seed=0)
             found = both.step(action)
             assert np.array_equal(found[0], expected[0]) and found[1:4] == expected[1:4]
-            assert found[4] == {**expected[4], "action_ok": True}
+            assert found[4] == {**expected[4], "action_ok": True, "action_reason": ""}
     assert {both.action_space.sample()[0] for _ in range(20)} == {0, 1}
 
 

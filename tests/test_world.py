@@ -208,7 +208,9 @@ def test_sentences_and_vectors_move_the_same_dream(world, frames):
     state = world.start(frames[:1, :1])
     state, outcome = world.step(state, ["push the red block left"])
     state, _ = world.step(state, np.zeros((1, 2), np.float32))
-    _, outcome = world.step(state, ["words it has never read, ~!"])
+    one, _ = world.step(state.fork(1), ["Push the scarlet cube to the left, please!"])
+    other, outcome = world.step(state, ["push the red block left"])
+    torch.testing.assert_close(one.fused, other.fused)  # a fork sums in another order
     assert torch.isfinite(outcome.reward).all()
 
 
@@ -218,6 +220,8 @@ def test_sentences_and_vectors_move_the_same_dream(world, frames):
         (np.zeros((3, 4), np.float32), ValueError, r"takes \(3, 2\)"),
         (np.full((3, 2), np.nan, np.float32), ValueError, "finite"),
         (["move up"], ValueError, "1 sentences for 3 dreams"),
+        (["move up", "move up", "fly"], ValueError, "unknown sentence 'fly': it does not say where to"),
+        (["move up", "move up", "move up, then stay still"], ValueError, "asks for 2 things; give them one by one"),
     ],
 )
 def test_bad_actions_are_refused_and_harmless(world, frames, bad, error, says):

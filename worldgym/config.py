@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .actions import ActionCodec, read_codec
+from .reader import reader_of
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,10 @@ class WorldConfig:
         return max(self.dynamics.observed, self.recurrent.observed if self.recurrent else 1)
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
-        """The instructions that match one of the patterns, where * stands for anything; a ValueError if none does."""
-        wanted = [i for i in self.instructions if any(fnmatchcase(i, pattern) for pattern in patterns)]
+        """The instructions that match a pattern, where * stands for anything, or have its meaning; a ValueError if none
+        does."""
+        meant = {reader_of(self.instructions).read(pattern).phrase for pattern in patterns}
+        wanted = [i for i in self.instructions if i in meant or any(fnmatchcase(i, pattern) for pattern in patterns)]
         if not wanted:
             some = "; ".join(self.instructions[:: max(1, len(self.instructions) // 5)])
             raise ValueError(

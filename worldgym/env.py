@@ -30,8 +30,8 @@ class DreamEnv(gym.Env):
     plain vector, "actions" is a list of its actions. `options={"instruction": ...}`
     changes the task.
     `info` has "success" (bool), "uncertainty" (nats), "too_uncertain" (bool: truncated for that), "num_frames" (int),
-    and unless actions are vectors "action_ok" (bool): False for a sentence that the world was not trained on, which is
-    dreamed all the same.
+    and unless actions are vectors "action_ok" (bool) and "action_reason" (str): a sentence may be in any words; during
+    one that is not understood nothing is done, and the reason says why.
 
     It can be pickled; a pickle holds no weights.
 
@@ -357,8 +357,9 @@ class DreamVectorEnv(VectorEnv):
         """Infos with their masks as Gymnasium has them: of the dreams that took a step, and of those that began."""
         infos: dict[str, Any] = {}
         for key, first in self.dreams.first_info.items():
-            values = np.full(self.num_envs, first)
-            values[~begun] = 0
+            # Of texts Gymnasium's vector environments make objects, too.
+            values = np.full(self.num_envs, first, object if isinstance(first, str) else None)
+            values[~begun] = type(first)()
             if stepped.any():
                 values[stepped] = info[key][stepped]
             infos[key], infos[f"_{key}"] = values, stepped | begun

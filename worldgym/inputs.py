@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from .config import WorldConfig
+from .reader import reader_of
 
 Array = Tensor | np.ndarray | Sequence
 
@@ -69,15 +70,27 @@ def dream_seeds(seeds: Array | None, batch: int, device: torch.device) -> Int[Te
     return found.to(device, torch.long)
 
 
-def check_instructions(instructions: Sequence[str], config: WorldConfig) -> None:
-    """A ValueError if the world was not trained on one of them."""
-    for instruction in instructions:
-        if instruction not in config.instructions:
-            known = config.instructions
-            raise ValueError(
-                f"unknown instruction {instruction!r}; the world {config.name!r} judges {len(known)}, "
-                f"for instance: {'; '.join(known[:: max(1, len(known) // 5)])}"
-            )
+def known_instructions(instructions: Sequence[str], config: WorldConfig) -> list[str]:
+    """The world's own instructions that these mean, in whatever words; a ValueError if one means none."""
+    return [
+        _meant(one, config.instructions, "instruction", f"the world {config.name!r} judges") for one in instructions
+    ]
+
+
+def known_sentences(sentences: Sequence[str], config: WorldConfig) -> list[str]:
+    """The world's own sentences that these mean, in whatever words; a ValueError if one means none, or several."""
+    return [_meant(one, config.phrases, "sentence", f"the world {config.name!r} carries out") for one in sentences]
+
+
+def _meant(sentence: str, known: Sequence[str], kind: str, who: str) -> str:
+    reading = reader_of(tuple(known)).read(sentence)
+    if reading.phrase is None:
+        reason = reading.reason or f"it asks for {len(reading.phrases)} things; give them one by one"
+        raise ValueError(
+            f"unknown {kind} {sentence!r}: {reason}; {who} {len(known)}, for instance: "
+            f"{'; '.join(known[:: max(1, len(known) // 5)])}"
+        )
+    return reading.phrase
 
 
 def tensor(array: Array) -> Tensor:

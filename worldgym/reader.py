@@ -103,6 +103,9 @@ class Reader:
         self._things = {part for frame in self._frames for part in frame[1:]}
         self.read = lru_cache(maxsize=1024)(self._read)
 
+    def __reduce__(self):
+        return reader_of, (tuple(self.known),)
+
     def _read(self, sentence: str) -> Reading:
         if sentence in self.known:
             return Reading((sentence,), "")
@@ -354,7 +357,7 @@ class _Arguments:
                     self._thing("blocks" if "blocks" in meanings else "block", to)
                 elif "blocks" in meanings and len(self.things) > 1:  # the red and the blue blocks
                     self.things = ["blocks"]
-                to = fresh = False
+                to, fresh = False, True
             elif kind == "direction":
                 self.directions += [word for meaning in meanings for word in meaning.split()]
                 self.towards |= to

@@ -94,13 +94,13 @@ class WorldModel(WorldNetwork):
         """Dream one frame on.
 
         Args:
-            action: float32 [b, a] vectors, or b sentences.
+            action: float32 [b, a] vectors, or b sentences, in whatever words.
             drawn: False draws no frame and moves the recurrent state alone, many times faster. Such dreams take
                 vectors, have no chances and no uncertainty, and are imagined from then on.
 
         Raises:
-            ValueError: an action of another shape, or not finite; a state that is spent; `drawn=False` in a world
-                without a recurrent state, or `drawn=True` from a state that was imagined.
+            ValueError: an action of another shape, not finite or not understood; a state that is spent; `drawn=False`
+                in a world without a recurrent state, or `drawn=True` from a state that was imagined.
         """
         if not drawn:
             return self._imagined_step(state, action)
@@ -235,7 +235,7 @@ class WorldModel(WorldNetwork):
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
-            return self.act(state, self.read(list(action)))
+            return self.act(state, self.read(inputs.known_sentences(action, self.config)))
         return action_vectors(action, batch, self.config, self.device)
 
     @isolated
@@ -284,13 +284,12 @@ class WorldModel(WorldNetwork):
 
     @isolated
     def read_instructions(self, instructions: list[str]) -> Float[Tensor, "b d"]:
-        """Instructions for the outcome heads."""
-        self.check_instructions(instructions)
-        return self.read(instructions)
+        """Instructions, in whatever words, for the outcome heads."""
+        return self.read(self.known_instructions(instructions))
 
-    def check_instructions(self, instructions: list[str]) -> None:
-        """A ValueError if the world was not trained on one of them."""
-        inputs.check_instructions(instructions, self.config)
+    def known_instructions(self, instructions: Sequence[str]) -> list[str]:
+        """The world's own instructions that these mean; a ValueError if one means none."""
+        return inputs.known_instructions(instructions, self.config)
 
     def _embed(self, vectors: Float[Tensor, "*b a"]) -> Float[Tensor, "*b d"]:
         with self._precision():

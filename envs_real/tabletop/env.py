@@ -18,12 +18,13 @@ import numpy as np
 from mujoco import rollout
 
 from worldgym.actions import read_codec
+from worldgym.reader import reader_of
 from worldgym.spaces import ActionMode, action_space, read_action, read_seed
 
 from ..rendering import Renderer, open_renderer
 from .scene import TIMESTEP, Variation, mjcf
 from .skills import SPEED, phrases, skill_action
-from .tasks import BLOCK_HALF, evaluate_task, find_task, tasks
+from .tasks import BLOCK_HALF, evaluate_task, find_instruction, find_task, tasks
 
 FRAME_SKIP = 10
 FRAMES_PER_TEXT = 16
@@ -37,13 +38,15 @@ class TabletopEnv(gym.Env):
 
     Observation: uint8 [64, 64, 3]. Actions by `action_mode`:
         "vector": float32 [2] in [-1, 1], the pusher's velocity; one step of 0.1 s.
-        "text": a sentence; a scripted controller executes it for 16 steps, whose rewards are summed.
+        "text": a sentence in whatever words; a scripted controller executes each thing that it asks for during 16
+            steps, whose rewards are summed.
         "discrete": an index into the list of sentences, `env.unwrapped.phrases`.
         "both": `(0, vector)` or `(1, sentence)`; a bare vector or sentence will do.
     Reward and success belong to `instruction`; an episode terminates on success. An instruction that was asked for
     cuts a sentence short when it succeeds; the default one lets it finish.
     `info` has "success" (bool), "positions" (float32 [1 + blocks, 2], pusher first), "num_frames" (int), and unless
-    actions are vectors "action_ok" (bool): an unknown sentence leaves the pusher still.
+    actions are vectors "action_ok" (bool) and "action_reason" (str): during a sentence that is not understood the
+    pusher stands still, and the reason says why.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -59,11 +62,12 @@ class TabletopEnv(gym.Env):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode {render_mode!r} must be None or 'rgb_array'")
         self.variation = Variation(**variation) if isinstance(variation, dict) else variation or Variation()
-        self.instruction, self.chosen = instruction or INSTRUCTION, instruction is not None
-        self.task = find_task(self.instruction, self.colors)
+        self.instruction = find_instruction(instruction or INSTRUCTION, self.colors)
+        self.task, self.chosen = find_task(self.instruction, self.colors), instruction is not None
         self.action_mode = action_mode
         self.render_mode = render_mode
         self.phrases = list(phrases(self.colors))
+        self._reader = reader_of(tuple(self.phrases))
         self.resolution = resolution
         self.observation_space = gym.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.codec = read_codec(None, 2)
@@ -95,7 +99,8 @@ class TabletopEnv(gym.Env):
         task = find_task(options["instruction"], self.colors) if options else self.task
         super().reset(seed=read_seed(seed))
         if options:
-            self.task, self.instruction, self.chosen = task, options["instruction"], True
+            self.task, self.chosen = task, True
+            self.instruction = find_instruction(options["instruction"], self.colors)
         mujoco.mj_resetData(self.model, self.data)
         self._late = [np.zeros(2)] * self.variation.action_delay
         for _ in range(1000):
@@ -114,15 +119,15 @@ class TabletopEnv(gym.Env):
             spot = self.np_random.uniform(-0.9, 0.9, 2)
             self.model.geom(f"distractor{index}").pos[:2] = spot
         mujoco.mj_forward(self.model, self.data)
-        return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0, True)
+        return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0)
 
     def step(self, action):
         action = read_action(action, self.action_mode, self.codec, self.phrases)
         if isinstance(action, str):
-            reward, success, count, known = self._carry_out(action)
+            reward, success, count, reason = self._carry_out(action)
         else:
-            (reward, success), count, known = self.advance(action), 1, True
-        return self._frame(), reward, success, False, self._info(success, count, known)
+            (reward, success), count, reason = self.advance(action), 1, ""
+        return self._frame(), reward, success, False, self._info(success, count, reason)
 
     def render(self) -> np.ndarray:
         return self._frame()
@@ -237,15 +242,19 @@ class TabletopEnv(gym.Env):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _carry_out(self, phrase: str) -> tuple[float, bool, int, bool]:
-        """A sentence by the scripted controller: (summed reward, success, frames, whether it is known)."""
-        task = phrases(self.colors).get(phrase)
+    def _carry_out(self, sentence: str) -> tuple[float, bool, int, str]:
+        """A sentence by the scripted controller: (summed reward, success, frames, why it is not understood)."""
+        reading = self._reader.read(sentence)
         total, success, count = 0.0, False, 0
-        while count < FRAMES_PER_TEXT and not (success and self.chosen):
-            vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
-            reward, success = self.advance(vector)
-            total, count = total + reward, count + 1
-        return total, success, count, task is not None
+        for phrase in reading.phrases or ("",):
+            task = phrases(self.colors).get(phrase)
+            for _ in range(FRAMES_PER_TEXT):
+                if success and self.chosen:
+                    break
+                vector = np.zeros(2, np.float32) if task is None else skill_action(task, self.positions, self.colors)
+                reward, success = self.advance(vector)
+                total, count = total + reward, count + 1
+        return total, success, count, reading.reason
 
     def _frame(self) -> np.ndarray:
         if self._renderer is None:
@@ -256,8 +265,8 @@ class TabletopEnv(gym.Env):
         self._renderer.update_scene(self.data, camera="above")
         return self._renderer.render()
 
-    def _info(self, success, num_frames: int, known: bool) -> dict[str, Any]:
-        ok = {} if self.action_mode == "vector" else {"action_ok": known}
+    def _info(self, success, num_frames: int, reason: str = "") -> dict[str, Any]:
+        ok = {} if self.action_mode == "vector" else {"action_ok": not reason, "action_reason": reason}
         return {"success": bool(success), "positions": self.positions, "num_frames": num_frames, **ok}
 
 
@@ -266,7 +275,7 @@ def controller(table: TabletopEnv) -> Callable[[str], np.ndarray]:
     known = phrases(table.colors)
 
     def carry_out(sentence: str) -> np.ndarray:
-        task = known.get(sentence)
+        task = known.get(table._reader.read(sentence).phrase or "")
         return np.zeros(2, np.float32) if task is None else skill_action(task, table.positions, table.colors)
 
     return carry_out

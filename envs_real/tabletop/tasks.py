@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldgym.reader import reader_of
+
 PUSHER_RADIUS = 0.12
 BLOCK_HALF = 0.17
 CONTACT = PUSHER_RADIUS + BLOCK_HALF
@@ -60,14 +62,21 @@ def tasks(colors: tuple[str, ...]) -> dict[str, Task]:
 
 
 def find_task(instruction: str, colors: tuple[str, ...]) -> Task:
-    """The task behind an instruction; an unknown one is a ValueError that lists some known ones."""
-    known = tasks(colors)
-    if instruction not in known:
+    """The task behind an instruction, in whatever words; an unknown one is a ValueError that lists some known ones."""
+    return tasks(colors)[find_instruction(instruction, colors)]
+
+
+def find_instruction(instruction: str, colors: tuple[str, ...]) -> str:
+    """The instruction that is meant, in whatever words; a ValueError, with some known ones, if none is."""
+    known = tuple(tasks(colors))
+    reading = reader_of(known).read(instruction)
+    if reading.phrase is None:
         raise ValueError(
-            f"unknown instruction {instruction!r}; this table has blocks {', '.join(colors)} and knows "
-            f"{len(known)} instructions, for instance: {'; '.join(list(known)[:: max(1, len(known) // 5)])}"
+            f"unknown instruction {instruction!r}: {reading.reason or 'it asks for several things'}; this table has "
+            f"blocks {', '.join(colors)} and knows {len(known)} instructions, for instance: "
+            f"{'; '.join(known[:: max(1, len(known) // 5)])}"
         )
-    return known[instruction]
+    return reading.phrase
 
 
 def target_position(task: Task, positions: np.ndarray, colors: tuple[str, ...]) -> np.ndarray:

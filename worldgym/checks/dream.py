@@ -221,13 +221,18 @@ def bad_options_are_refused(env: gym.Env) -> None:
 
 
 def any_sentence_is_an_action(env: gym.Env) -> None:
-    """And `info["action_ok"]` says whether the world knows it."""
+    """And `info["action_ok"]` says whether it is understood, `info["action_reason"]` why not."""
     if not isinstance(env.action_space, gym.spaces.Text):
         raise DoesNotApply(f"actions are {env.action_space}")
     env.reset(seed=1)
     for sentence in ("", "Fly to the moon, please!", "schiebe den roten Würfel", "x" * 1000):
-        ok = env.step(sentence)[-1].get("action_ok")
+        info = env.step(sentence)[-1]
+        ok, reason = info.get("action_ok"), info.get("action_reason")
         assert type(ok) is bool, f"info['action_ok'] is {ok!r} for {sentence!r:.40}; expected a bool"
+        assert type(reason) is str and (reason == "") is ok, (
+            f"info['action_reason'] is {reason!r} for {sentence!r:.40}, whose action_ok is {ok}; expected a reason "
+            "where that is False, and an empty string elsewhere"
+        )
     sample = env.action_space.sample()
     ok = env.step(sample)[-1]["action_ok"]
     assert ok is True, f"info['action_ok'] is {ok} for {sample!r}, which the action space drew; expected True"

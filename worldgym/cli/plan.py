@@ -1,9 +1,14 @@
 """`worldgym plan`: a planner in the dream or on true physics, judged by what it achieves on the twin."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..planners import PLANNERS
 from ..planners.settings import Planning
+
+if TYPE_CHECKING:
+    from ..planners.guide import Guide
+    from ..world import WorldModel
 
 
 def plan(config: Planning) -> dict[str, Any]:
@@ -19,7 +24,7 @@ def plan(config: Planning) -> dict[str, Any]:
     world = WorldModel.load(config.world, config.device)
     sentences = PLANNERS[config.planner].over == "sentences"
     twin = twin_of(world.config, action_mode="text" if sentences else "vector")
-    metrics, played = plan_and_act(config, world, twin)
+    metrics, played = plan_and_act(config, world, twin, _guide(config, world))
     twin.close()
     low, high = metrics["success_interval"]
     print(
@@ -32,3 +37,24 @@ def plan(config: Planning) -> dict[str, Any]:
     if config.json:
         write_results(config.json, config.seed, metrics, commit)
     return metrics
+
+
+def _guide(config: Planning, world: "WorldModel") -> "Guide | None":
+    """The agent that `--guide` names.
+
+    Raises:
+        UserError: it is none, or of another world.
+    """
+    if config.guide is None:
+        return None
+    from ..agents.actor_critic import ActorCritic, check_recurrent
+
+    check_recurrent(world)
+    if not config.guide.is_file():
+        raise UserError(
+            f"--guide {config.guide} is no file; `worldgym learn --agent actor-critic` writes agent.safetensors"
+        )
+    try:
+        return ActorCritic.load(config.guide, world)
+    except ValueError as error:
+        raise UserError(f"--guide: {error}") from None

@@ -24,6 +24,7 @@ from ..checkpoint import fingerprint, read_tensors
 from ..decoders import open_stream
 from ..listing import world_name
 from ..model.device import isolated
+from ..reader import Reading, reader_of
 from ..spaces import action_space, on_host
 from ..starts import InitialStates, Start, bundled_starts, recorded_starts
 from ..state import WorldState
@@ -60,6 +61,8 @@ class Dreams(DreamBatch):
         self.action_space = action_space(options.action_mode, self.codec, self.phrases)
         self.observation_space = observation_space(options.obs_type, self.world)
         self.temperature = options.temperature
+        self._reader = reader_of(tuple(self.phrases))
+        self._still = self.codec.snap(np.zeros(self.codec.size, np.float32))
         self._reward = make_reward(options.reward, self.world)
         self._frames = open_stream(self.world, options.world, options.decoder, count)
         self._starts: InitialStates | None = None  # read at the first reset that needs one
@@ -72,7 +75,7 @@ class Dreams(DreamBatch):
                 raise ValueError(f"the world {config.name!r} was trained on no instruction; give it another reward")
             instruction = config.instructions[0]
         if instruction is not None:
-            self.world.check_instructions([instruction])
+            [instruction] = self.world.known_instructions([instruction])
 
         self.state: WorldState | None = None
         self.instructions = [instruction] * count
@@ -94,7 +97,7 @@ class Dreams(DreamBatch):
             info |= {"uncertainty": 0.0, "too_uncertain": False}
         info["num_frames"] = 0
         if self.options.action_mode != "vector":
-            info["action_ok"] = True
+            info |= {"action_ok": True, "action_reason": ""}
         return info
 
     # -- the verbs ------------------------------------------------------------------------------------------------
@@ -110,8 +113,7 @@ class Dreams(DreamBatch):
     ) -> None:
         rows = self._to_reset(which, frames=frames, actions=actions, instructions=instructions, seeds=seeds)
         wished: Sequence[str | None] = self.instructions if instructions is None else instructions
-        asked = [wished[row] for row in rows.tolist()]
-        self.world.check_instructions([wanted for wanted in asked if wanted is not None])
+        asked = self._known([wished[row] for row in rows.tolist()])
         randoms = [self._random(row, None if seeds is None else seeds[row]) for row in rows.tolist()]
         done: np.ndarray | None
         if frames is None:
@@ -138,8 +140,10 @@ class Dreams(DreamBatch):
     def step(self, actions: Sequence[np.ndarray | str], which: np.ndarray | None = None) -> Step:
         """Take an action in each dream: a vector for one frame, a sentence for as many as it covers.
 
-        A dream that ends stops there, while the others continue with their sentences. A dream whose instruction was
-        not chosen finishes its sentence first.
+        A sentence that asks for several things covers as many times the frames. During one that is not understood
+        nothing is done, as in the twin: the vector is 0, or the nearest to it that can be done. A dream that ends stops
+        there, while the others continue with their sentences. A dream whose instruction was not chosen finishes its
+        sentence first.
 
         Args:
             actions: n, as `read` makes them.
@@ -149,8 +153,12 @@ class Dreams(DreamBatch):
         count = len(self)
         moving = np.ones(count, bool) if which is None else which
         spoken = np.array([isinstance(action, str) for action in actions]) & moving
-        vectors, read = self._embed(actions, spoken)
-        wanted = np.where(spoken, self.world.config.frames_per_action, 1)
+        readings = [self._reader.read(action) if isinstance(action, str) else None for action in actions]
+        vectors, read = self._embed(actions, readings)
+        several = np.array([max(1, len(reading.phrases)) if reading else 1 for reading in readings])
+        frames = self.world.config.frames_per_action
+        wanted = np.where(spoken, frames * several, 1)
+        acting = np.array([bool(reading and reading.phrases) for reading in readings])
         reward, uncertainty, num_frames = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
         success, terminated, unsure = (np.zeros(count, bool) for _ in range(3))
 
@@ -160,9 +168,10 @@ class Dreams(DreamBatch):
             while len(rows):
                 here = self._index(rows)
                 now = vectors[here]
-                if spoken[rows].any():
-                    said = torch.from_numpy(spoken[rows, None]).to(now.device)
-                    now = torch.where(said, self.world.act(state, read[here]), now)
+                if acting[rows].any():
+                    said = torch.from_numpy(acting[rows, None]).to(now.device)
+                    part = self._index(num_frames[rows] // frames)
+                    now = torch.where(said, self.world.act(state, read[here, part]), now)
                 state, outcome = self.world.step(state, now, not self.options.imagined)
                 self._frames.put(rows.tolist(), state.fused, state.seeds, state.counters)
                 figures = torch.stack(
@@ -190,10 +199,10 @@ class Dreams(DreamBatch):
         late = moving & (self.elapsed >= self.max_episode_steps) if self.max_episode_steps else np.zeros(count, bool)
         truncated = unsure | late
         self.over = np.where(moving, terminated | truncated, self.over)
-        known = np.array([not isinstance(a, str) or a in self.world.config.phrases for a in actions])
+        reasons = np.array([reading.reason if reading else "" for reading in readings], object)
         info = {
             "success": success, "uncertainty": uncertainty, "too_uncertain": unsure, "num_frames": num_frames,
-            "action_ok": known,
+            "action_ok": reasons == "", "action_reason": reasons,
         }  # fmt: skip
         return Step(reward, terminated, truncated, {name: info[name] for name in self.first_info})
 
@@ -220,6 +229,7 @@ class Dreams(DreamBatch):
     @isolated
     def instruct(self, rows: Sequence[int], instructions: Sequence[str | None]) -> None:
         """Judge these dreams by other instructions, one for each, from here on."""
+        instructions = self._known(instructions)
         read = self.world.read_instructions(self._spelled(instructions))
         if self.state is not None:
             place = self._index(np.asarray(rows, np.int64))
@@ -286,7 +296,7 @@ class Dreams(DreamBatch):
                 f"the snapshot's pictures are by {'another diffusion' if decoder else 'the fast'} decoder; this "
                 f"environment has decoder={self.options.decoder!r}"
             )
-        self.world.check_instructions([wanted for wanted in around["instructions"] if wanted is not None])
+        self._known(around["instructions"])
         state = WorldState.restore(body[:size], self.world.device)
         self.world.check_state(state)
         if state.imagined and not self.options.imagined:
@@ -332,18 +342,23 @@ class Dreams(DreamBatch):
             )
         return self._starts.draw(instruction, random)
 
-    def _embed(self, actions: Sequence[np.ndarray | str], spoken: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Vectors [n, a] and read sentences [n, d], with zeros where there is none; a sentence is read once."""
+    def _known(self, instructions: Sequence[str | None]) -> list[str | None]:
+        """The world's own instructions that these mean; a ValueError if one means none."""
+        return [None if wanted is None else self.world.known_instructions([wanted])[0] for wanted in instructions]
+
+    def _embed(self, actions: Sequence[np.ndarray | str], readings: Sequence[Reading | None]) -> tuple[Tensor, Tensor]:
+        """Vectors [n, a], and what each action asks for by sentences [n, k, d], one after the other; zeros elsewhere.
+        A sentence is read once."""
         config, device = self.world.config, self.world.device
         vectors = np.zeros((len(actions), config.action_size), np.float32)
+        asked = [reading.phrases if reading else () for reading in readings]
         for row, action in enumerate(actions):
-            if not isinstance(action, str):
-                vectors[row] = action
-        read = torch.zeros(len(actions), config.dynamics.width, device=device)
-        if spoken.any():
-            read[self._index(np.flatnonzero(spoken))] = self.world.read(
-                [action for action, said in zip(actions, spoken, strict=True) if said and isinstance(action, str)]
-            )
+            vectors[row] = self._still if isinstance(action, str) else action
+        read = torch.zeros(len(actions), max(1, *map(len, asked)), config.dynamics.width, device=device)
+        places = [(row, part) for row, phrases in enumerate(asked) for part in range(len(phrases))]
+        if places:
+            rows, parts = zip(*places, strict=True)
+            read[list(rows), list(parts)] = self.world.read([asked[row][part] for row, part in places])
         return torch.from_numpy(vectors).to(device), read
 
     def _too_uncertain(self, uncertainty: np.ndarray) -> np.ndarray:

@@ -25,7 +25,6 @@ def picture(session: Session) -> dict[str, Any]:
         "active": session.active,
         "paused": session.paused,
         "sentence": session.sentence,
-        "known": session.sentence in ("", *session.world.config.phrases),
         "seed": session.seed,
         "instruction": session.instruction,
     }

@@ -402,8 +402,7 @@ class Window:
         self._seed.value, self._instruction.value = shown["seed"], shown["instruction"]
         self._pause.text = "Go on" if shown["paused"] else "Pause"
         if self.config.phrases:
-            unknown = "" if shown["known"] else " (not a sentence it was trained on)"
-            self._saying.text = f"“{shown['sentence']}” …{unknown}" if shown["sentence"] else ""
+            self._saying.text = f"“{shown['sentence']}” …" if shown["sentence"] else ""
         ranges = common_ranges(list(futures.values()), self.look)
         for name, card in self._cards.items():
             card.set_visibility(name in futures)

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..actions import ActionCodec
 from ..evaluate.video import check_video, write_video
 from ..listing import world_name
+from ..reader import reader_of
 from ..starts import InitialStates
 from ..world import WorldModel, WorldState
 
@@ -138,7 +139,7 @@ class Session:
         chosen = self._chosen or instruction != self.instruction
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must be 0 or more")
-        self.world.check_instructions([instruction])
+        [instruction] = self.world.known_instructions([instruction])
         blob = None
         if self.twin is not None:
             frame, _ = self.twin.reset(seed=seed, options={"instruction": instruction})
@@ -169,24 +170,32 @@ class Session:
         if action.shape != (size,) or not np.isfinite(action).all():
             raise ValueError(f"action {vector} must be {size} finite numbers in [-1, 1]")
         self._held = self._tapped = self.codec.snap(action)
-        self._sentence, self._left = "", 0
+        self._asked, self._left = (), 0
 
     def say(self, sentence: str) -> None:
-        """Have a sentence carried out, one frame a tick."""
+        """Have a sentence carried out, one frame a tick, and what else it asks for after that.
+
+        Raises:
+            ValueError: it is empty or not understood, or the world knows no sentences.
+        """
         if not self.world.config.phrases:
             raise ValueError(f"the world {self.world.config.name!r} was trained on no sentences; use the vector")
         if not sentence.strip():
             raise ValueError("the sentence is empty")
+        reading = reader_of(self.world.config.phrases).read(sentence)
+        if not reading.phrases:
+            raise ValueError(f"{sentence.strip()!r} is not understood: {reading.reason}")
         self._let_go()
-        self._sentence, self._left = sentence.strip(), self.world.config.frames_per_action
+        self._asked, self._left = reading.phrases, self.world.config.frames_per_action * len(reading.phrases)
 
     def tick(self) -> bool:
         """Let a step of time pass if there is something to do; says whether anything happened."""
         if self.paused:
             return False
         if self._left:
+            phrase = self.sentence
             self._left -= 1
-            self.step(self._sentence)
+            self.step(phrase)
             if self.now.ended and self._chosen:  # as in the environments: a sentence ends where the episode does
                 self._left = 0
             return True
@@ -286,8 +295,8 @@ class Session:
 
     @property
     def sentence(self) -> str:
-        """What is being carried out; empty if nothing is."""
-        return self._sentence if self._left else ""
+        """What is being carried out, in the world's words; empty if nothing is."""
+        return self._asked[-1 - (self._left - 1) // self.world.config.frames_per_action] if self._left else ""
 
     def returns(self, name: str) -> float:
         """Sum of the dreamed rewards of a future, up to the moment looked at."""
@@ -323,7 +332,7 @@ class Session:
 
     def _let_go(self) -> None:
         self._held = self._tapped = None
-        self._sentence, self._left = "", 0
+        self._asked, self._left = (), 0
 
     def _said(self, vector: np.ndarray) -> str:
         """An action in words: its numbers, or the categories that it chooses."""
