@@ -29,6 +29,7 @@ import swin_drift
 import swm_solvers
 import tabletop
 import transfer
+import wordings
 import zero_shot
 from section import ROOT
 
@@ -57,6 +58,7 @@ SECTIONS = (
     ablations.SECTION,
     scaling.SECTION,
     motion.SECTION,
+    wordings.SECTION,
     zero_shot.SECTION,
     drift.SECTION,
     past.SECTION,
