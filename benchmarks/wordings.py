@@ -173,9 +173,9 @@ def _body(results: Results) -> list[str]:
         "",
         *markdown(["", "sentences", "left alone"], alone),
         "",
-        f"Instructions in other words: {told['read']} of {told['asked']} are read; rewards imagined {AHEAD} steps ahead "
-        f"for those correlate with MuJoCo's by {estimate(told['correlation'], told['interval'], '.3f')}. The others are "
-        "refused, with the reason.",
+        f"Instructions in other words: {told['read']} of {told['asked']} are read; rewards imagined {AHEAD} steps "
+        f"ahead for those correlate with MuJoCo's by {estimate(told['correlation'], told['interval'], '.3f')}. The "
+        "others are refused, with the reason.",
         "",
         made_by(results),
     ]
