@@ -102,7 +102,7 @@ class ActorCritic(nn.Module):
         mean, spread = self.actor(states).chunk(2, -1)
         return 2 * torch.tanh(mean / 2), F.softplus(spread) + 0.05
 
-    def value(self, states: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
+    def value(self, states: Float[Tensor, "*b s"]) -> Float[Tensor, "*b"]:
         """Discounted sum of the rewards that follow, as the slow critic has it."""
         return self.slow_critic(states).squeeze(-1)
 

@@ -7,7 +7,7 @@ A plan of a dozen steps ends before a fall that it causes; the value of its last
 dimensions finds a good gait rarely, but betters one that is proposed.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ LOUD = 0.5
 """Share of the actor's own spread in proposals, of which the first has none."""
 
 
+@runtime_checkable
 class Guide(Protocol):
     """An agent that learned in the world's recurrent state, by one instruction."""
 
