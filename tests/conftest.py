@@ -233,7 +233,7 @@ def pan_folder(tmp_path_factory, vlm) -> Path:
     (folder / "vlm").symlink_to(vlm)
     write_wan(folder / "wan", PreTrainedTokenizerFast.from_pretrained(vlm))
     write_clips(folder / "clips")
-    swin = SwinConfig(frames=1, schedule=Schedule(4, 5.0), guidance=4.0)
+    swin = SwinConfig(frames=1, schedule=Schedule(2, 5.0), guidance=4.0)
     quick = {"steps": 2, "batch": 2, "learning_rate": 1e-2, "clip": 1.0, "device": "cpu"}
     shared = {"clips": folder / "clips", "wan": str(folder / "wan"), "height": 32, "width": 32, "swin": swin, **quick}
     train_pan_adapt(PanAdaptTraining(out=folder / "adapt", **shared))

@@ -30,6 +30,10 @@ def _register() -> None:
             f"worldgym/{name}-v0", "worldgym.env:DreamEnv", max_episode_steps=steps, kwargs=kwargs,
             vector_entry_point="worldgym.vector:DreamVectorEnv",
         )  # fmt: skip
+    gym.register(
+        "worldgym/Pan-v0", "worldgym.pan.env:PanEnv", max_episode_steps=10,
+        vector_entry_point="worldgym.pan.env:PanVectorEnv",
+    )  # fmt: skip
     gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)
     gym.register("worldgym/ReacherMuJoCo-v0", "worldgym.envs_real.reacher:ReacherEnv", max_episode_steps=50)
     gym.register("worldgym/HopperMuJoCo-v0", "worldgym.envs_real.hopper:HopperEnv", max_episode_steps=50)

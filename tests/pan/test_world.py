@@ -164,7 +164,7 @@ def test_it_runs_in_bfloat16(pan_folder):
 
 def test_the_folder_says_what_it_was_trained_with(pan_folder, tmp_path):
     config = read_config(pan_folder / "joint")
-    assert (config.height, config.width, config.swin.frames, config.swin.schedule.steps) == (SIZE, SIZE, 1, 4)
+    assert (config.height, config.width, config.swin.frames, config.swin.schedule.steps) == (SIZE, SIZE, 1, 2)
     assert config.vlm == str(pan_folder / "vlm") and config.video == str(pan_folder / "wan")
     with pytest.raises(FileNotFoundError, match="train pan joint"):
         PanWorld.load(tmp_path)
@@ -211,8 +211,6 @@ def test_a_wrong_number_of_actions_is_refused(world):
     state = world.start(first_frames())
     with pytest.raises(ValueError, match="1 actions for 2"):
         world.step(state, ["push"])
-    with pytest.raises(TypeError, match="is a sentence"):
-        world.step(state, ["push", 3])
 
 
 @pytest.mark.parametrize(

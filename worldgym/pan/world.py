@@ -40,6 +40,7 @@ class PanWorld(nn.Module):
         self.backbone, self.decoder, self.wan, self.config = backbone, decoder, wan, config
         self.at_once = 1
         """Simulations that go through the networks together, at most. At full size, one fills a GPU."""
+        self._silence: Tensor | None = None
 
     @classmethod
     def load(
@@ -212,7 +213,9 @@ class PanWorld(nn.Module):
 
     def _asked(self, text: Float[Tensor, "b l t"], state: Float[Tensor, "b q d"]) -> Asked:
         """What a chunk is to show, and the same without."""
-        shown, silence = state[:, None].float(), self.wan.read([""])[None].expand(len(text), -1, -1, -1)
+        if self._silence is None:  # which the text encoder, of billions of weights, reads once
+            self._silence = self.wan.read([""])[None]
+        shown, silence = state[:, None].float(), self._silence.to(text).expand(len(text), -1, -1, -1)
         return Asked(Condition(text[:, None], shown), Condition(silence, torch.zeros_like(shown)))
 
     def _remembered(self, said: tuple[str, ...]) -> tuple[str, ...]:
