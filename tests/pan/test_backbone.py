@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from worldgym.pan.backbone import MEAN, QUERY, SEEN, SPREAD, ConversationConfig, PanBackbone, patchify
+from worldgym.pan.backbone import MEAN, NO, QUERY, SEEN, SPREAD, YES, ConversationConfig, PanBackbone, patchify
 
 CONFIG = ConversationConfig(queries=3, rounds=4, frames=2, height=56, width=84)
 
@@ -152,3 +153,42 @@ def test_more_rounds_than_it_remembers_are_refused(backbone):
 def test_frames_that_do_not_divide_into_patches_are_refused(vlm):
     with pytest.raises(ValueError, match="28 x 28"):
         PanBackbone.load(str(vlm), ConversationConfig(height=100))
+
+
+@torch.no_grad()
+def test_it_answers_as_the_librarys_own_model_does(vlm):
+    """The head is loaded with the model, and the picture stands where the processor would put it."""
+    speaker = PanBackbone.load(str(vlm), CONFIG, speaks=True).eval()
+    frames = torch.randint(0, 256, (2, 56, 84, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    found = speaker.agrees(frames, "Is it red?")
+    whole = Qwen2_5_VLForConditionalGeneration.from_pretrained(vlm).eval()
+    processor = Qwen2VLImageProcessorPil(min_pixels=1, max_pixels=10**6)
+    for row in range(2):
+        shown = processor(frames[row].numpy(), return_tensors="pt")
+        marks = "<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * 6
+        asked = marks + "<|vision_end|>Is it red?<|im_end|>\n<|im_start|>assistant\n"
+        ids = torch.tensor([speaker.text.encode(asked, add_special_tokens=False)])
+        kinds = (ids == whole.config.image_token_id).int()
+        logits = whole(input_ids=ids, **shown, mm_token_type_ids=kinds).logits[0, -1]
+        yes, no = (logits[[speaker.text.encode(word)[0] for word in words]].logsumexp(0) for words in (YES, NO))
+        torch.testing.assert_close(found[row], torch.sigmoid(yes - no), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(speaker.agrees(frames, "Is it blue?"), found, atol=1e-7)
+
+
+def test_without_its_head_it_answers_nothing(backbone):
+    with pytest.raises(ValueError, match="speaks=True"):
+        backbone.agrees(torch.zeros(1, 56, 84, 3, dtype=torch.uint8), "Is it red?")
+
+
+@torch.no_grad()
+def test_adapters_have_no_say_in_an_answer(vlm):
+    frames = torch.zeros(1, 56, 84, 3, dtype=torch.uint8)
+    plain = PanBackbone.load(str(vlm), CONFIG, speaks=True).eval()
+    config = ConversationConfig(queries=3, rounds=4, frames=2, height=56, width=84, lora_rank=2)
+    adapted = PanBackbone.load(str(vlm), config, speaks=True).eval()
+    for name, part in adapted.named_parameters():
+        if "lora" in name:
+            torch.nn.init.normal_(part)
+    assert torch.equal(adapted.agrees(frames, "Is it red?"), plain.agrees(frames, "Is it red?"))
+    seen, actions = talk(adapted)
+    assert not torch.allclose(adapted(seen, actions, [None] * 3), plain(seen, actions, [None] * 3), atol=1e-3)

@@ -34,6 +34,8 @@ TEXT, SEEN, PREDICTED, QUERY, PADDING = range(5)
 """What a token of the conversation is."""
 MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of pixels in [0, 1], as the vision tower was trained."""
+ADAPTER = "default"
+"""Peft's name for the adapters."""
 YES, NO = ("Yes", "yes"), ("No", "no")
 
 
@@ -295,14 +297,14 @@ def _speaking(name: str, dtype: torch.dtype) -> tuple[Qwen2_5_VLModel, nn.Module
 
 @contextmanager
 def _without_lora(vlm: nn.Module) -> Iterator[None]:
-    layers = [layer for layer in vlm.modules() if hasattr(layer, "enable_adapters")]
-    for layer in layers:
-        layer.enable_adapters(False)
+    adapted = [layer for layer in vlm.modules() if hasattr(layer, "set_scale")]
+    for layer in adapted:
+        layer.set_scale(ADAPTER, 0.0)
     try:
         yield
     finally:
-        for layer in layers:
-            layer.enable_adapters(True)
+        for layer in adapted:
+            layer.set_scale(ADAPTER, 1.0)
 
 
 def _add_lora(vlm: Qwen2_5_VLModel, rank: int) -> None:
@@ -311,4 +313,4 @@ def _add_lora(vlm: Qwen2_5_VLModel, rank: int) -> None:
     except ImportError:
         raise ImportError('lora_rank needs peft: pip install "worldgym[lora]"') from None
     attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=attention), vlm.language_model)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=attention), vlm.language_model, ADAPTER)
