@@ -77,6 +77,7 @@ _NAMES = {kind.make.partition(":")[2]: kind.make for kind in PLANNERS.values()} 
     for module, names in {
         "guide": ("Guide", "GuidedReturns"),
         "mpc": ("MPC", "DreamReturns", "TwinReturns"),
+        "pan": ("PanFutures",),
         "search": ("Plan", "Search"),
         "tree": ("DreamFutures", "Judge", "Node", "Phrases", "Proposer", "TextMPC", "TwinFutures"),
     }.items()

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import gymnasium as gym
 
 if TYPE_CHECKING:
-    from .checks import check_dream_env, check_vector_env
+    from .checks import check_dream_env, check_vector_env, check_world
     from .world import Outcome, WorldModel, WorldState
 
 __version__ = "0.1.0"
-__all__ = ["Outcome", "WorldModel", "WorldState", "check_dream_env", "check_vector_env"]
+__all__ = ["Outcome", "WorldModel", "WorldState", "check_dream_env", "check_vector_env", "check_world"]
 
 
 def __getattr__(name: str):
