@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .arguments import TabletopByDefault
+
+if TYPE_CHECKING:
+    from ..play.pan import PanSession
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,15 @@ class Play:
     For example:
         worldgym play
         worldgym play hopper --frames-per-second 5
+        worldgym play runs/pan/joint --starts clips --instruction "the drawer is open"
     """
 
     world: TabletopByDefault = "tabletop"
-    """A bundled world, a checkpoint folder, or user/name on the hub."""
+    """A bundled world, a checkpoint folder, or user/name on the hub; or the folder of a trained PAN."""
     instruction: str | None = None
-    """What rewards are for; the world's first by default."""
+    """What rewards are for; the world's first by default. Of PAN: what the picture should show."""
+    starts: Path | None = None
+    """Folder of clips that PAN begins from; other worlds have starts of their own."""
     seed: int = 0
     """Of the first episode."""
     twin: bool = True
@@ -50,6 +56,10 @@ def play(config: Play) -> None:
     from ..world import WorldModel
 
     def make_session() -> Session:
+        if (Path(config.world) / "pan.json").exists():
+            return _with_pan(config)
+        if config.starts is not None:
+            raise UserError(f"--starts is for PAN, and {config.world} is none: it has no pan.json")
         world = WorldModel.load(config.world, config.device)
         starts = bundled_starts(config.world, world.config)
         twin: Any = None
@@ -64,3 +74,16 @@ def play(config: Play) -> None:
             raise UserError(f"{error}. Or play without the twin: --no-twin") from error
 
     run(make_session, config.recordings, config.port, config.frames_per_second)
+
+
+def _with_pan(config: Play) -> "PanSession":
+    from ..pan.dreams import PanOptions
+    from ..play.pan import PanSession
+
+    if config.instruction is None or config.starts is None:
+        raise UserError(
+            f"{config.world} is a PAN: pass --starts, a folder of clips to begin from, and --instruction, what the "
+            "picture should show"
+        )
+    options = PanOptions(config.world, config.instruction, starts=str(config.starts), device=config.device)
+    return PanSession(options, config.seed)

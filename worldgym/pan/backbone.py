@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -289,7 +290,8 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _speaking(name: str, dtype: torch.dtype) -> tuple[Qwen2_5_VLModel, nn.Module]:
     """The model and its head, loaded once."""
-    whole, found = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    whole, found = loaded
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{name} holds no whole Qwen2.5-VL: it lacks {len(missing)} weights, such as {missing[0]}")
     return whole.model, whole.lm_head

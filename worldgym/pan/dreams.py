@@ -52,7 +52,8 @@ class PanOptions:
     action_mode: Literal["text", "discrete"] = "text"
     """"text": any sentence. "discrete": an index into the phrases."""
     at_once: int = 1
-    """Dreams that go through the networks together, at most: more need memory. At full size, one fills a GPU."""
+    """Dreams that go through the networks together, at most: more need memory. At full size, one is a window of
+    32,760 tokens."""
     device: str = "auto"
     """"auto" takes a GPU where there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -132,7 +133,7 @@ class PanDreams(DreamBatch):
         reward, num_frames = np.zeros(count), np.zeros(count, np.int64)
         if len(rows):
             state = before.select(torch.from_numpy(rows))
-            state, _ = self.world.step(state, [str(actions[row]) for row in rows])
+            state, _ = self.world.step(state, [str(actions[row]) for row in rows.tolist()])
             reward[rows], num_frames[rows] = self._judged(state, rows), self.world.frames_per_action
             self._put(rows, state)
         bound = self.options.success_reward

@@ -39,7 +39,7 @@ class PanWorld(nn.Module):
         super().__init__()
         self.backbone, self.decoder, self.wan, self.config = backbone, decoder, wan, config
         self.at_once = 1
-        """Simulations that go through the networks together, at most. At full size, one fills a GPU."""
+        """Simulations that go through the networks together, at most. One at full size is a window of 32,760 tokens."""
         self._silence: Tensor | None = None
 
     @classmethod

@@ -26,6 +26,7 @@ try:
 except ImportError as error:
     raise ImportError(f'playing in a browser needs {error.name}: pip install "worldgym[play]"') from None
 
+from ..actions import ActionCodec
 from .card import DREAM, Card, button, common_ranges, group, picture
 from .session import Session, View
 
@@ -116,19 +117,19 @@ class Window:
 
     def __init__(self, room: Room):
         self.room, self.session = room, room.session
-        self.config = room.session.world.config
+        self.played = room.session.played
         self.beside = room.session.twin is not None
         self.look: View = "both" if self.beside else "dream"
-        self.codec = self.config.codec
-        self.arrows = self.config.action_size == 2 and not self.codec.choices
-        counts = [len(choice.codes) for choice in self.codec.choices]
+        self.codec = self.played.codec
+        self.arrows = self.codec is not None and self.codec.size == 2 and not self.codec.choices
+        counts = [len(choice.codes) for choice in self.codec.choices] if self.codec else []
         categories = [(number, one) for number, count in enumerate(counts) for one in range(count)]
         self._letters = dict(zip(LETTERS, categories, strict=False))
         self._pressed: set[str] = set()
         self._shown: dict[str, Any] = {}
         self._sliders: list[ui.slider] = []
         self._toggles: list[ui.toggle] = []
-        ui.page_title(f"{self.config.name} · WorldGym")
+        ui.page_title(f"{self.played.name} · WorldGym")
         ui.add_head_html(SCRIPT)
         ui.add_css(STYLE)
         ui.colors(primary=DREAM)
@@ -150,12 +151,12 @@ class Window:
     def _make_head(self) -> None:
         with ui.row().classes("w-full items-end gap-4"):
             with ui.row().classes("grow items-baseline gap-2"):
-                ui.label(self.config.name).classes("text-xl font-bold")
-                ui.label(f"a dream, next to {self.config.twin or 'the twin'}" if self.beside else "a dream").classes(
+                ui.label(self.played.name).classes("text-xl font-bold")
+                ui.label(f"a dream, next to {self.played.twin or 'the twin'}" if self.beside else "a dream").classes(
                     "opacity-60"
                 )
             self._instruction = ui.select(
-                list(self.config.instructions),
+                list(self.played.instructions),
                 value=self.session.instruction,
                 label="Instruction",
                 on_change=self._anew,
@@ -165,15 +166,16 @@ class Window:
             ui.button("New episode", on_click=self._next).props("outline no-caps").tooltip("n")
 
     def _make_controls(self) -> None:
-        with group("Act"):
-            if self.arrows:
-                self._make_pad()
-            else:
-                self._make_sliders()
-            self._flow = ui.checkbox("time passes by itself", on_change=lambda: self._act()).props("dense")
-        if self.config.phrases:
+        if self.codec is not None:
+            with group("Act"):
+                if self.arrows:
+                    self._make_pad()
+                else:
+                    self._make_sliders(self.codec)
+                self._flow = ui.checkbox("time passes by itself", on_change=lambda: self._act()).props("dense")
+        if self.played.phrases:
             with group("Say"):
-                self._sentence = ui.input(placeholder=self.config.phrases[0], autocomplete=list(self.config.phrases))
+                self._sentence = ui.input(placeholder=self.played.phrases[0], autocomplete=list(self.played.phrases))
                 self._sentence.classes("w-full").props('dense aria-label="A sentence as the action"')
                 self._sentence.on("keydown.enter", self._say).on("keydown.escape", js_handler="e => e.target.blur()")
                 self._saying = ui.label().classes("text-xs opacity-70")
@@ -199,7 +201,7 @@ class Window:
         if self._letters:
             *others, last = self._letters
             keys = {**dict.fromkeys(others, ""), last: "choose and act"} | keys
-        if self.config.phrases:
+        if self.played.phrases:
             keys |= {"/": "say"}
         keys |= (
             {"o": "other future"} | ({"1": "", "2": "", "3": "look at"} if self.beside else {}) | {"n": "new episode"}
@@ -226,16 +228,16 @@ class Window:
                         ui.button(cell[0]).props(f'outline dense aria-label="{cell[1]}"').classes("w-12"), cell[1]
                     )
 
-    def _make_sliders(self) -> None:
+    def _make_sliders(self, codec: ActionCodec) -> None:
         letters = {place: letter for letter, place in self._letters.items()}
-        for number, choice in enumerate(self.codec.choices):
+        for number, choice in enumerate(codec.choices):
             shown = {}
             for one in range(len(choice.codes)):
                 key = f" ({letters[number, one]})" if (number, one) in letters else ""
                 shown[one] = f"{choice.start + one}{key}"
             ui.label(choice.name).classes("text-xs opacity-70")
             self._toggles.append(ui.toggle(shown, value=0, on_change=lambda: self._act()).props("no-caps dense"))
-        for number in self.codec.continuous.tolist():
+        for number in codec.continuous.tolist():
             with ui.row().classes("w-full items-center no-wrap gap-3"):
                 ui.label(str(number + 1))
                 slider = ui.slider(min=-1, max=1, step=0.05, value=0, on_change=lambda: self._act()).classes("grow")
@@ -271,6 +273,7 @@ class Window:
 
     def _chosen(self) -> list[float]:
         """The vector of what sliders and categories are at."""
+        assert self.codec is not None, "there is nothing to press where there are no vectors"
         vector = np.zeros(self.codec.size, np.float32)
         vector[self.codec.continuous] = [slider.value for slider in self._sliders]
         for choice, toggle in zip(self.codec.choices, self._toggles, strict=True):
@@ -318,7 +321,7 @@ class Window:
                 await self._other()
             case "n":
                 await self._next()
-            case "/" if self.config.phrases:
+            case "/" if self.played.phrases:
                 self._sentence.run_method("focus")
             case "w" if self.beside:
                 await self._do(self.session.wake)
@@ -370,13 +373,13 @@ class Window:
         await self._do(self.session.reset, int(self._shown["seed"]) + 1, self._instruction.value)
 
     async def _save(self, suffix: str) -> None:
-        path = self.room.recordings / f"{self.config.name}-{time.strftime('%Y%m%d-%H%M%S')}.{suffix}"
+        path = self.room.recordings / f"{self.played.name}-{time.strftime('%Y%m%d-%H%M%S')}.{suffix}"
         if await self._noted(self.session.save, path, self.look):
             with self._note:
                 ui.link(f"recorded {path}", f"/recordings/{path.name}", new_tab=True).classes("recorded break-all")
 
     async def _record(self) -> None:
-        name = f"play/{self.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-v0"
+        name = f"play/{self.played.name}-{time.strftime('%Y%m%d-%H%M%S')}-v0"
         if await self._noted(self.session.record, name):
             with self._note:
                 ui.label(f"recorded the Minari dataset {name}").classes("recorded break-all")
@@ -401,7 +404,7 @@ class Window:
         futures = shown["futures"]
         self._seed.value, self._instruction.value = shown["seed"], shown["instruction"]
         self._pause.text = "Go on" if shown["paused"] else "Pause"
-        if self.config.phrases:
+        if self.played.phrases:
             self._saying.text = f"“{shown['sentence']}” …" if shown["sentence"] else ""
         ranges = common_ranges(list(futures.values()), self.look)
         for name, card in self._cards.items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..actions import ActionCodec
 from ..evaluate.video import check_video, write_video
@@ -52,6 +52,19 @@ Controller = Callable[[str], np.ndarray]
 
 
 @dataclass(frozen=True)
+class Played:
+    """What a page has to know of a world."""
+
+    name: str
+    instructions: tuple[str, ...]
+    phrases: tuple[str, ...]
+    """Sentences that are suggested; none where none are understood."""
+    twin: str = ""
+    codec: ActionCodec | None = None
+    """Between its actions and vectors; None where sentences are all it takes."""
+
+
+@dataclass(frozen=True)
 class Moment:
     """Where a future stands after a step; the twin's part is None if there is no twin."""
 
@@ -73,7 +86,7 @@ class Moment:
     twin_ended: bool = False
     uncertainty: float = 0.0
     """Nats."""
-    state: WorldState | None = None
+    state: Any = None
     """From where the dream continues; None once it is too long ago."""
     blob: bytes | None = None
     """From where the twin continues."""
@@ -241,10 +254,7 @@ class Session:
                 moment, twin=frame, twin_action=taken, twin_reward=float(reward), twin_success=bool(info["success"]),
                 twin_ended=ended, blob=self.twin.snapshot(),
             )  # fmt: skip
-        future.moments = [*future.moments[: future.at + 1], moment]
-        future.at += 1
-        if (old := future.at - KEPT) >= 0:
-            future.moments[old] = replace(future.moments[old], state=None, blob=None)
+        self._append(moment)
 
     def goto(self, index: int) -> None:
         """Look at another moment of the active future; the next action continues from there."""
@@ -282,6 +292,11 @@ class Session:
         future.moments = [*future.moments[: future.at], replace(future.now, dream=self._picture(state), state=state)]
 
     # -- what a player sees -----------------------------------------------------------------------------------------
+
+    @property
+    def played(self) -> Played:
+        config = self.world.config
+        return Played(config.name, config.instructions, config.phrases, config.twin, config.codec)
 
     @property
     def codec(self) -> ActionCodec:
@@ -329,6 +344,14 @@ class Session:
         return write_minari(dataset_id, world_name(self.world.folder), self.episodes(), self.instruction)
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _append(self, moment: Moment) -> None:
+        """To the active future, in place of what came after the moment looked at."""
+        future = self.futures[self.active]
+        future.moments = [*future.moments[: future.at + 1], moment]
+        future.at += 1
+        if (old := future.at - KEPT) >= 0:
+            future.moments[old] = replace(future.moments[old], state=None, blob=None)
 
     def _let_go(self) -> None:
         self._held = self._tapped = None
@@ -380,7 +403,7 @@ class Session:
             moment = future.moments[min(when, future.at)]
             for place, column in enumerate(columns):
                 left, (picture, title) = place * (PANEL + STRIP // 2), self._panel(moment, column)
-                large = Image.fromarray(picture).resize((PANEL, PANEL), Image.Resampling.NEAREST)
+                large = ImageOps.pad(Image.fromarray(picture), (PANEL, PANEL), Image.Resampling.NEAREST, "white")
                 canvas.paste(large, (left, top + STRIP))
                 draw.text((left + 4, top + 8), f"{name}  {title}" if len(names) > 1 else title, "black", font)
             said = f"step {min(when, future.at)}   {moment.action}"
