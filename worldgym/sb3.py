@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 from torch import Tensor
 
-from .dreams import DreamOptions, Dreams
+from .dreams import DreamBatch, DreamOptions, Dreams
 from .env import RESET_OPTIONS, call_each, get_each, row, set_each, to_numpy
 from .spaces import on_host
 
@@ -59,13 +59,13 @@ class DreamVecEnv(VecEnv):
         self._take(Dreams(num_envs, DreamOptions(**{**spec.kwargs, **options}), limit), render_mode)
 
     @classmethod
-    def of(cls, dreams: Dreams, render_mode: str | None = None) -> "DreamVecEnv":
+    def of(cls, dreams: DreamBatch, render_mode: str | None = None) -> "DreamVecEnv":
         """The environment of dreams that are already under way."""
         env = cls.__new__(cls)
         env._take(dreams, render_mode)
         return env
 
-    def _take(self, dreams: Dreams, render_mode: str | None) -> None:
+    def _take(self, dreams: DreamBatch, render_mode: str | None) -> None:
         self.dreams = dreams
         self.render_mode: str | None = render_mode
         self._actions: list[np.ndarray | str] = []

@@ -99,7 +99,7 @@ class PanDreams(DreamBatch):
 
     @property
     def first_info(self) -> dict[str, Any]:
-        return {"success": False, "num_frames": 0, "action_ok": True}
+        return {"success": False, "num_frames": 0, "action_ok": True, "action_reason": ""}
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
@@ -142,8 +142,11 @@ class PanDreams(DreamBatch):
         self.returns += reward
         late = moving & (self.elapsed >= self.max_episode_steps) if self.max_episode_steps else np.zeros(count, bool)
         self.over = np.where(moving, success | late, self.over)
-        said = np.array([bool(str(action).strip()) for action in actions])
-        return Step(reward, success.copy(), late, {"success": success, "num_frames": num_frames, "action_ok": said})
+        reasons = np.array(["" if str(action).strip() else "it says nothing" for action in actions], object)
+        info = {
+            "success": success, "num_frames": num_frames, "action_ok": reasons == "", "action_reason": reasons,
+        }  # fmt: skip
+        return Step(reward, success.copy(), late, info)
 
     def observe(self) -> Tensor:
         return self.render()

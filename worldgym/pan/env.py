@@ -19,7 +19,8 @@ class PanEnv(DreamEnv):
     `reset` starts from a frame of the clips in `starts`, or from what was really seen:
     `reset(options={"frames": uint8 [1, h, w, 3]})`, or a whole past, `{"frames": uint8 [1 + n * k, h, w, 3],
     "actions": n sentences}`, k frames after each. `options={"instruction": ...}` changes the goal where it is in words.
-    `info` has "success" (bool), "num_frames" (int) and "action_ok" (bool): False for a sentence that says nothing.
+    `info` has "success" (bool), "num_frames" (int), "action_ok" (bool): False for a sentence that says nothing, and
+    "action_reason" (str), which is then not empty.
 
     Args:
         trained, reward, ...: see `PanOptions`.

@@ -43,7 +43,11 @@ class PanSession(Session):
     def say(self, sentence: str) -> None:
         if not sentence.strip():
             raise ValueError("the sentence is empty")
-        self._sentence, self._left = sentence.strip(), 1
+        self._asked, self._left = (sentence.strip(),), 1
+
+    @property
+    def sentence(self) -> str:
+        return self._asked[0] if self._left else ""
 
     def step(self, action: np.ndarray | str) -> None:
         self.dreams.state = self.now.state

@@ -355,7 +355,8 @@ class Session:
 
     def _let_go(self) -> None:
         self._held = self._tapped = None
-        self._asked, self._left = (), 0
+        self._asked: tuple[str, ...] = ()
+        self._left = 0
 
     def _said(self, vector: np.ndarray) -> str:
         """An action in words: its numbers, or the categories that it chooses."""
