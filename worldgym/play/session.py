@@ -121,6 +121,11 @@ class Session:
             cuts a sentence short when it succeeds; the default one lets it finish.
     """
 
+    _asked: tuple[str, ...]
+    """What a sentence asks for, one phrase after the other."""
+    _left: int
+    """Frames of it that are still to come."""
+
     def __init__(
         self,
         world: WorldModel,
@@ -355,8 +360,7 @@ class Session:
 
     def _let_go(self) -> None:
         self._held = self._tapped = None
-        self._asked: tuple[str, ...] = ()
-        self._left = 0
+        self._asked, self._left = (), 0
 
     def _said(self, vector: np.ndarray) -> str:
         """An action in words: its numbers, or the categories that it chooses."""
