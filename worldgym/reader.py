@@ -126,7 +126,9 @@ class Reader:
 
     def _commands(self, parts: Iterable[Sequence[str]]) -> tuple[str, ...]:
         """The phrases of commands in a row: "it" is the thing of the one before, and a verb may be left out."""
-        said, it, verb = [], None, ()
+        said: list[str] = []
+        it: str | None = None
+        verb: tuple[str, ...] = ()
         for tokens in parts:
             if verb and not _verb(tokens):
                 tokens = (*verb, *tokens)
