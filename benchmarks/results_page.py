@@ -13,6 +13,7 @@ import decoders
 import drift
 import environments
 import fuzz
+import guided
 import gymnasium_worlds
 import imagined
 import improving
@@ -46,12 +47,14 @@ SECTIONS = (
     improving.SECTION,
     tabletop.PLANNING,
     learning.SECTION,
+    guided.TABLETOP,
     transfer.RANKING,
     transfer.OTHER_TABLES,
     swm_solvers.SECTION,
     gymnasium_worlds.REACHER,
     gymnasium_worlds.LEARNING_IN_THE_REACHER,
     gymnasium_worlds.HOPPER,
+    guided.HOPPER,
     gymnasium_worlds.LEARNING_IN_THE_HOPPER,
     adapters.SECTION,
     environments.SECTION,

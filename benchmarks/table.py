@@ -133,6 +133,8 @@ def more() -> list[str]:
         f"{percent(planning_share('hopper'))}, in its recurrent state. Drawn, that dream foresees "
         f"{percent(ends['foreseen']['rate'])} of held-out falls within two steps, {ends['steps']} ahead "
         "(`benchmarks/hopper.sh`).",
+        guided_planning(),
+        other_words(),
         f"{learned_alone('hopper')}; after 30,000 steps (one seed) {late['dream']:.0f} and {late['mujoco']:.0f}.",
         f"{learned_alone('reacher')}.",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}, both "
@@ -154,6 +156,36 @@ def more() -> list[str]:
         f"- Friction from 0.4 to 2.5 times the training's costs {friction:.1f} dB after 8 steps, colours never seen "
         f"{colours:.1f}: it paints them as those that it knows (`benchmarks/zero_shot.py`).",
     ]
+
+
+def guided_planning() -> str:
+    """What agents that imagine do, and a planner that they guide."""
+    hopper, pushing = (load(f"{world}_guided")["metrics"]["rows"] for world in ("hopper", "tabletop"))
+
+    def mean(rows: list[dict], name: str, figure: str = "mean_return") -> float:
+        return float(np.mean([row[figure] for row in rows if row["row"] == name]))
+
+    low, high = mean(hopper, "random actions"), mean(hopper, "CEM on true physics")
+    alone, both = ((mean(hopper, name) - low) / (high - low) for name in ("CEM alone", "CEM, both"))
+    return (
+        "- Agents that imagine in the recurrent state, without a real step (three seeds, `benchmarks/guided.py`): one that "
+        f"learned to push a block to the centre does so in {percent(mean(pushing, 'the actor alone', 'success_rate'))} of "
+        f"its episodes in MuJoCo; one of the Hopper returns {mean(hopper, 'the actor alone'):.1f}, and guides CEM to "
+        f"{mean(hopper, 'CEM, both'):.1f}, {percent(both)} of the way from random torques to the same planner on true "
+        f"physics, for {percent(alone)} without a guide."
+    )
+
+
+def other_words() -> str:
+    """How sentences that the reader was not made for fare."""
+    metrics = load("wordings")["metrics"]
+    read, alone = metrics["read"]["paraphrases"], metrics["left_alone"].values()
+    still = sum(one["share"] * one["count"] for one in alone) / sum(one["count"] for one in alone)
+    return (
+        f"- Of {read['count']} sentences in words that the reader was not made for {percent(read['share'])} are read, "
+        f"{read['wrong'] or 'none'} as something else; of {sum(one['count'] for one in alone)} that forbid, ask for the "
+        f"impossible or mean nothing {percent(still)} are left alone (`benchmarks/wordings.py`)."
+    )
 
 
 def percent2(share: float) -> str:
