@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 from gymnasium_worlds import learned_alone, planning_share, sac_returns
 from imagined import WORLDS
 from learning import LEARN_HEAD, learn_row, learned
@@ -168,11 +169,12 @@ def guided_planning() -> str:
     low, high = mean(hopper, "random actions"), mean(hopper, "CEM on true physics")
     alone, both = ((mean(hopper, name) - low) / (high - low) for name in ("CEM alone", "CEM, both"))
     return (
-        "- Agents that imagine in the recurrent state, without a real step (three seeds, `benchmarks/guided.py`): one that "
-        f"learned to push a block to the centre does so in {percent(mean(pushing, 'the actor alone', 'success_rate'))} of "
-        f"its episodes in MuJoCo; one of the Hopper returns {mean(hopper, 'the actor alone'):.1f}, and guides CEM to "
-        f"{mean(hopper, 'CEM, both'):.1f}, {percent(both)} of the way from random torques to the same planner on true "
-        f"physics, for {percent(alone)} without a guide."
+        "- Agents that imagine in the recurrent state, without a real step (three seeds, `benchmarks/guided.py`): one "
+        f"that learned to push a block to the centre does so in "
+        f"{percent(mean(pushing, 'the actor alone', 'success_rate'))} of its episodes in MuJoCo; one of the Hopper "
+        f"returns {mean(hopper, 'the actor alone'):.1f}, and guides CEM to {mean(hopper, 'CEM, both'):.1f}, "
+        f"{percent(both)} of the way from random torques to the same planner on true physics, for {percent(alone)} "
+        "without a guide."
     )
 
 
@@ -183,8 +185,8 @@ def other_words() -> str:
     still = sum(one["share"] * one["count"] for one in alone) / sum(one["count"] for one in alone)
     return (
         f"- Of {read['count']} sentences in words that the reader was not made for {percent(read['share'])} are read, "
-        f"{read['wrong'] or 'none'} as something else; of {sum(one['count'] for one in alone)} that forbid, ask for the "
-        f"impossible or mean nothing {percent(still)} are left alone (`benchmarks/wordings.py`)."
+        f"{read['wrong'] or 'none'} as something else; of {sum(one['count'] for one in alone)} that forbid, ask for "
+        f"the impossible or mean nothing {percent(still)} are left alone (`benchmarks/wordings.py`)."
     )
 
 
