@@ -221,8 +221,8 @@ def test_a_plan_is_searched_on_the_card(card, folder, frames, drawn):
     world = WorldModel.load(str(folder), "cuda:0")
     returns = DreamReturns(world, world.config.instructions[0], drawn)
     returns.ground(frames[0], np.zeros((3, 2), np.float32))
-    plan = CEM(returns, np.full(2, -1.0), np.full(2, 1.0), horizon=4, samples=16, iterations=2).plan()
-    assert plan.actions.shape == (4, 2)
+    plan = CEM(returns, np.full(2, -1.0), np.full(2, 1.0), horizon=2, samples=8, iterations=1).plan()
+    assert plan.actions.shape == (2, 2)
 
 
 # -- trainings ---------------------------------------------------------------------------------------------------------
@@ -251,8 +251,7 @@ def test_a_tokenizer_takes_a_training_step_on_the_card(card, dataset, tmp_path):
 def test_dynamics_take_a_training_step_on_the_card(card, dataset, tmp_path, folder, predict, memory, prompt):
     sizes = tiny_config(predict, memory=memory, prompt=prompt).dynamics
     stage = DynamicsStage(DynamicsTraining(dataset, folder, tmp_path / "run", batch=4, dynamics=sizes), CARD)
-    step_of(stage)
-    step_of(stage, stage.config.steps - 1)  # which reads its own dreams
+    step_of(stage, stage.config.steps - 1 if memory > 1 else 0)  # the last ones read their own dreams
 
 
 @pytest.mark.parametrize(("observed", "looks"), [(1, True), (3, False)])

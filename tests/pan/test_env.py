@@ -38,6 +38,7 @@ def test_the_checker_of_dreams_accepts_it(make):
     assert set(report.not_applicable) == set(NO_TOKENS)
 
 
+@pytest.mark.slow
 def test_the_checker_of_vector_environments_accepts_it(arguments):
     report = check_vector_env(partial(gym.make_vec, "worldgym/Pan-v0", **arguments, at_once=4))
     assert all("the other modes are compared" in why for why in report.not_applicable.values())
