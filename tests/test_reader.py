@@ -119,6 +119,13 @@ def test_a_part_that_is_not_understood_stops_the_whole():
     assert not READER.read(", ".join(["go left"] * 9)).phrases
 
 
+@pytest.mark.parametrize("part", ["go left, ", "and ", "go left and then ", "the red ", "after ", "a", "., "])
+def test_what_would_take_long_is_refused(part):
+    """Ways to cut a sentence grow exponentially."""
+    for length in (290, 100_000):
+        assert not READER.read((part * length)[:length]).phrases
+
+
 def test_phrases_of_any_world_are_known_by_their_letters():
     reader = Reader(("Hopper-v5", "open the drawer", "pick up the cup"))
     assert reader.read("Please open a drawer!").phrase == "open the drawer"

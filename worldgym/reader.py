@@ -25,6 +25,8 @@ Frame = tuple[str, ...]
 """What is done, to what, where to: ("push", "red", "left"), ("reach", "centre"), ("gather",)."""
 MOST_STEPS = 4
 """Commands that one sentence may give, one after the other."""
+LONGEST_SENTENCE, MOST_CUTS = 300, 12
+"""Characters, and places where a command may end. No command takes more, and ways to cut a sentence grow with both."""
 SEPARATORS = re.compile(
     r"[.;!?\n]+|,?\s+(?<!\bgo )(?<!\bcome )(?<!\btry )(?<!\bahead )and\s+|"
     r",?\s*\b(?:then|afterwards|after that|after which|followed by|before|subsequently|thereafter|next|finally)\b,?\s*|"
@@ -109,6 +111,10 @@ class Reader:
     def _read(self, sentence: str) -> Reading:
         if sentence in self.known:
             return Reading((sentence,), "")
+        if len(sentence) > LONGEST_SENTENCE:
+            return Reading((), f"it has {len(sentence)} characters, more than {LONGEST_SENTENCE}")
+        if len(SEPARATORS.findall(sentence)) > MOST_CUTS:
+            return Reading((), "it has too many parts")
         tokens = _tokens(sentence)
         if (same := self._letters.get(_bare(tokens))) is not None and tokens:
             return Reading((same,), "")
