@@ -34,6 +34,7 @@ def _register() -> None:
         "worldgym/Pan-v0", "worldgym.pan.env:PanEnv", max_episode_steps=10,
         vector_entry_point="worldgym.pan.env:PanVectorEnv",
     )  # fmt: skip
+    gym.register("worldgym/Remote-v0", "worldgym.serve.client:RemoteEnv")  # whose server counts the steps
     gym.register("worldgym/TabletopMuJoCo-v0", "worldgym.envs_real.tabletop:TabletopEnv", max_episode_steps=40)
     gym.register("worldgym/ReacherMuJoCo-v0", "worldgym.envs_real.reacher:ReacherEnv", max_episode_steps=50)
     gym.register("worldgym/HopperMuJoCo-v0", "worldgym.envs_real.hopper:HopperEnv", max_episode_steps=50)

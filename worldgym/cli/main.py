@@ -27,6 +27,8 @@ from .play import Play, play
 from .push import Push, push
 from .record import record
 from .render import Render, render
+from .serve import serve
+from .serve_settings import Serve
 from .train import Train, train
 from .transfer import transfer
 
@@ -44,6 +46,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "render": (Render, render),
     "export": (Export, export),
     "play": (Play, play),
+    "serve": (Serve, serve),
     "list": (List, list_worlds),
     "push": (Push, push),
 }
