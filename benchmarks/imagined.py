@@ -47,12 +47,15 @@ class Imagined:
     rounds: int = 9
     """Turns in which speed is measured."""
     seed: int = 0
+    device: str = "cpu"
+    """Where the world dreams; MuJoCo is on the CPU."""
     json: Path | None = None
-    """By default benchmarks/results/WORLD_imagined.json."""
+    """By default benchmarks/results/WORLD_imagined.json, with its picture in docs/images; else the picture is next to
+    it."""
 
 
 def main(config: Imagined) -> None:
-    commit, world, data = current_commit(), WorldModel.load(config.world, "cpu"), load_episodes(config.dataset)
+    commit, world, data = current_commit(), WorldModel.load(config.world, config.device), load_episodes(config.dataset)
     check_recording(world.config, config.dataset, data)
     shown, looked = world.config.dynamics.observed, [step - 1 for step in config.at]
     real = held_out_segments(data, config.episodes, shown - 1 + max(config.at), config.seed)
@@ -76,7 +79,8 @@ def main(config: Imagined) -> None:
         }
         print(f"{name:9s}", *map(three_digits, found["reward_correlation"]), found["ends"])
     metrics["speed"] = speed(config, world)
-    show(pictures, looked, config.at, Path(f"docs/images/{config.world}_imagined.png"), episodes=3)
+    folder = Path("docs/images") if config.json is None else config.json.parent
+    show(pictures, looked, config.at, folder / f"{config.world}_imagined.png", episodes=3)
     write_results(config.json or RESULTS / f"{config.world}_imagined.json", config.seed, metrics, commit)
 
 

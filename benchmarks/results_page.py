@@ -26,6 +26,7 @@ import pan_backbone
 import pan_suite
 import past
 import scaling
+import serving
 import swin_drift
 import swm_solvers
 import tabletop
@@ -72,6 +73,7 @@ SECTIONS = (
     latent_matching.SECTION,
     pan_backbone.SECTION,
     cluster.SECTION,
+    serving.SECTION,
     fuzz.SECTION,
     kills.SECTION,
     mutations.SECTION,
