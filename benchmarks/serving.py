@@ -247,10 +247,10 @@ def pester(address: str, seed: int, count: int, told: dict[str, int]) -> None:
             socket.recv()
             told["sessions"] += 1
             try:
-                if random.random() < 0.1:
-                    told["too_large"] += 1
-                    socket.send(b"\0" * (MAX_MESSAGE + 1))
                 while answered < count:
+                    if random.random() < 0.005:
+                        told["too_large"] += 1
+                        socket.send(b"\0" * (MAX_MESSAGE + 1))
                     socket.send(requests(random))
                     if "error" in decode(socket.recv()):
                         answered += 1
