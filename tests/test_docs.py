@@ -39,6 +39,9 @@ SMALL = {
 }  # fmt: skip
 """What takes long is run at a smaller size: on each page, what stands there -> what is run instead."""
 
+ELSEWHERE = ("tutorials/serve.md",)
+"""Needs a server: compiled, not run."""
+
 
 def name(page: Path) -> str:
     return page.relative_to(DOCS).as_posix()

@@ -17,6 +17,8 @@ from websockets.sync.client import connect
 import worldgym  # noqa: F401  registers the ids
 from worldgym.checks import check_dream_env
 from worldgym.checks.report import close
+from worldgym.cli.serve import serve
+from worldgym.cli.serve_settings import Serve
 from worldgym.dreams import DreamOptions
 from worldgym.errors import UserError
 from worldgym.serve.client import RemoteEnv
@@ -321,3 +323,25 @@ def test_errors_without_end_end_the_session(table):
             socket_.recv(5)
         with pytest.raises(ConnectionClosed, match="3 errors in a row"):
             socket_.recv(5)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_refuses_what_would_be_open_to_all(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="needs a token"):
+        serve(Serve(str(checkpoint), host="0.0.0.0"))
+    (tmp_path / "token.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is empty"):
+        serve(Serve(str(checkpoint), token_file=tmp_path / "token.txt"))
+    with pytest.raises(UserError, match="less than 16 characters"):
+        Limits(token="secret")
+
+
+def test_the_command_serves_what_it_was_asked_for(checkpoint, monkeypatch):
+    served: list = []
+    monkeypatch.setattr("worldgym.serve.server.run", lambda *arguments: served.extend(arguments))
+    serve(Serve(str(checkpoint), capacity=2, port=0, action_mode="text", device="cpu"))
+    table, limits = served
+    assert len(table.dreams) == 2 and table.dreams.max_episode_steps == 40 and limits.port == 0
+    assert table.dreams.options.action_mode == "text"
