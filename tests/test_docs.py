@@ -62,8 +62,11 @@ def test_its_code_runs(page, tmp_path, monkeypatch, checkpoint, request):
     for stands, runs in SMALL.get(name(page), {}).items():
         assert stands in code, f"{stands!r} is no longer on the page"
         code = code.replace(stands, runs)
+    compiled = compile(code, name(page), "exec")
+    if name(page) in ELSEWHERE:
+        return
     try:
-        exec(compile(code, name(page), "exec"), {})
+        exec(compiled, {})
     except UserError as error:
         if "for this processor" in str(error):  # OpenVINO compiles for none without AVX2
             pytest.skip(str(error))
