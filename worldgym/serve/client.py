@@ -75,7 +75,7 @@ class RemoteEnv(gym.Env):
         """Those that the world can judge."""
         self._mode, self._codec = told["action_mode"], read_codec(told["codec"], told["action_size"])
         self.action_space = action_space(self._mode, self._codec, self.phrases)
-        boxes = {
+        boxes: dict[str, gym.Space] = {
             key: gym.spaces.Box(np.dtype(dtype).type(low), np.dtype(dtype).type(high), tuple(shape), np.dtype(dtype))
             for key, (low, high, shape, dtype) in told["observation"].items()
         }
