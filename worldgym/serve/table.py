@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ..dreams import DreamOptions, Dreams
+from ..dreams import DreamBatch, DreamOptions, Dreams
 from ..env import row as row_of
 from ..env import to_numpy
 from ..spaces import read_seed
@@ -182,7 +182,7 @@ class Table:
                 "reward": float(step.reward[row]),
                 "terminated": bool(step.terminated[row]),
                 "truncated": bool(step.truncated[row]),
-                "info": {name: values[row].item() for name, values in step.info.items()},
+                "info": {name: values[row : row + 1].tolist()[0] for name, values in step.info.items()},
             }
             for row, observation in zip(rows, seen, strict=True)
         }
@@ -220,7 +220,7 @@ class Table:
         which[list(rows)] = True
         return which
 
-    def _part(self, rows: Sequence[int]) -> Dreams:
+    def _part(self, rows: Sequence[int]) -> DreamBatch:
         """These dreams alone, for a look at them: no others are drawn."""
         return self.dreams if len(rows) == len(self.dreams) else self.dreams.select(rows)
 
