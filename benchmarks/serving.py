@@ -316,7 +316,7 @@ def section(results: Results) -> list[str]:
             ["clients", "steps a second, served", "`make_vec`", "share", "a step in ms: median, 95%, longest"], rows
         ),
         "",
-        f"A client was killed at work: its place was free after {1000 * killed['seconds_until_free']:.0f} ms; "
+        f"A client was killed at work: its place was free after {1000 * killed['seconds_until_free']:.0f} ms, "
         f"and of {killed['watched']} other sessions {killed['disturbed']} were disturbed.",
         "",
         f"{bad['errors']:,} bad requests ({bad['good_by_chance']:,} more were good by chance) and {bad['too_large']} "

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import gymnasium as gym
 import msgpack
@@ -323,6 +323,33 @@ def test_errors_without_end_end_the_session(table):
             socket_.recv(5)
         with pytest.raises(ConnectionClosed, match="3 errors in a row"):
             socket_.recv(5)
+
+
+def test_a_bug_in_a_batch_is_answered_and_ends_no_server(server, monkeypatch):
+    with closing(remote(server)) as env:
+        env.reset(seed=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(server.table.dreams, "step", None)
+            with pytest.raises(RuntimeError, match="the batch failed"):
+                env.step(np.zeros(2, np.float32))
+        env.step(np.zeros(2, np.float32))
+
+
+def test_a_server_that_is_stopped_leaves_nobody_waiting(table):
+    def step() -> None:
+        with suppress(ConnectionError):  # unless its answer came first
+            env.step(np.zeros(2, np.float32))
+
+    with serving(table) as server:
+        env = remote(server)
+        env.reset(seed=0)
+        thread = threading.Thread(target=step)
+        thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(ConnectionError, match="is closed"):
+        env.reset()
+    env.close()
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

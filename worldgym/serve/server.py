@@ -87,7 +87,10 @@ class Server:
             waiting, self._waiting = self._waiting, []
             requests = [(row, message) for row, message, _ in waiting]
             began = time.monotonic()
-            answers = await loop.run_in_executor(self._thread, self.table.answer, requests)
+            try:
+                answers = await loop.run_in_executor(self._thread, self.table.answer, requests)
+            except Exception as error:  # requests were checked: a bug of ours, which ends no server
+                answers = [told(RuntimeError(f"the batch failed: {type(error).__name__}: {error}"))] * len(requests)
             took, self.batches = time.monotonic() - began, self.batches + 1
             for (_, _, future), answer in zip(waiting, answers, strict=True):
                 if not future.done():
@@ -145,18 +148,18 @@ class Server:
 async def listening(table: Table, limits: Limits) -> AsyncIterator[Server]:
     """A server that takes sessions inside of the block."""
     server = Server(table, limits)
-    # Browsers name the origin of a page that opens a WebSocket: no page may, not even one on this machine.
-    async with serve(
-        server.session, limits.host, limits.port, process_request=server.refuse, origins=[None], compression=None,
-        max_size=MAX_MESSAGE, max_queue=2, close_timeout=1,
-    ) as sockets:  # fmt: skip
-        server.port = next(iter(sockets.sockets)).getsockname()[1]
-        batches = asyncio.create_task(server.batch())
-        try:
+    batches = asyncio.create_task(server.batch())
+    try:
+        # Browsers name the origin of a page that opens a WebSocket: no page may, not even one on this machine.
+        async with serve(
+            server.session, limits.host, limits.port, process_request=server.refuse, origins=[None], compression=None,
+            max_size=MAX_MESSAGE, max_queue=2, close_timeout=1,
+        ) as sockets:  # fmt: skip
+            server.port = next(iter(sockets.sockets)).getsockname()[1]
             yield server
-        finally:
-            batches.cancel()
-    server._thread.shutdown()
+    finally:  # once no session waits any more
+        batches.cancel()
+        server._thread.shutdown()
 
 
 def run(table: Table, limits: Limits) -> None:
