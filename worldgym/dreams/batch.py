@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import gymnasium as gym
 import numpy as np
@@ -134,7 +134,7 @@ class DreamBatch(ABC):
 
     # -- branching ----------------------------------------------------------------------------------------------------
 
-    def select(self, rows: Sequence[int] | np.ndarray) -> Self:
+    def select(self, rows: Sequence[int] | np.ndarray) -> "DreamBatch":
         """Independent continuations of these dreams, in this order; one may be there many times.
 
         They share weights, past and random numbers: the same actions lead to the same future.
@@ -142,7 +142,7 @@ class DreamBatch(ABC):
         rows = np.asarray(rows, np.int64)
         return self._branch(rows, None if self.state is None else self.state.select(self._index(rows)))
 
-    def fork(self, copies: int) -> Self:
+    def fork(self, copies: int) -> "DreamBatch":
         """`copies` independent continuations of each dream, next to each other.
 
         A single copy continues exactly as its parent does. Several copies share one past instead of copying it, which
@@ -166,7 +166,7 @@ class DreamBatch(ABC):
 
     # -- for subclasses -----------------------------------------------------------------------------------------------
 
-    def _branch(self, rows: np.ndarray, state: Any) -> Self:
+    def _branch(self, rows: np.ndarray, state: Any) -> "DreamBatch":
         """What surrounds these dreams, around their new state."""
         branch = type(self).__new__(type(self))
         vars(branch).update(vars(self))

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
-from typing import Any, Self, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -238,8 +238,9 @@ class Dreams(DreamBatch):
             self.instructions[row] = wanted
         self.chosen[list(rows)] = True
 
-    def _branch(self, rows: np.ndarray, state: WorldState | None) -> Self:
+    def _branch(self, rows: np.ndarray, state: WorldState | None) -> "Dreams":
         branch = super()._branch(rows, state)
+        assert isinstance(branch, Dreams)
         branch.chosen = self.chosen[rows]
         branch._reward = make_reward(self.options.reward, self.world)
         branch._frames = self._frames.select(rows.tolist())
