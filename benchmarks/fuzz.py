@@ -306,7 +306,8 @@ class Session:
         masks = {f"_{name}" for name in names} if self.kind == "batch" else set()
         found = set(info) - {"final_obs", "_final_obs", "final_info", "_final_info"}
         hold(found == names | masks, f"infos are {sorted(found)}")
-        hold(all(np.asarray(info[name]).dtype.kind != "O" for name in names), "an info is an array of objects")
+        typed = names - {"action_reason"}  # a text, of which Gymnasium's vector environments make objects
+        hold(all(np.asarray(info[name]).dtype.kind != "O" for name in typed), "an info is an array of objects")
 
     def _refused(self, call: Callable[[], Any], before: bytes | None = None) -> None:
         """The call must be refused with a message, and change nothing."""
@@ -356,7 +357,7 @@ CALLS = {
     "instructed": 2, "looked": 2,
 }  # fmt: skip
 """The weight of each call."""
-KNOWN = {"success", "uncertainty", "too_uncertain", "num_frames", "action_ok"}
+KNOWN = {"success", "uncertainty", "too_uncertain", "num_frames", "action_ok", "action_reason"}
 
 
 def brightness(frames: np.ndarray) -> np.ndarray:

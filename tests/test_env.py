@@ -57,10 +57,13 @@ def test_checkers_accept_it(checkpoint, mode, obs_type):
     env.close()
 
 
-@pytest.mark.parametrize("id", sorted({id for id in gym.registry if id.startswith("worldgym/")} - {"worldgym/Pan-v0"}))
+IDS = {id for id in gym.registry if id.startswith("worldgym/")} - {"worldgym/Pan-v0", "worldgym/Remote-v0"}
+
+
+@pytest.mark.parametrize("id", sorted(IDS))
 def test_checkers_accept_every_id(checkpoint, id):
-    """With the kind of action that both checkers know; worlds and twins with sentences take all four kinds. PAN's own
-    tests are in tests/pan."""
+    """With the kind of action that both checkers know; worlds and twins with sentences take all four kinds. PAN's
+    tests are in tests/pan, those of dreams over a network in tests/serve."""
     arguments = {"world": str(checkpoint)} if id == "worldgym/Dream-v0" else {}
     try:
         gym.make(id, action_mode="discrete", **arguments).close()

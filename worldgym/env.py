@@ -30,8 +30,8 @@ class DreamEnv(gym.Env):
     plain vector, "actions" is a list of its actions. `options={"instruction": ...}`
     changes the task.
     `info` has "success" (bool), "uncertainty" (nats), "too_uncertain" (bool: truncated for that), "num_frames" (int),
-    and unless actions are vectors "action_ok" (bool) and "action_reason" (str): a sentence may be in any words; during
-    one that is not understood nothing is done, and the reason says why.
+    unless actions are vectors "action_ok" (bool), and where any sentence is one "action_reason" (str): words may be
+    others than the world's; during a sentence that is not understood nothing is done, and the reason says why.
 
     It can be pickled; a pickle holds no weights.
 

@@ -29,6 +29,7 @@ from .model.outcome_heads import OutcomeVotes, returns_until_end
 from .model.pixels import to_float, to_uint8
 from .model.recurrent_state import RecurrentState
 from .model.rng import uniforms
+from .model.sentence_policy import SentencePolicy
 from .motion import motion_prompt
 from .network import WorldNetwork
 from .state import Outcome, WorldState
@@ -235,6 +236,7 @@ class WorldModel(WorldNetwork):
         if isinstance(action, (list, tuple)) and action and isinstance(action[0], str):
             if len(action) != batch:
                 raise ValueError(f"got {len(action)} sentences for {batch} dreams")
+            assert self._sentence_policy  # a world that was trained on none says so
             return self.act(state, self.read(inputs.known_sentences(action, self.config)))
         return action_vectors(action, batch, self.config, self.device)
 
@@ -250,11 +252,14 @@ class WorldModel(WorldNetwork):
     @isolated
     def act(self, state: WorldState, read: Float[Tensor, "b d"]) -> Float[Tensor, "b a"]:
         """The vector actions that carry out sentences, once `read`, from the newest frame of each dream."""
+        features = self.dynamics.outcome_heads.features(state.fused, self.motion(state))
+        return self._sentence_policy.act(features, read)
+
+    @property
+    def _sentence_policy(self) -> SentencePolicy:
         if self.dynamics.sentence_policy is None:
             raise ValueError(f"the world {self.config.name!r} was trained on no sentences; act by vectors")
-        return self.dynamics.sentence_policy.act(
-            self.dynamics.outcome_heads.features(state.fused, self.motion(state)), read
-        )
+        return self.dynamics.sentence_policy
 
     @isolated
     def score(self, state: WorldState, instruction: Float[Tensor, "b d"]) -> OutcomeVotes:

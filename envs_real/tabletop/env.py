@@ -266,7 +266,8 @@ class TabletopEnv(gym.Env):
         return self._renderer.render()
 
     def _info(self, success, num_frames: int, reason: str = "") -> dict[str, Any]:
-        ok = {} if self.action_mode == "vector" else {"action_ok": not reason, "action_reason": reason}
+        ok: dict[str, Any] = {} if self.action_mode == "vector" else {"action_ok": not reason}
+        ok |= {"action_reason": reason} if self.action_mode in ("text", "both") else {}
         return {"success": bool(success), "positions": self.positions, "num_frames": num_frames, **ok}
 
 

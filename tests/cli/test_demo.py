@@ -14,6 +14,8 @@ def test_the_page_shows_dreams_sentences_and_plans(make_world, tmp_path, monkeyp
     monkeypatch.setattr(
         demonstration, "WAYS", {way: demonstration.WAYS[way] for way in ("CEM on true physics", "random actions")}
     )
+    # A tiny world knows few.
+    monkeypatch.setattr(demonstration, "SENTENCES", world.config.phrases)
     path = demonstration.demonstrate(world, "tiny", tmp_path / "demo", episodes=1, seed=3)
     html = path.read_text(encoding="utf-8")
     assert html.count("data:image/gif") == 4 and html.count("data:image/png") == 3

@@ -128,7 +128,7 @@ def test_an_agent_of_stable_baselines_acts(tmp_path):
 )
 def test_what_is_no_policy_is_refused_before_anything_is_made(experts, tmp_path, monkeypatch, policy, says):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "experts.py.zip").write_text("no zip")
+    (tmp_path / "experts.py.zip").write_text("no zip", encoding="utf-8")
     with pytest.raises(UserError, match=says):
         record(asked(policy))
 

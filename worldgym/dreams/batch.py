@@ -24,9 +24,9 @@ class Step(NamedTuple):
     truncated: np.ndarray
     """bool [n]."""
     info: dict[str, np.ndarray]
-    """[n] each, under the names of `first_info`: "success" (bool), "num_frames" (int), where tokens are drawn
-    "uncertainty" (nats, the largest of the action's frames) and "too_uncertain" (bool, truncated for that), and where
-    sentences are actions "action_ok" (bool) and "action_reason" (str, why it is not; else empty)."""
+    """[n] each, under the names of `first_info`: "success" (bool), "num_frames" (int); where tokens are drawn,
+    "uncertainty" (nats, the largest of the action's frames) and "too_uncertain" (bool, truncated for that); where
+    sentences are actions, "action_ok" (bool), and where any may be one, "action_reason" (str, why it is not ok)."""
 
 
 class DreamBatch(ABC):

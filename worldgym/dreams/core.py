@@ -97,7 +97,9 @@ class Dreams(DreamBatch):
             info |= {"uncertainty": 0.0, "too_uncertain": False}
         info["num_frames"] = 0
         if self.options.action_mode != "vector":
-            info |= {"action_ok": True, "action_reason": ""}
+            info["action_ok"] = True
+        if self.options.action_mode in ("text", "both"):
+            info["action_reason"] = ""
         return info
 
     # -- the verbs ------------------------------------------------------------------------------------------------
