@@ -4,10 +4,12 @@ Ray starts the processes, sends results, and repeats a task whose worker or mach
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 from worldgym.errors import UserError
 
@@ -61,6 +63,8 @@ def _cluster(address: str, workers: int) -> Iterator[Any]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
         options |= {"num_cpus": workers, "include_dashboard": False}
     try:
+        if address not in ("local", "auto"):
+            _knock(address)
         ray.init(address, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"no Ray cluster at --ray {address}: {_last_line(error)}") from error
@@ -68,6 +72,14 @@ def _cluster(address: str, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise at once if nobody listens there: Ray itself would try for a quarter of an hour."""
+    where = urlsplit(address if "//" in address else f"//{address}")
+    if where.port is None:
+        raise ValueError('it is neither "local" nor "auto" nor HOST:PORT nor ray://HOST:PORT')
+    socket.create_connection((where.hostname, where.port), timeout=10).close()
 
 
 def _last_line(error: Exception) -> str:
