@@ -25,6 +25,7 @@ import mutations
 import pan_backbone
 import pan_suite
 import past
+import ray_recording
 import scaling
 import serving
 import swin_drift
@@ -76,6 +77,7 @@ SECTIONS = (
     serving.SECTION,
     fuzz.SECTION,
     kills.SECTION,
+    ray_recording.SECTION,
     mutations.SECTION,
 )
 

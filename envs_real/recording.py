@@ -1,20 +1,16 @@
-"""What all recorders share: episodes played by worker processes, kept one by one, written as a Minari dataset.
+"""What all recorders share: episodes played by workers, kept one by one, written as a Minari dataset.
 
 Episode i depends on (seed, i) alone, so a recording that was killed resumes where it stood and ends up the
 same. Finished episodes wait as files under a temporary name; the Minari dataset appears when all are there.
 """
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +26,16 @@ from worldgym.errors import UserError
 from worldgym.files import alone, check_room
 from worldgym.storage import new_dataset_folder, write_dataset
 
+from .on_ray import on_ray
 from .settings import RecordConfig
+from .workers import WorkerError, in_workers
 
 Play = Callable[[RecordConfig, int], dict[str, np.ndarray]]
 """Makes episode i. Arrays are indexed by frame, except `actions` with one row less; `frames`, `rewards`, `successes`,
 `terminations`, and what else there is."""
+
+WHO = ("workers", "ray")
+"""Settings that say who records, not what."""
 
 
 def record_episodes(
@@ -58,7 +59,7 @@ def record_episodes(
         new_dataset_folder(config.dataset)
     partial_folder.mkdir(parents=True, exist_ok=True)
     with alone(partial_folder / "lock", f"recording {config.dataset}"):
-        wanted = json.loads(json.dumps({key: value for key, value in asdict(config).items() if key != "workers"}))
+        wanted = json.loads(json.dumps({key: value for key, value in asdict(config).items() if key not in WHO}))
         _same_configuration(partial_folder / "config.json", wanted)
         if not _is_written(folder, wanted):
             _play_missing(config, play, layout, partial_folder)
@@ -77,14 +78,14 @@ def record_episodes(
 def _play_missing(config: RecordConfig, play: Play, layout: EpisodeFormat, folder: Path) -> None:
     missing = [index for index in range(config.episodes) if not _episode_file(folder, index).exists()]
     done = config.episodes - len(missing)
-    task = partial(_record_one, config, play, layout, folder)
-    with tqdm(total=config.episodes, initial=done, unit="episode", desc="recording") as progress:
+    finished = _finished(config, play, layout, folder, missing)
+    with tqdm(total=config.episodes, initial=done, unit="episode", desc="recording") as progress, closing(finished):
         try:
-            for _ in in_workers(task, missing, min(config.workers, len(missing))):
+            for _ in finished:
                 progress.update()
         except BaseException as error:
-            finished = len(list(folder.glob("episode_*.npz")))
-            kept = f"{finished} of {config.episodes} episodes are kept; the same command records the rest"
+            there = len(list(folder.glob("episode_*.npz")))
+            kept = f"{there} of {config.episodes} episodes are kept; the same command records the rest"
             match error:
                 case KeyboardInterrupt():
                     raise KeyboardInterrupt(kept) from None
@@ -93,10 +94,31 @@ def _play_missing(config: RecordConfig, play: Play, layout: EpisodeFormat, folde
             raise
 
 
+def _finished(
+    config: RecordConfig, play: Play, layout: EpisodeFormat, folder: Path, missing: list[int]
+) -> Iterator[int]:
+    """Record the missing episodes, here or on Ray, and yield their indices as they are in their files."""
+    workers = min(config.workers, len(missing))
+    if config.ray is None:
+        yield from in_workers(partial(_record_one, config, play, layout, folder), missing, workers)
+        return
+    for index, episode in on_ray(partial(_play_one, config, play, layout), missing, workers, config.ray):
+        _keep(episode, folder, index)
+        yield index
+
+
 def _record_one(config: RecordConfig, play: Play, layout: EpisodeFormat, folder: Path, index: int) -> None:
-    """Play an episode, check it, and put it into its file."""
+    _keep(_play_one(config, play, layout, index), folder, index)
+
+
+def _play_one(config: RecordConfig, play: Play, layout: EpisodeFormat, index: int) -> dict[str, np.ndarray]:
     episode = play(config, index)
     layout.check(f"data set {config.dataset}", episode["frames"], episode["actions"], episode)
+    return episode
+
+
+def _keep(episode: dict[str, np.ndarray], folder: Path, index: int) -> None:
+    """Put an episode into its file, which appears whole."""
     check_room(folder, sum(array.nbytes for array in episode.values()))
     path = _episode_file(folder, index)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")  # a killed recording's worker may still be at this one
@@ -135,109 +157,12 @@ def _buffer(index: int, episode: dict[str, np.ndarray]) -> EpisodeBuffer:
     )
 
 
-# -- worker processes ------------------------------------------------------------------------------------------------
-
-
-class WorkerError(RuntimeError):
-    """An error in a worker process; its cause has the worker's traceback."""
-
-
-class WorkerUserError(WorkerError, UserError):
-    """A `WorkerError` that is no bug of the package."""
-
-
-def in_workers(task: Callable[[int], None], indices: Sequence[int], workers: int) -> Iterator[int]:
-    """Call `task` with each of the indices in that many processes, and yield them as they are done.
-
-    The first failure ends it: an exception, which need not be one that can be pickled, or a process that dies. Then,
-    and if it is left early, all processes are ended.
-
-    Raises:
-        WorkerError: naming the index and what happened; a `WorkerUserError` if `task` raised a `UserError` or an
-            `OSError`, or its process died, as it does of a crash in a driver.
-    """
-    left = iter(indices)
-    with ExitStack() as processes:
-        at: dict[Connection, tuple[Any, int]] = {}  # each pipe's process, and what it is at
-        for _ in range(workers):
-            process, pipe = processes.enter_context(_worker(task))
-            pipe.send(index := next(left))
-            at[pipe] = process, index
-        while at:
-            ready = wait(list(at))
-            for pipe in [one for one in at if one in ready]:
-                process, index = at.pop(pipe)
-                try:
-                    failure = pipe.recv()
-                except EOFError:
-                    process.join()
-                    raise WorkerUserError(_died(index, process.exitcode)) from None
-                if failure is not None:
-                    kind, message, trace = failure
-                    raise kind(f"episode {index}: {message}") from RuntimeError(f"in the worker:\n{trace}")
-                yield index
-                if (following := next(left, None)) is not None:
-                    pipe.send(following)
-                    at[pipe] = process, following
-
-
-@contextmanager
-def _worker(task: Callable[[int], None]) -> Iterator[tuple[Any, Connection]]:
-    context = multiprocessing.get_context("spawn")  # a forked EGL hangs
-    here, there = context.Pipe()
-    process = context.Process(target=_work, args=(task, there))
-    process.start()
-    there.close()  # so that the pipe ends when the process does
-    try:
-        yield process, here
-    except BaseException:
-        process.terminate()
-        raise
-    finally:
-        here.close()
-        process.join(5)
-        process.kill()  # what has not ended by itself
-        process.join()
-
-
-def _work(task: Callable[[int], None], pipe: Connection) -> None:
-    """A worker: it ends when its pipe does, so also when the process that records was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that records, which ends its workers
-    while True:
-        try:
-            index = pipe.recv()
-        except EOFError:
-            return
-        failure = None
-        try:
-            task(index)
-        except (Exception, SystemExit) as error:
-            kind = WorkerUserError if isinstance(error, (UserError, OSError)) else WorkerError
-            told = traceback.TracebackException.from_exception(error)
-            message = str(error) if kind is WorkerUserError else "".join(told.format_exception_only()).strip()
-            failure = kind, message, "".join(told.format())
-        try:
-            pipe.send(failure)
-        except BrokenPipeError:
-            return
-
-
-def _died(index: int, exit_code: int) -> str:
-    how = f"with exit status {exit_code}"
-    if exit_code < 0:
-        how = f"by {signal.Signals(-exit_code).name}"
-    return (
-        f"a worker process died {how} while it played episode {index}: the environment or a driver ended it, or the "
-        "system did because memory ran out, which fewer --workers avoid"
-    )
-
-
 def _episode_file(folder: Path, index: int) -> Path:
     return folder / f"episode_{index:06d}.npz"
 
 
 def _same_configuration(path: Path, wanted: dict[str, Any]) -> None:
-    """Refuse to mix two recordings in one folder; the number of workers may differ."""
+    """Refuse to mix two recordings in one folder; who records may differ."""
     if not any(path.parent.glob("episode_*.npz")):  # nothing to mix with
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(wanted), encoding="utf-8")

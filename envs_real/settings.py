@@ -50,6 +50,9 @@ class RecordConfig:
     "sac:agent.zip". Every 16 steps a draw says who acts: noise, the policy, or both."""
     workers: int = 2
     """Processes that simulate and render."""
+    ray: str | None = None
+    """Where the workers are: "local" starts a Ray cluster on this machine, "auto" finds one that runs here, and
+    HOST:PORT or ray://HOST:PORT is one elsewhere. By default they are processes of this machine, without Ray."""
 
     def __post_init__(self):
         from worldgym.storage import check_dataset_id  # brings Minari, which help can do without

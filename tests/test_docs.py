@@ -39,8 +39,8 @@ SMALL = {
 }  # fmt: skip
 """What takes long is run at a smaller size: on each page, what stands there -> what is run instead."""
 
-ELSEWHERE = ("tutorials/serve.md",)
-"""Needs a server: compiled, not run."""
+ELSEWHERE = ("tutorials/serve.md", "tutorials/ray.md")
+"""Needs a server, or Ray: compiled, not run."""
 
 
 def name(page: Path) -> str:

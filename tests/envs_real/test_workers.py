@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worldgym.envs_real.recording import WorkerError, in_workers
+from worldgym.envs_real.workers import WorkerError, in_workers
 from worldgym.errors import UserError
 
 TASKS = '''
@@ -108,7 +108,7 @@ def test_a_failure_ends_it_with_its_cause(folder, how, ours, says):
 def test_workers_end_with_what_started_them(folder):
     """Else those of a killed recording would go on playing."""
     code = (
-        "from tasks import lasts; from worldgym.envs_real.recording import in_workers; list(in_workers(lasts, [0], 1))"
+        "from tasks import lasts; from worldgym.envs_real.workers import in_workers; list(in_workers(lasts, [0], 1))"
     )
     (folder / "run.py").write_text(f"if __name__ == '__main__':\n    {code}\n", encoding="utf-8")
     run = subprocess.Popen([sys.executable, "run.py"], env=os.environ | {"PYTHONPATH": str(folder)})
