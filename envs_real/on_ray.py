@@ -75,7 +75,7 @@ def _cluster(address: str, workers: int) -> Iterator[Any]:
 
 
 def _knock(address: str) -> None:
-    """Raise at once if nobody listens there: Ray itself would try for a quarter of an hour."""
+    """Raise at once if nobody listens there: Ray itself goes on trying for many minutes."""
     where = urlsplit(address if "//" in address else f"//{address}")
     if where.port is None:
         raise ValueError('it is neither "local" nor "auto" nor HOST:PORT nor ray://HOST:PORT')
