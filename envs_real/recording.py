@@ -7,7 +7,7 @@ same. Finished episodes wait as files under a temporary name; the Minari dataset
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -96,7 +96,7 @@ def _play_missing(config: RecordConfig, play: Play, layout: EpisodeFormat, folde
 
 def _finished(
     config: RecordConfig, play: Play, layout: EpisodeFormat, folder: Path, missing: list[int]
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Record the missing episodes, here or on Ray, and yield their indices as they are in their files."""
     workers = min(config.workers, len(missing))
     if config.ray is None:

@@ -107,9 +107,7 @@ def test_a_failure_ends_it_with_its_cause(folder, how, ours, says):
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 def test_workers_end_with_what_started_them(folder):
     """Else those of a killed recording would go on playing."""
-    code = (
-        "from tasks import lasts; from worldgym.envs_real.workers import in_workers; list(in_workers(lasts, [0], 1))"
-    )
+    code = "from tasks import lasts; from worldgym.envs_real.workers import in_workers; list(in_workers(lasts, [0], 1))"
     (folder / "run.py").write_text(f"if __name__ == '__main__':\n    {code}\n", encoding="utf-8")
     run = subprocess.Popen([sys.executable, "run.py"], env=os.environ | {"PYTHONPATH": str(folder)})
     until(lambda: list(folder.glob("*.pid")))
