@@ -178,7 +178,7 @@ def section(results: Results) -> list[str]:
     return [
         f"`worldgym record --env Pendulum-v1`, {m['episodes']} episodes of {m['steps']} steps, two workers on one "
         "machine. Workers and recordings are killed by SIGKILL while they play. Seconds are of the whole command, with "
-        "the start of Ray. Other programs shared the cores, and that differs between the rows by more than Ray does.",
+        "the start of Ray. Other programs shared the cores, so the seconds do not tell what Ray costs.",
         "",
         *markdown(["recorded by", "kills", "episodes lost", "bytes that differ", "seconds"], rows),
         "",
