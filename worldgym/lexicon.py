@@ -22,7 +22,7 @@ VERBS = {
         "slide the pusher|send the pusher|steer the pusher|guide the pusher|push the pusher|move the disc|"
         "move the disk|move the robot|drive the robot|bring the robot|send the robot|steer the robot|move the arm|"
         "steer yourself|drive yourself|withdraw|retreat|retire|settle|relocate yourself|be|start moving|keep moving|"
-        "aim|aim for|make for|turn|veer|back up|back away|climb|descend|ascend|sidestep|journey|trek|roam|hover|wait"
+        "aim|aim for|make for|veer|back up|back away|climb|descend|ascend|sidestep|journey|trek|roam|hover|wait"
     ),
     "reach": (
         "reach|touch|approach|visit|contact|meet|make contact with|come into contact with|get in contact with|"
@@ -150,7 +150,7 @@ RELATIONS = {
         "to|into|onto|towards|toward|against|at|in|on|by|beside|next to|near to|near|close to|adjacent to|alongside|"
         "until|till|up to|down to|over to|across to|along to|back to|right to|through to|up against|as far as|"
         "reaches|up next to|over by|right next to|right up to|all the way to|as close as possible to|"
-        "in contact with|for|in the direction of|touches|touching|meets|hits|so that it touches|hugging|around|"
+        "in contact with|for|in the direction of|touches|touching|meets|hits|so that it touches|hugging|"
         "within|inside|upon|beneath|closer to|nearer to|over at|over in|over into|up into|down into|out to|off to|"
         "over towards|over toward|up towards|down towards|up beside|level with|neighbouring"
     ),

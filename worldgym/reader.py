@@ -59,6 +59,10 @@ WISHES = (
 """Among what is said before a thing, or after it: that it shall be somewhere, which is as good as a verb."""
 
 
+TELLERS = ("i", "we", "he", "she", "they", "it")
+"""Whoever comes first does not command, once wishes are taken away."""
+
+
 class Reading(NamedTuple):
     """What was made of a sentence."""
 
@@ -297,6 +301,8 @@ def read_frame(tokens: Sequence[str], it: str | None = None) -> Frame:
     if any(tuple(rest) == words for words in STILL):
         return ("stay",)
     _refuse_negations(tokens)
+    if rest and rest[0] in TELLERS:
+        raise NotUnderstood("it tells something")
     if any(_begins(rest, words) for words in QUESTIONS):
         raise NotUnderstood("it is a question")
     symbols = _symbols(rest)
@@ -338,6 +344,8 @@ class _Arguments:
         """Colours, "block" for one without, "blocks" for several."""
         self.first_after_to = False
         """Whether "to" or the like comes before the first thing."""
+        self.related = False
+        """Whether something says how the second thing is related to the first."""
         self.swapped = False
         """Whether the second thing is what moves: hit one *with* another."""
         self.together = self.apart = False
@@ -387,6 +395,8 @@ class _Arguments:
     def _thing(self, name: str, to: bool) -> None:
         if not self.things:
             self.first_after_to = to
+        else:
+            self.related |= to or bool(self.verbs)
         self.things.append(name)
 
     def where(self) -> str | None:
@@ -448,7 +458,7 @@ def _frame(verbs: frozenset[str], args: _Arguments) -> Frame:
         raise NotUnderstood("it says too much at once")
     if len(things) == 2:
         moved, target = reversed(things) if args.swapped else things
-        if not pushes and not args.swapped:
+        if not args.related or not (pushes or args.swapped):
             raise NotUnderstood("it does not say what to do with two things")
         if moved == target:
             raise NotUnderstood("a thing cannot be brought to itself")
