@@ -5,14 +5,14 @@
 source "$(dirname "$0")/setup.sh"
 world=$1
 case $world in
-tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) acting=(--episodes 96 --instruction "push *") ;;
+tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) acting=(--instruction "push *") ;;
 reacher)
     data=worldgym/reacher-v0 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)
-    acting=(--episodes 64 --horizon 8 --action-repeat 2 --replan-every 2)
+    acting=(--horizon 8 --action-repeat 2 --replan-every 2)
     ;;
 hopper)
     data=worldgym/hopper-v1 recording=(--env worldgym/HopperMuJoCo-v0 --episodes 5000)
-    acting=(--episodes 64 --horizon 12 --action-repeat 2 --replan-every 2)
+    acting=(--horizon 12 --action-repeat 2 --replan-every 2)
     ;;
 *) echo "unknown world $world" >&2; exit 2 ;;
 esac

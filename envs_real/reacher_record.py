@@ -16,7 +16,10 @@ from .reacher import ReacherEnv, joints_at
 from .recording import record_episodes
 from .settings import REACHER, RecordConfig
 
-BEHAVIOUR_STEPS = 24
+BEHAVIOUR_STEPS = 6, 25
+"""A behaviour lasts so many steps, the second excluded."""
+BEHAVIOURS = {"noise": 0.15, "held": 0.35, "angles": 0.2, "target": 0.3}
+"""With their probabilities."""
 GAIN = 200.0
 """rad/s^2 that a torque of 1 gives a joint, nearly: armature weighs far more than the links."""
 
@@ -27,7 +30,7 @@ def record(config: RecordConfig) -> Path:
         config,
         play_episode,
         EpisodeFormat(config.resolution, gym.spaces.flatdim(ReacherEnv().action_space), (ReacherEnv.INSTRUCTION,)),
-        "scripted mix: noisy and held random torques, moves to random angles or the target",
+        "scripted mix: noisy and held random torques, moves to random angles or to the target",
         f"Gymnasium's Reacher-v5 from above, {config.resolution} pixels a side",
         gym.spec(REACHER),
     )
@@ -45,10 +48,13 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         angles = rng.uniform(-np.pi, np.pi), rng.uniform(-2.8, 2.8)
         env.set_state(np.concatenate([angles, env.goal]), np.zeros(4))
     frames, positions, actions, judged = [env.render()], [env.positions], [], [env.all_rewards()]
-    for step in range(config.steps):
-        if step % BEHAVIOUR_STEPS == 0:
-            behaviour = rng.choice(["noise", "held", "angles", "target"], p=[0.2, 0.4, 0.3, 0.1])
+    left = 0
+    for _ in range(config.steps):
+        if left == 0:
+            left = int(rng.integers(*BEHAVIOUR_STEPS))
+            behaviour = rng.choice(list(BEHAVIOURS), p=list(BEHAVIOURS.values()))
             scale, speed = rng.choice([0.05, 0.2, 0.5]), rng.uniform(8.0, 20.0)  # speed: rad/s, of the controller
+            jitter = rng.choice([0.15, 0.6])
             wanted = np.array([rng.uniform(-np.pi, np.pi), rng.uniform(-2.8, 2.8)])
             if behaviour == "target":
                 wanted = joints_at(env.goal, rng.choice([-1.0, 1.0]))
@@ -61,7 +67,8 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         if behaviour in ("angles", "target"):
             gap = wanted - env.data.qpos[:2]
             gap[0] = (gap[0] + np.pi) % (2 * np.pi) - np.pi  # the shoulder turns the short way round
-            action = (speed**2 * gap - 2 * speed * env.data.qvel[:2]) / GAIN + 0.15 * action
+            action = (speed**2 * gap - 2 * speed * env.data.qvel[:2]) / GAIN + jitter * action
+        left -= 1
         action = np.clip(action, -1, 1).astype(np.float32)
         env.advance(action)
         frames.append(env.render())

@@ -61,7 +61,7 @@ def test_one_command_makes_a_world_and_continues_by_what_was_decided(asked, monk
     assert {name: decided[name] for name in before if name != "spent"} == {
         name: value for name, value in before.items() if name != "spent"
     }
-    assert set(decided) == {"asked", "spent", "episodes", "tokenizer", "window", "dynamics", "state", "done"}
+    assert set(decided) == {"asked", "spent", "episodes", "tokenizer", "window", "dynamics", "state", "steps_a_round", "rounds", "done"}
     assert decided["episodes"] == 100 and before["spent"] < decided["spent"] <= spent
     for stage in ("tokenizer", "dynamics", "state"):
         assert 3 <= decided[stage] <= 6
@@ -85,7 +85,7 @@ def test_steps_fill_the_time_that_is_left(asked, tmp_path, monkeypatch):
     (tmp_path / "plan").mkdir()
     plan = new_world.Plan(replace(asked, minutes=1.0), tmp_path / "plan")
     taken = plan.steps("dynamics", lambda most: most, torch.float32)
-    assert taken == pytest.approx(0.4 * 0.94 * 60 / 0.01, rel=0.01)
+    assert taken == pytest.approx(new_world.SHARES["dynamics"] * 0.94 * 60 / 0.01, rel=0.01)
     assert plan.steps("dynamics", lambda most: pytest.fail("it was decided"), torch.float32) == taken
 
 

@@ -31,8 +31,10 @@ class Improve:
     """Folder of the run, runs/improve/WORLD by default. Round 3 leaves its world in round3 and its data set under the
     Minari id OUT-3-v0, with the last part of the folder's name."""
     rounds: int = 6
-    episodes: int = 64
-    """Played on the twin in each round."""
+    real_steps: int = 3200
+    """Taken on the twin in each round at least, in whole episodes, two or more."""
+    longest: int = 200
+    """Steps of an episode at most."""
     steps: int = 600
     """Optimiser steps of each round."""
     learning_rate: float = 3e-4
@@ -56,8 +58,8 @@ class Improve:
     """"auto" takes a GPU where there is one."""
 
     def __post_init__(self):
-        if self.rounds < 1 or self.episodes < 2 or self.steps < 1:
-            raise UserError("improving takes at least one of --rounds and of --steps, and two of --episodes")
+        if min(self.rounds, self.real_steps, self.steps, self.longest) < 1:
+            raise UserError("improving takes at least one of --rounds, --real-steps, --steps and --longest")
         self.planning()
         if not 0 < self.replan_every <= self.horizon:
             raise UserError(f"replan_every is {self.replan_every}; a plan has {self.horizon} steps, its horizon")

@@ -111,17 +111,27 @@ def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env)
 
 def _acted(config: Improve, world: WorldModel, twin: gym.Env, number: int) -> Iterator[EpisodeBuffer]:
     """Episodes on the twin; the second, the fourth and so on with bursts of random actions."""
-    asked, wanted = config.planning(), world.config.matching(config.instruction)
-    for index in tqdm(range(config.episodes), desc=f"round {number}: acting on the twin", unit="episode"):
-        random = np.random.default_rng([config.seed, number, index])
-        instruction = wanted[random.integers(len(wanted))]
-        policy = make_policy(asked, world, twin, instruction, int(random.integers(2**31)))
-        assert isinstance(policy, MPC)
-        yield _episode(world, twin, policy, instruction, random, explores=bool(index % 2))
+    asked, wanted, index = config.planning(), world.config.matching(config.instruction), 0
+    with tqdm(total=config.real_steps, desc=f"round {number}: acting on the twin", unit="step") as progress:
+        while progress.n < config.real_steps or index < 2:
+            random = np.random.default_rng([config.seed, number, index])
+            instruction = wanted[random.integers(len(wanted))]
+            policy = make_policy(asked, world, twin, instruction, int(random.integers(2**31)))
+            assert isinstance(policy, MPC)
+            acted = _episode(world, twin, policy, instruction, random, config.longest, explores=bool(index % 2))
+            progress.update(len(acted.actions))
+            index += 1
+            yield acted
 
 
 def _episode(
-    world: WorldModel, twin: gym.Env, policy: MPC, instruction: str, random: np.random.Generator, explores: bool
+    world: WorldModel,
+    twin: gym.Env,
+    policy: MPC,
+    instruction: str,
+    random: np.random.Generator,
+    longest: int,
+    explores: bool,
 ) -> EpisodeBuffer:
     codec, several = world.config.codec, len(world.config.instructions) > 1
     frame, info = twin.reset(seed=int(random.integers(2**31)), options={"instruction": instruction})
@@ -138,7 +148,7 @@ def _episode(
         frames.append(frame)
         actions.append(codec.encode(action))
         judged.append(_worth(twin, several, float(reward), bool(info["success"]), bool(terminated)))
-        over = terminated or truncated
+        over = terminated or truncated or len(actions) == longest
     rewards, successes, terminations = (np.stack(part) for part in zip(*judged, strict=True))
     plain = np.full(len(frames), not explores)
     return EpisodeBuffer(

@@ -14,7 +14,8 @@ SHORTEST = 0.1
 
 @dataclass(frozen=True)
 class New:
-    """Make a world of an environment: record it, train every stage, evaluate, all within the minutes given.
+    """Make a world of an environment: record it, train every stage, let plans act and train on that, evaluate; all
+    within the minutes given.
 
     How many episodes and steps fit is measured on this machine as it goes. A killed run continues where it stood. The
     separate commands (record, train, evaluate) do the same with more to choose from.

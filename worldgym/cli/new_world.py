@@ -5,6 +5,7 @@ What was decided is in plan.json of the run's folder, so a killed run continues 
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from ..config import DynamicsConfig
 from ..data import Episodes, load_episodes
 from ..envs_real.settings import RecordConfig
 from ..envs_real.twins import twin_kind
-from ..files import alone
+from ..files import alone, replacing
 from ..listing import find_world
 from ..model.device import pick_device
 from ..results import current_commit, write_results
@@ -33,20 +34,29 @@ from ..train.recurrent_state import RecurrentStage, train_recurrent_state
 from ..train.settings import DynamicsTraining, RecurrentTraining, TokenizerTraining
 from ..train.tokenizer import TokenizerStage, train_tokenizer
 from .evaluate import Evaluate, evaluate
+from .improve_settings import Improve
+from .improvement import improve_in_rounds
 from .new_settings import New
 
 RECORDING = 0.2
 """Share of the time that is recorded in at most."""
 EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
-SHARES = {"tokenizer": 0.25, "dynamics": 0.4, "state": 1.0}
-"""Of what is left when a stage begins. Planners and agents use the state, so it gets the most."""
+SHARES = {"tokenizer": 0.2, "dynamics": 0.3, "state": 0.5}
+"""Of what is left when a stage begins. Planners and agents use the state, so it gets the most, and rounds of acting
+and training on what is left then."""
 FEWEST_EPISODES = 100
 """Of every 20 one is for testing, and judging takes four."""
 FEWEST, MOST = 20, 20_000
 """Steps of a stage."""
 TIMED = 4
 """Steps that are timed, from all over a stage: it gets slower as it dreams further."""
+ROUNDS = 4
+"""Of acting by plans and training on; more where they take less time than expected, up to twice as many."""
+TRAINED_ON = 0.6
+"""Share of a round that trains."""
+PLANNED = {"horizon": 16, "samples": 64, "iterations": 3, "action_repeat": 1, "replan_every": 2}
+"""How rounds plan, and `worldgym plan` is told to."""
 TRIED = 4, 24
 """Episodes of two trials; what the second takes more is the pace, without the time that starting takes."""
 
@@ -60,7 +70,7 @@ def make_world(config: New) -> dict[str, Any]:
     with alone(out / ".lock", f"making a world in {out}"):
         plan = Plan(config, out)
         recording = plan.recording()
-        world = _train(config, out, recording.dataset, plan)
+        world = _improved(config, out, _train(config, out, recording.dataset, plan), plan)
         steps = _held_out_steps(load_episodes(recording.dataset), load_config(world)[0].dynamics.observed)
         judging = Evaluate(
             str(world), episodes=64, dataset=recording.dataset, steps=steps, report=out / "report",
@@ -69,12 +79,13 @@ def make_world(config: New) -> dict[str, Any]:
         evaluate(judging)
         plan.note("done", 1)
     minutes = plan.spent() / 60
+    planned = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in PLANNED.items())
     print(
         f"{world} is a world of {config.env}, made in {minutes:.1f} minutes. Next:\n"
-        f"  worldgym plan {world} --episodes 10\n"
-        f"  worldgym learn {world} --agent sac\n"
+        f"  worldgym plan {world} --episodes 10 {planned}\n"
+        f"  worldgym learn {world} --agent actor-critic\n"
         f"  worldgym play {world}\n"
-        f"  worldgym improve {world} --dataset {recording.dataset}\n"
+        f"  worldgym improve {world} --dataset {recording.dataset} --no-looks {planned}\n"
         f'  gym.make("worldgym/Dream-v0", world="{world}")'
     )
     return plan.decided
@@ -129,12 +140,15 @@ class Plan:
             seconds = _seconds_a_step(stage, precision, processes)
             fitting = int(SHARES[name] * self.left() / seconds)
             self.note(name, min(max(fitting, FEWEST), MOST))
+            if name == "state":  # rounds train as fast
+                fitting = int(TRAINED_ON * (self.left() - seconds * self.decided[name]) / ROUNDS / seconds)
+                self.note("steps_a_round", min(max(fitting, FEWEST), MOST))
             print(f"{name}: {self.decided[name]} steps of {seconds:.2f} s; {self.left() / 60:.1f} minutes are left")
         return self.decided[name]
 
 
-def _train(config: New, out: Path, dataset: str, plan: Plan) -> Path:
-    """Tokenizer, dynamics and recurrent state; returns the world's folder."""
+def _train(config: New, out: Path, dataset: str, plan: Plan) -> RecurrentTraining:
+    """Tokenizer, dynamics and recurrent state, whose training is returned."""
     about: dict[str, Any] = {"dataset": dataset, "seed": config.seed, "device": config.device}
     base = None if config.base == "none" else config.base
     tokenizer = TokenizerTraining(out=out / "tokenizer", begin_from=base, tokenizer=config.tokenizer, **about)
@@ -155,9 +169,31 @@ def _train(config: New, out: Path, dataset: str, plan: Plan) -> Path:
     steps = plan.steps("dynamics", lambda most: DynamicsStage(of(dynamics, most), device), torch.bfloat16, shared)
     train_dynamics(of(dynamics, steps))
 
-    state = RecurrentTraining(world=str(dynamics.out), out=out / "planned", recurrent=config.recurrent, **about)
+    state = RecurrentTraining(
+        world=str(dynamics.out), out=out / "state", looks=False, recurrent=config.recurrent, **about
+    )
     steps = plan.steps("state", lambda most: RecurrentStage(of(state, most), device), torch.float32)
-    return train_recurrent_state(of(state, steps))
+    train_recurrent_state(of(state, steps))
+    return of(state, steps)
+
+
+def _improved(config: New, out: Path, trained: RecurrentTraining, plan: Plan) -> Path:
+    """Rounds of acting by plans and training on, until the time is over; returns the world's folder."""
+    asked = Improve(
+        str(trained.out), trained.dataset, out / "improved", real_steps=min(max(int(100 * config.minutes), 1), 4000),
+        steps=plan.decided["steps_a_round"], learning_rate=trained.learning_rate / 2, looks=False, seed=config.seed,
+        device=config.device, **PLANNED,
+    )  # fmt: skip
+    number, longest = 0, 0.0
+    while "rounds" not in plan.decided and number < 2 * ROUNDS and (number == 0 or longest < plan.left()):
+        began = time.monotonic()
+        number += 1
+        improve_in_rounds(replace(asked, rounds=number))
+        longest = max(longest, time.monotonic() - began)
+    newest = out / "improved" / f"round{plan.note('rounds', number)}"
+    with replacing(out / "planned") as folder:
+        shutil.copytree(newest, folder, dirs_exist_ok=True)
+    return out / "planned"
 
 
 def _fitting(dynamics: DynamicsConfig, lengths: np.ndarray, plan: Plan) -> DynamicsConfig:

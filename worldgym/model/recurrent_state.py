@@ -104,8 +104,7 @@ class FrameEncoder(nn.Module):
     The second is a spatial softmax (Finn et al., 2016, arXiv 1509.06113) of what the first convolution sees.
     """
 
-    across: Tensor
-    down: Tensor
+    grid: Tensor
 
     def __init__(self, resolution: int, config: RecurrentConfig):
         super().__init__()
@@ -119,29 +118,30 @@ class FrameEncoder(nn.Module):
             )
         side = resolution // 2
         places = torch.linspace(-1, 1, side)
-        self.register_buffer("across", places.repeat(side), persistent=False)
-        self.register_buffer("down", places.repeat_interleave(side), persistent=False)
+        grid = torch.stack([places.repeat(side), places.repeat_interleave(side)], 1)
+        self.register_buffer("grid", grid, persistent=False)
         cells = (resolution // 2 ** len(config.channels)) ** 2
         size = NARROW * cells + 3 * config.points
         self.leave = nn.Sequential(nn.Linear(size, config.embedding), nn.LayerNorm(config.embedding))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
         # In training, half of the time goes here; what it gives is compared with nothing, so bfloat16 is exact enough.
+        # Channels that lie side by side make it twice as fast.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.training):
             first, *others = self.convolutions
-            x = fine = F.silu(first(images))
+            x = fine = F.silu(first(images.to(memory_format=torch.channels_last)))
             for convolution in others:
                 x = F.silu(convolution(x))
             found = self.narrow(x).float().flatten(1)
             if self.points is not None:
-                found = torch.cat([found, self.places(self.points(fine).float().flatten(2))], 1)
+                found = torch.cat([found, self.places(self.points(fine).float().flatten(2).mT)], 1)
         return self.leave(found)
 
-    def places(self, points: Float[Tensor, "b p hw"]) -> Float[Tensor, "b p3"]:
+    def places(self, points: Float[Tensor, "b hw p"]) -> Float[Tensor, "b p3"]:
         """Where each feature is, and how clearly it is seen."""
-        shares = (SHARPNESS * points).softmax(2)
-        where = [(shares * self.across).sum(2), (shares * self.down).sum(2), 0.1 * points.amax(2)]
-        return SPREAD * torch.cat(where, 1)
+        shares = (SHARPNESS * points).softmax(1)
+        where = torch.einsum("bcp,ck->bkp", shares, self.grid)
+        return SPREAD * torch.cat([where.flatten(1), 0.1 * points.max(1).values], 1)
 
 
 class PictureHead(nn.Module):
