@@ -32,8 +32,8 @@ def source(tmp_path, dataset) -> Path:
 def asked(source, dataset, tmp_path, monkeypatch) -> Improve:
     monkeypatch.chdir(tmp_path)
     return Improve(
-        str(source), dataset, tmp_path / f"run{abs(hash(tmp_path)) % 10**8}", rounds=1, real_steps=2, steps=2, samples=2,
-        iterations=1, horizon=3, replan_every=3, instruction=("reach the centre",), device="cpu",
+        str(source), dataset, tmp_path / f"run{abs(hash(tmp_path)) % 10**8}", rounds=1, real_steps=2, steps=2,
+        samples=2, iterations=1, horizon=3, replan_every=3, instruction=("reach the centre",), device="cpu",
     )  # fmt: skip
 
 

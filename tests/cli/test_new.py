@@ -61,7 +61,18 @@ def test_one_command_makes_a_world_and_continues_by_what_was_decided(asked, monk
     assert {name: decided[name] for name in before if name != "spent"} == {
         name: value for name, value in before.items() if name != "spent"
     }
-    assert set(decided) == {"asked", "spent", "episodes", "tokenizer", "window", "dynamics", "state", "steps_a_round", "rounds", "done"}
+    assert set(decided) == {
+        "asked",
+        "spent",
+        "episodes",
+        "tokenizer",
+        "window",
+        "dynamics",
+        "state",
+        "steps_a_round",
+        "rounds",
+        "done",
+    }
     assert decided["episodes"] == 100 and before["spent"] < decided["spent"] <= spent
     for stage in ("tokenizer", "dynamics", "state"):
         assert 3 <= decided[stage] <= 6

@@ -148,6 +148,17 @@ def test_what_lies_behind_an_end_weighs_nothing(stage):
         torch.testing.assert_close(model(other)[name], value)
 
 
+def test_components_of_little_variance_count(stage):
+    model, data = stage.model, stage.data
+    some = np.sort(np.random.default_rng(0).permutation(len(data.frames))[: min(3000, len(data.frames))])
+    spread = model.project(torch.from_numpy(data.frames[some])).square().mean(0)
+    assert spread.sum().item() == pytest.approx(model.readouts.spread.item(), rel=1e-3)
+    basis = model.readouts.basis
+    plain = spread / basis.square().sum(1)  # its variance along a unit vector
+    large, small = plain[-1], plain[-5]
+    assert (spread[-1] / spread[-5]).item() == pytest.approx((large / small).sqrt().item(), rel=1e-3)
+
+
 def test_principal_components_are_those_of_numpy():
     centred = torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
     values, vectors = principal_components(centred, 3)
@@ -166,6 +177,17 @@ def test_a_state_learns_and_leaves_the_world_as_it_was(source, dataset, tmp_path
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"recurrent"}
     assert WorldModel.load(str(out), device="cpu").recurrent is not None
+
+
+def test_what_is_trained_on_begins_with_its_readouts(source, dataset, tmp_path):
+    first = training(dataset, source, tmp_path / "planned", steps=3)
+    train_recurrent_state(first)
+    on = training(dataset, first.out, tmp_path / "on", fresh=False, seed=5)
+    stage = RecurrentStage(on, CPU)
+    for name, saved in load_file(first.out / "readouts.safetensors").items():
+        assert torch.equal(stage.model.readouts.state_dict()[name], saved), name
+    again = RecurrentStage(replace(first, seed=5), CPU)
+    assert torch.equal(stage.model.readouts.basis, again.model.readouts.basis)  # whatever the seed, so they fit
 
 
 def test_a_killed_training_continues_as_it_would_have(source, dataset, tmp_path, monkeypatch):

@@ -45,6 +45,9 @@ COMPONENTS = 256
 """Principal components of frames that are read off every state."""
 SAMPLED = 3000
 """Frames that means and principal components are taken from."""
+LEVELLED = 0.25
+"""Power of its share of the variance that each component is divided by: what moves by less than a pixel shows in
+components of little variance, which would count for nothing."""
 DRAWN = 2
 """Steps of each stretch whose whole frame is read off."""
 NEAR = 4
@@ -143,12 +146,13 @@ class RecurrentLoss(nn.Module):
             self.state.frame_scale.copy_((images - self.state.mean_frame).square().mean().sqrt())
         centred = (images - self.state.mean_frame).flatten(1)
         variances, vectors = principal_components(centred, min(COMPONENTS, len(centred)))
-        self.readouts.basis[: len(vectors)].copy_(vectors)
-        self.readouts.spread.copy_(variances.sum())
+        scales = (variances / variances.sum()).clamp(min=1e-6) ** -LEVELLED
+        self.readouts.basis[: len(vectors)].copy_(vectors * scales[:, None])
+        self.readouts.spread.copy_((variances * scales**2).sum())
 
     @torch.no_grad()
     def project(self, frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
-        """Principal components of frames."""
+        """Principal components of frames, levelled."""
         return (to_float(frames) - self.state.mean_frame).flatten(1) @ self.readouts.basis.T
 
     def forward(self, stretches: Stretches) -> dict[str, Tensor]:
@@ -311,8 +315,10 @@ class RecurrentStage:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
         )
-        some = np.sort(np.random.default_rng(config.seed).permutation(len(data.frames))[:SAMPLED])
+        some = np.sort(np.random.default_rng(0).permutation(len(data.frames))[:SAMPLED])
         self.model.measure(_frames(data, some, device), config.fresh)
+        if not config.fresh and (folder / READOUTS).exists():  # of the same components, if it is the same recording
+            load_weights(readouts, load_tensors(folder / READOUTS), folder)
         self.recorded = Source(data, self.model, data.split("train"))
         lived = map(load_episodes, config.lived)
         self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1)) for one in lived]
@@ -329,8 +335,8 @@ class RecurrentStage:
     def draw(self, step: int, rank: int, processes: int) -> tuple[Stretches]:
         config, done = self.config, step / self.config.steps
         random, source, rows = self._rows(step)
-        most = random.integers(1, config.recurrent.observed + 1, config.batch)
-        observed = np.where(random.random(config.batch) < self.single, 1, random.integers(1, most + 1))
+        several = random.integers(1, config.recurrent.observed + 1, config.batch)
+        observed = np.where(random.random(config.batch) < self.single, 1, several)
         ahead = max(1, config.ahead // (4 if done < 0.1 else 2 if done < 0.4 else 1))
         mine = slice(rank, None, processes)
         stretches = source.cut(rows, observed, ahead, random, mine)
