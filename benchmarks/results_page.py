@@ -32,6 +32,7 @@ import swin_drift
 import swm_solvers
 import tabletop
 import transfer
+import two_steps
 import wordings
 import zero_shot
 from section import ROOT
@@ -64,6 +65,7 @@ SECTIONS = (
     scaling.SECTION,
     motion.SECTION,
     wordings.SECTION,
+    two_steps.SECTION,
     zero_shot.SECTION,
     drift.SECTION,
     past.SECTION,

@@ -1,6 +1,7 @@
 """A planner by name, judged by what it achieves on a world's twin."""
 
 import time
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pkgutil import resolve_name
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from worldgym.errors import UserError
-from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
+from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, go_on, play
+from worldgym.reader import reader_of
 from worldgym.world import WorldModel
 
 from . import PLANNERS
@@ -18,6 +20,9 @@ from .guide import Guide, GuidedReturns
 from .mpc import MPC, Returns, TwinReturns
 from .settings import Planning
 from .tree import DreamFutures, Phrases, TextMPC, TwinFutures
+
+THEN = ", then "
+"""Between the parts of an instruction."""
 
 
 def plan_and_act(
@@ -37,17 +42,18 @@ def plan_and_act(
     """
     kind = PLANNERS[config.planner]
     only = len(world.config.instructions) == 1
-    wanted = world.config.matching(config.instruction or ("*" if only else "reach *",))
+    wanted = _wanted(config.instruction or ("*" if only else "reach *",), world, twin)
     random = np.random.default_rng(config.seed)
     asked = [wanted[random.integers(len(wanted))] for _ in range(config.episodes)]
     played: list[Episode] = []
     seconds: list[float] = []
     on = config.on if kind.over != "nothing" else "nothing"
     with tqdm(asked, desc=f"{config.planner} on {on}", unit="episode") as progress:
-        for index, instruction in enumerate(progress):
-            policy = Timed(make_policy(config, world, twin, instruction, config.seed + index, guide))
-            played.append(play(twin, policy, config.seed + index, {"instruction": instruction}))
-            seconds += policy.seconds
+        for index, parts in enumerate(progress):
+            seed = config.seed + index
+            policies = [Timed(make_policy(config, world, twin, part, seed, guide)) for part in parts]
+            played.append(_play(twin, parts, policies, seed))
+            seconds += [second for policy in policies for second in policy.seconds]
             progress.set_postfix(success=f"{np.mean([episode.success for episode in played]):.0%}")
     around = {"actions": ("replan_every",), "sentences": ("say",), "nothing": ()}[kind.over]
     return {
@@ -55,16 +61,38 @@ def plan_and_act(
         "on": on,
         "guided": guide is not None,
         "drawn": on == "dream" and (config.drawn or world.recurrent is None or kind.over == "sentences"),
-        "instructions": wanted,
+        "instructions": [THEN.join(parts) for parts in wanted],
         "episodes": config.episodes,
         **episode_statistics(played),
         "seconds_per_decision": float(np.mean(seconds)) if seconds else None,
         "budget": {name: getattr(config, name) for name in (*kind.budget, *around)},
         "by_episode": [
-            {"instruction": instruction, "success": episode.success, "return": episode.total}
-            for instruction, episode in zip(asked, played, strict=True)
+            {"instruction": THEN.join(parts), "success": episode.success, "return": episode.total}
+            for parts, episode in zip(asked, played, strict=True)
         ],
     }, played
+
+
+def _wanted(patterns: Sequence[str], world: WorldModel, twin: gym.Env) -> list[tuple[str, ...]]:
+    """What an episode can ask for: an instruction that matches a pattern, or several that one asks for in a row."""
+    read = {pattern: reader_of(world.config.instructions).read(pattern).phrases for pattern in patterns}
+    rows = [parts for parts in read.values() if len(parts) > 1]
+    if rows and not hasattr(twin.unwrapped, "instruct"):
+        raise UserError(f"{world.config.twin} cannot be given one instruction after another; give it one")
+    single = [pattern for pattern in patterns if len(read[pattern]) < 2]
+    return [(one,) for one in (world.config.matching(single) if single else ())] + rows
+
+
+def _play(twin: gym.Env, parts: Sequence[str], policies: Sequence[Policy], seed: int) -> Episode:
+    """Each part goes on where the one before it succeeded, for as long as an episode lasts at most."""
+    episode = play(twin, policies[0], seed, {"instruction": parts[0]})
+    limit = None if twin.spec is None else twin.spec.max_episode_steps
+    for part, policy in zip(parts[1:], policies[1:], strict=True):
+        if not episode.success:
+            break
+        twin.get_wrapper_attr("instruct")(part)
+        episode = episode.then(go_on(twin.unwrapped, policy, episode.frames[-1], limit))
+    return episode
 
 
 class Timed:

@@ -38,7 +38,8 @@ class Planning:
     """Agent that proposes action sequences and says what follows them: agent.safetensors of
     `worldgym learn --agent actor-critic`, of the same instruction."""
     instruction: tuple[str, ...] = ()
-    """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *"."""
+    """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *". One
+    may ask for several things in a row: "push the red block to the centre, then reach the top left corner"."""
     episodes: int = 50
     """Played on the twin."""
     seed: int = 0

@@ -96,11 +96,10 @@ class TabletopEnv(gym.Env):
         """Scatter the objects. `options={"instruction": ...}` changes the task from here on."""
         if unknown := set(options or {}) - {"instruction"}:
             raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
-        task = find_task(options["instruction"], self.colors) if options else self.task
-        super().reset(seed=read_seed(seed))
+        seed = read_seed(seed)
         if options:
-            self.task, self.chosen = task, True
-            self.instruction = find_instruction(options["instruction"], self.colors)
+            self.instruct(options["instruction"])
+        super().reset(seed=seed)
         mujoco.mj_resetData(self.model, self.data)
         self._late = [np.zeros(2)] * self.variation.action_delay
         for _ in range(1000):
@@ -120,6 +119,11 @@ class TabletopEnv(gym.Env):
             self.model.geom(f"distractor{index}").pos[:2] = spot
         mujoco.mj_forward(self.model, self.data)
         return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0)
+
+    def instruct(self, instruction: str) -> None:
+        """Reward another instruction from here on, in whatever words."""
+        self.task, self.chosen = find_task(instruction, self.colors), True
+        self.instruction = find_instruction(instruction, self.colors)
 
     def step(self, action):
         action = read_action(action, self.action_mode, self.codec, self.phrases)

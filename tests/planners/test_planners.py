@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pkgutil import resolve_name
 
@@ -15,6 +16,7 @@ from gymnasium.utils.env_checker import data_equivalence
 import worldgym  # noqa: F401  registers the ids
 from worldgym.actions import ActionCodec
 from worldgym.cli import main
+from worldgym.envs_real.twins import twin_of
 from worldgym.evaluate.rollout import play
 from worldgym.planners import (
     CEM,
@@ -29,8 +31,10 @@ from worldgym.planners import (
     TwinReturns,
 )
 from worldgym.planners.icem import coloured_noise
+from worldgym.planners.planning import plan_and_act
 from worldgym.planners.settings import Planning
 from worldgym.planners.shooting import RandomActions
+from worldgym.world import WorldModel
 
 GOAL = np.array([0.8, -0.5])
 
@@ -432,6 +436,35 @@ def test_on_true_physics_it_reaches_the_centre(seed):
             break
     env.close()
     assert info["success"] is True
+
+
+def test_one_instruction_after_another_goes_on_where_the_first_succeeded():
+    world, wanted = WorldModel.load("tabletop", "cpu"), "reach the centre, then reach the left side"
+    twin = twin_of(world.config)
+    asked = Planning("tabletop", on="mujoco", instruction=(f"First {wanted}.",), episodes=1, seed=1)
+    metrics, [episode] = plan_and_act(asked, world, twin)
+    assert metrics["instructions"] == [wanted] and metrics["by_episode"][0]["instruction"] == wanted
+    pusher = twin.get_wrapper_attr("positions")[0]
+    assert episode.success and pusher[0] < -0.4 and twin.get_wrapper_attr("instruction") == "reach the left side"
+    first, [alone] = plan_and_act(replace(asked, instruction=("reach the centre",)), world, twin)
+    done = len(alone.rewards)
+    assert first["instructions"] == ["reach the centre"] and done < len(episode.rewards) == len(episode.frames) - 1
+    np.testing.assert_array_equal(episode.frames[: done + 1], alone.frames)
+    np.testing.assert_array_equal(episode.rewards[:done], alone.rewards)
+
+
+def test_nothing_follows_an_instruction_that_failed():
+    world = WorldModel.load("tabletop", "cpu")
+    asked = Planning("tabletop", "random", instruction=("gather the blocks, then reach the centre",), episodes=1)
+    _, [episode] = plan_and_act(asked, world, twin_of(world.config))
+    assert not episode.success and len(episode.rewards) == 40
+
+
+def test_a_twin_of_one_instruction_takes_no_other():
+    world = WorldModel.load("reacher", "cpu")
+    asked = Planning("reacher", "random", instruction=("reach the target, then reach the target",), episodes=1)
+    with pytest.raises(ValueError, match="one instruction after another"):
+        plan_and_act(asked, world, twin_of(world.config))
 
 
 def test_the_dream_judges_from_the_last_frame(make_world, frames):

@@ -28,17 +28,32 @@ class Episode(NamedTuple):
         """The return."""
         return float(self.rewards.sum())
 
+    def then(self, more: "Episode") -> "Episode":
+        """With what happened next, which began with the last frame of this one."""
+        lengths = [len(self.rewards), len(more.rewards)]
+        return Episode(
+            np.concatenate([self.frames, more.frames[1:]]),
+            np.concatenate([self.rewards, more.rewards]),
+            more.success,
+            float(np.average([self.uncertainty, more.uncertainty], weights=lengths)),
+        )
+
 
 def play(env: gym.Env, act: Policy, seed: int, options: dict[str, Any] | None = None) -> Episode:
     """Reset with this seed and these options, and act to the end."""
     observation, _ = env.reset(seed=seed, options=options)
+    return go_on(env, act, observation)
+
+
+def go_on(env: gym.Env, act: Policy, observation: np.ndarray, steps: int | None = None) -> Episode:
+    """Act from what is observed now to the end, or for so many steps."""
     frames, rewards, doubts, done, success = [observation], [], [], False, False
     while not done:
         observation, reward, terminated, truncated, info = env.step(act(observation))
         frames.append(observation)
         rewards.append(float(reward))
         doubts.append(info.get("uncertainty", np.nan))
-        success, done = bool(info["success"]), terminated or truncated
+        success, done = bool(info["success"]), terminated or truncated or len(rewards) == steps
     return Episode(np.stack(frames), np.array(rewards), success, float(np.mean(doubts)))
 
 
