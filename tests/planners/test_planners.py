@@ -461,10 +461,10 @@ def test_nothing_follows_an_instruction_that_failed():
 
 
 def test_a_twin_of_one_instruction_takes_no_other():
-    world = WorldModel.load("reacher", "cpu")
-    asked = Planning("reacher", "random", instruction=("reach the target, then reach the target",), episodes=1)
+    world = WorldModel.load("tabletop", "cpu")
+    asked = Planning("tabletop", "random", instruction=("reach the centre, then reach the left side",), episodes=1)
     with pytest.raises(ValueError, match="one instruction after another"):
-        plan_and_act(asked, world, twin_of(world.config))
+        plan_and_act(asked, world, gym.make("worldgym/ReacherMuJoCo-v0"))
 
 
 def test_the_dream_judges_from_the_last_frame(make_world, frames):
