@@ -1,4 +1,4 @@
-"""Minari datasets as memory-mapped arrays, and segments cut out of them.
+"""Minari datasets as memory-mapped arrays, data sets in shards as streams, and segments cut out of them.
 
 The only place that aligns time: `frame_t, action_t -> reward_t, terminated_t, frame_{t+1}`. A segment of t
 steps holds t + 1 frames and t of everything else.
@@ -7,11 +7,11 @@ steps holds t + 1 frames and t of everything else.
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import minari
 import numpy as np
@@ -22,11 +22,27 @@ from minari.storage import get_dataset_path
 from tqdm import tqdm
 
 from .episodes import EpisodeFormat, as_frames
+from .epochs import EpochOrder
 from .errors import UserError
 from .files import check_room, whole_folder
-from .storage import Columns, read_columns, to_metadata
+from .shards import AHEAD, CHUNK, Shards, is_url
+from .storage import read_columns, to_metadata
 
 CACHE_VERSION = 4
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What there is of every frame: an array, in memory, on a disk, or fetched from shards as it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+Choice = Callable[[int, int, np.random.Generator], np.ndarray]
+"""From a seed, the number of a batch, and the batch's random numbers, the episodes that its rows are cut from."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +54,19 @@ class Episodes:
     reward of step t is row t + 1.
     """
 
-    frames: np.ndarray
+    frames: Rows
     """uint8 [n, h, w, 3]."""
-    actions: np.ndarray
+    actions: Rows
     """float32 [n, a]."""
-    sentences: np.ndarray
+    sentences: Rows
     """int16 [n, s], indices into `phrase_list` of sentences whose meaning at this frame is known; -1 for none."""
-    sentence_actions: np.ndarray
+    sentence_actions: Rows
     """float32 [n, s, a], the vector action that carries each of them out from this frame."""
-    rewards: np.ndarray
+    rewards: Rows
     """float32 [n, m], one column for each instruction."""
-    successes: np.ndarray
+    successes: Rows
     """bool [n, m]."""
-    terminations: np.ndarray
+    terminations: Rows
     """bool [n, m]."""
     starts: np.ndarray
     """int64 [episodes + 1]: episode e is rows starts[e] to starts[e + 1]."""
@@ -67,7 +83,7 @@ class Episodes:
     @cached_property
     def reward_variance(self) -> float:
         """Of rewards by the same instruction; never quite zero."""
-        return max(float(self.rewards.var(0).mean()), 1e-6)
+        return max(float(np.asarray(self.rewards).var(0).mean()), 1e-6)
 
     def split(self, name: Literal["train", "validation", "test"]) -> np.ndarray:
         """Episode indices of a split: of every 20 episodes, 18 train, 1 validates and 1 tests.
@@ -75,18 +91,63 @@ class Episodes:
         Raises:
             UserError: so few episodes leave none for it.
         """
-        turn = np.arange(len(self.starts) - 1) % 20
-        episodes = np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[name])
+        episodes = self._members(name)
         if not len(episodes):
             raise UserError(
-                f"{len(turn)} episodes leave none for the {name} split: of every 20, the 19th validates and the 20th "
-                "tests. Record at least 20"
+                f"{len(self.starts) - 1} episodes leave none for the {name} split: of every 20, the 19th validates and "
+                "the 20th tests. Record at least 20"
             )
         return episodes
+
+    def _members(self, split: str) -> np.ndarray:
+        turn = np.arange(len(self.starts) - 1) % 20
+        return np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[split])
+
+    def choice(self, episodes: np.ndarray, batch: int) -> Choice:
+        """How training chooses among these episodes: each time at random."""
+        return lambda seed, step, rng: rng.choice(episodes, batch)
+
+    def some_rows(self, count: int, seed: int) -> np.ndarray:
+        """Rows of frames to take figures from, in their order."""
+        return np.sort(np.random.default_rng(seed).permutation(len(self.frames))[:count])
 
     def episodes_of(self, rows: np.ndarray) -> np.ndarray:
         """The episodes that these rows are of."""
         return np.searchsorted(self.starts, rows, side="right") - 1
+
+
+@dataclass(frozen=True)
+class StreamedEpisodes(Episodes):
+    """A data set in shards. Training goes through it epoch by epoch; in each it draws every episode once for every 16
+    frames of it."""
+
+    shards: Shards = field(kw_only=True)
+
+    @cached_property
+    def reward_variance(self) -> float:
+        return max(float(self.shards.reward_variance.mean()), 1e-6)
+
+    def _members(self, split: str) -> np.ndarray:
+        return self.shards.episodes(split)
+
+    def choice(self, episodes: np.ndarray, batch: int) -> Choice:
+        """How training chooses among these episodes: as `EpochOrder` says. It also begins to fetch what comes next."""
+        shards = self.shards
+        draws = -(-shards.lengths[episodes] // CHUNK)
+        order = EpochOrder(episodes, shards.shard_of[episodes], draws, shards.window)
+
+        def chosen(seed: int, step: int, rng: np.random.Generator) -> np.ndarray:
+            shards.fetch(order.needs(seed, step, batch, AHEAD))
+            return order.batch(seed, step, batch)
+
+        return chosen
+
+    def some_rows(self, count: int, seed: int) -> np.ndarray:
+        """Of a few shards only."""
+        random, files = np.random.default_rng(seed), len(self.shards.files)
+        few = random.permutation(files)[: self.shards.window]
+        rows = np.concatenate([np.arange(*self.shards.firsts[one : one + 2]) for one in few])
+        return np.sort(random.permutation(rows)[:count])
 
 
 @dataclass(frozen=True)
@@ -123,22 +184,34 @@ def sample_segments(
 def sample_rows(
     data: Episodes, episodes: np.ndarray, batch: int, steps: int, rng: np.random.Generator, ends: float = 0.0
 ) -> np.ndarray:
-    """Rows at which `batch` stretches of `steps` steps begin, uniform over the given episodes and their offsets.
+    """Rows at which `batch` stretches of `steps` steps begin, uniform over the given episodes and their offsets."""
+    return rows_within(data, rng.choice(long_enough(data, episodes, steps), batch), steps, rng, ends)
+
+
+def long_enough(data: Episodes, episodes: np.ndarray, steps: int) -> np.ndarray:
+    """Those of the episodes that have `steps` steps."""
+    lengths = np.diff(data.starts)[episodes]
+    fitting = episodes[lengths > steps]
+    if len(lengths) == 0:
+        raise ValueError("no episodes to sample from; the validation and test splits need 20 recorded episodes")
+    if len(fitting) == 0:
+        raise ValueError(
+            f"none of these {len(lengths)} episodes has {steps} steps, the longest has {lengths.max() - 1}: ask for "
+            "fewer (in training --window and --prompt, in evaluation --steps) or record longer ones"
+        )
+    return fitting
+
+
+def rows_within(
+    data: Episodes, chosen: np.ndarray, steps: int, rng: np.random.Generator, ends: float = 0.0
+) -> np.ndarray:
+    """Rows at which stretches of `steps` steps begin, one in each of the chosen episodes, uniform over its offsets.
 
     Args:
         ends: of the stretches of episodes that end under every instruction, the share in which they do: an end is one
             frame of an episode, and seldom in a stretch by chance.
     """
-    lengths = np.diff(data.starts)[episodes]
-    episodes = episodes[lengths > steps]
-    if len(lengths) == 0:
-        raise ValueError("no episodes to sample from; the validation and test splits need 20 recorded episodes")
-    if len(episodes) == 0:
-        raise ValueError(
-            f"none of these {len(lengths)} episodes has {steps} steps, the longest has {lengths.max() - 1}: ask for "
-            "fewer (in training --window and --prompt, in evaluation --steps) or record longer ones"
-        )
-    chosen = rng.choice(episodes, batch)
+    batch = len(chosen)
     room = data.starts[chosen + 1] - data.starts[chosen] - steps
     first = data.starts[chosen] + rng.integers(room)
     if ends > 0:
@@ -170,24 +243,19 @@ def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
 
 
 def load_episodes(dataset_id: str) -> Episodes:
-    """Open a Minari dataset, through a memory-mapped cache next to it.
+    """Open a Minari dataset, through a memory-mapped cache next to it, or the data set in shards at a URL.
 
-    The first call writes the cache, and so does the first one after the dataset has changed.
+    The first call writes the cache, and so does the first one after the dataset has changed. Shards are fetched as
+    they are needed.
 
     Raises:
         FileNotFoundError: there is no such dataset.
         UserError: it is not one that a world can learn from; the message names the episode, the step and what was
             expected.
     """
-    try:
-        dataset = minari.load_dataset(dataset_id)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"there is no dataset {dataset_id!r} in {get_dataset_path('')}; "
-            f"`worldgym record --dataset {dataset_id}` makes one of an environment"
-        ) from None
-    except (AssertionError, KeyError, ValueError) as error:  # as Minari says that its metadata are damaged
-        raise UserError(f"data set {dataset_id} cannot be read: {error!r}") from error
+    if is_url(dataset_id):
+        return _stream(dataset_id)
+    dataset = open_dataset(dataset_id)
     data, columns = Path(dataset.storage.data_path), read_columns(dataset)
     stamp = {
         "version": CACHE_VERSION,
@@ -205,10 +273,39 @@ def load_episodes(dataset_id: str) -> Episodes:
                 for leftover in (cache, *data.parent.glob(".worldgym_cache.*.tmp")):  # of a process that was killed
                     shutil.rmtree(leftover, ignore_errors=True)
                 with whole_folder(cache) as temporary:
-                    _write_cache(dataset, columns, temporary, stamp)
+                    _write_cache(dataset, temporary, stamp)
                 found = _open_cache(cache, stamp)
     assert found is not None
     return found
+
+
+def open_dataset(dataset_id: str) -> minari.MinariDataset:
+    """Minari's own, with errors that say what to do."""
+    try:
+        return minari.load_dataset(dataset_id)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no dataset {dataset_id!r} in {get_dataset_path('')}; "
+            f"`worldgym record --dataset {dataset_id}` makes one of an environment"
+        ) from None
+    except (AssertionError, KeyError, ValueError) as error:  # as Minari says that its metadata are damaged
+        raise UserError(f"data set {dataset_id} cannot be read: {error!r}") from error
+
+
+def _stream(url: str) -> StreamedEpisodes:
+    shards = Shards(url)
+    about = shards.about
+    return StreamedEpisodes(
+        **{name: shards.rows(name) for name in ("frames", *_ROWS)},
+        starts=shards.starts,
+        instructions=tuple(about["instructions"]),
+        phrase_list=tuple(about["phrases"]),
+        frames_per_action=about["frames_per_action"],
+        environment=about["environment"],
+        action_space=about["action_space"],
+        twin_options=about["twin_options"],
+        shards=shards,
+    )
 
 
 _ROWS = ("actions", "sentences", "sentence_actions", "rewards", "successes", "terminations")
@@ -243,6 +340,19 @@ def _twin_options(dataset: minari.MinariDataset) -> dict[str, Any]:
     return {name: value for name, value in spec.kwargs.items() if name not in ("env_id", "resolution")}
 
 
+def about(dataset: minari.MinariDataset) -> dict[str, Any]:
+    """What all episodes of a data set have in common, as `shards.write_shards` takes it."""
+    instructions, phrases, frames_per_action, actions = read_columns(dataset)
+    return {
+        "instructions": instructions,
+        "phrases": phrases,
+        "frames_per_action": frames_per_action,
+        "action_space": actions,
+        "environment": dataset.env_spec.id if dataset.env_spec else "",
+        "twin_options": _twin_options(dataset),
+    }
+
+
 def _files(folder: Path) -> dict[str, list[int]]:
     """Size and time of the last change of all files below a folder."""
     found = {str(path.relative_to(folder)): path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -260,52 +370,70 @@ def _iterate(dataset: minari.MinariDataset) -> Iterator[minari.EpisodeData]:
         raise UserError(f"data set {dataset.spec.dataset_id} is damaged: {error}") from error
 
 
-def _write_cache(dataset: minari.MinariDataset, columns: Columns, folder: Path, stamp: dict[str, Any]) -> None:
-    name, space = dataset.spec.dataset_id, dataset.observation_space
+def checked_episodes(dataset: minari.MinariDataset, doing: str) -> Iterator[dict[str, np.ndarray]]:
+    """The parts of each episode as `Episodes` has them; the last action is padding.
+
+    Args:
+        doing: the label of the progress bar.
+
+    Raises:
+        UserError: the data set is not one that a world can learn from.
+    """
+    name, space, columns = dataset.spec.dataset_id, dataset.observation_space, read_columns(dataset)
     if not isinstance(space, Box):
         raise UserError(f"data set {name} observes {space}; expected pictures, Box(0, 255, (height, width, 3), uint8)")
     if is_image_space(space) and dataset.storage.metadata.get("jpeg_encoding", True):
         warnings.warn(
             f"data set {name} has its frames as JPEG, whose marks a world learns, too; Minari writes them so, and "
             "`minari combine` as well, unless jpeg_encoding=False",
-            stacklevel=3,
+            stacklevel=4,
         )
-    total, rows, starts, done = dataset.total_steps + dataset.total_episodes, 0, [0], set()
-    parts: dict[str, list[np.ndarray]] = {part: [] for part in _ROWS}
+    rows, done, widths = 0, set[str](), dict[str, tuple[int, ...]]()
     layout: EpisodeFormat | None = None
-    # Not a memory map, in which a full disk ends the process.
-    with (folder / "frames.npy").open("wb") as file:
-        episodes = tqdm(_iterate(dataset), total=dataset.total_episodes, desc="caching", unit="episode")
-        for number, episode in enumerate(episodes):
-            where = f"data set {name}, episode {number}"
-            frames, changes = as_frames(where, episode.observations, float(space.high.max()))
-            done |= set(changes)
-            if layout is None:
-                size = np.shape(episode.actions)[-1] if np.ndim(episode.actions) == 2 else 1
-                layout = EpisodeFormat(frames.shape[1], size, *columns)
-                header = {"descr": "|u1", "fortran_order": False, "shape": (total, *frames.shape[1:])}
-                check_room(folder, total * frames[0].nbytes)
-                np.lib.format.write_array_header_1_0(file, header)
-            checked = layout.check(where, frames, episode.actions, episode.infos or {})
-            checked["actions"] = np.concatenate([checked["actions"], checked["actions"][-1:]])
-            file.write(checked["frames"].tobytes())
-            rows += len(checked["frames"])
-            starts.append(rows)
-            for part in _ROWS:
-                parts[part].append(checked[part])
+    episodes = tqdm(_iterate(dataset), total=dataset.total_episodes, desc=doing, unit="episode")
+    for number, episode in enumerate(episodes):
+        where = f"data set {name}, episode {number}"
+        frames, changes = as_frames(where, episode.observations, float(space.high.max()))
+        done |= set(changes)
+        if layout is None:
+            size = np.shape(episode.actions)[-1] if np.ndim(episode.actions) == 2 else 1
+            layout = EpisodeFormat(frames.shape[1], size, *columns)
+        checked = layout.check(where, frames, episode.actions, episode.infos or {})
+        checked["actions"] = np.concatenate([checked["actions"], checked["actions"][-1:]])
+        for part in _ROWS:
+            if (width := checked[part].shape[1:]) != widths.setdefault(part, width):
+                raise UserError(
+                    f"data set {name} has episodes whose {part} differ in width: {sorted({width, widths[part]})}"
+                )
+        rows += len(checked["frames"])
+        yield checked
     if not rows:
         raise UserError(f"data set {name} has no episodes")
-    if rows != total:
+    if rows != (total := dataset.total_steps + dataset.total_episodes):
         raise UserError(
             f"data set {name} has {rows} frames; by its metadata it has {total}, one more than steps in each episode"
         )
+    if done:
+        warnings.warn(f"data set {name} is read with changes: {'; '.join(sorted(done))}", stacklevel=4)
+
+
+def _write_cache(dataset: minari.MinariDataset, folder: Path, stamp: dict[str, Any]) -> None:
+    total, starts = dataset.total_steps + dataset.total_episodes, [0]
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in _ROWS}
+    # Not a memory map, in which a full disk ends the process.
+    with (folder / "frames.npy").open("wb") as file:
+        for episode in checked_episodes(dataset, "caching"):
+            frames = episode["frames"]
+            if len(starts) == 1:
+                check_room(folder, total * frames[0].nbytes)
+                header = {"descr": "|u1", "fortran_order": False, "shape": (total, *frames.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(frames.tobytes())
+            starts.append(starts[-1] + len(frames))
+            for part in _ROWS:
+                parts[part].append(episode[part])
     for part, arrays in parts.items():
-        widths = {array.shape[1:] for array in arrays}
-        if len(widths) > 1:
-            raise UserError(f"data set {name} has episodes whose {part} differ in width: {sorted(widths)}")
         np.save(folder / f"{part}.npy", np.concatenate(arrays))
     np.save(folder / "starts.npy", np.asarray(starts))
     content = {"made_of": stamp, "sizes": _sizes(folder)}
     (folder / "meta.json").write_text(json.dumps(content), encoding="utf-8")
-    if done:
-        warnings.warn(f"data set {name} is read with changes: {'; '.join(sorted(done))}", stacklevel=3)

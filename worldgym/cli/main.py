@@ -29,12 +29,14 @@ from .record import record
 from .render import Render, render
 from .serve import serve
 from .serve_settings import Serve
+from .shard import Shard, shard
 from .train import Train, train
 from .transfer import transfer
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "new": (New, new),
     "record": (RecordConfig, record),
+    "shard": (Shard, shard),
     "train": (Train, train),
     "evaluate": (Evaluate, evaluate),
     "plan": (Planning, plan),

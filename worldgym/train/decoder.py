@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..config import SwinConfig
-from ..data import Episodes, load_episodes, sample_rows, sample_segments, segments_at
+from ..data import Episodes, load_episodes, long_enough, rows_within, sample_segments, segments_at
 from ..decoders.diffusion import DiffusionDecoder, Refiner
 from ..decoders.render import read_maps
 from ..decoders.swin import window_loss
@@ -76,7 +76,9 @@ class DecoderStage:
         torch.manual_seed(config.seed)
         self.world = world = WorldModel.load(config.world, str(device))
         self.data = load_episodes(config.dataset)
-        self.episodes, self.length = self.data.split("train"), world.config.dynamics.window
+        self.length = world.config.dynamics.window
+        fitting = long_enough(self.data, self.data.split("train"), self.length)
+        self.choose = self.data.choice(fitting, config.batch // config.windows)
         self.decoder = DiffusionDecoder(world.tokenizer, config.decoder)
         self.refiner, self.frames = self.decoder.refiner, config.batch * 2 * config.decoder.swin.frames
         self.model = WindowLoss(self.refiner, config.decoder.swin).train()
@@ -116,7 +118,8 @@ class DecoderStage:
         room = self.length - 2 * config.decoder.swin.frames + 1
         starts = rng.integers(room, size=(segments, config.windows))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return segments, sample_rows(self.data, self.episodes, segments, self.length, rng), starts, chance
+        chosen = self.choose(config.seed, step, rng)
+        return segments, rows_within(self.data, chosen, self.length, rng), starts, chance
 
     def source(self, step: int) -> str:
         return named(self.config.dataset, self.data.episodes_of(self._rows(step)[1]))

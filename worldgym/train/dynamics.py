@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..actions import read_codec
 from ..checkpoint import load_config, load_tensors, load_weights
 from ..config import DynamicsConfig
-from ..data import Episodes, Segment, load_episodes, sample_rows, sample_segments, segments_at
+from ..data import Episodes, Segment, load_episodes, long_enough, rows_within, sample_segments, segments_at
 from ..errors import UserError
 from ..evaluate.video import gif, side_by_side, stacked
 from ..metrics import psnr
@@ -172,7 +172,8 @@ class Batches:
     ):
         self.data, self.size, self.dynamics, self.prompt_dropout = data, size, dynamics, prompt_dropout
         self.device = device
-        self.episodes = data.split("train")
+        self.steps = dynamics.lead + dynamics.window
+        self.choose = data.choice(long_enough(data, data.split("train"), self.steps), size)
         self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
         self.instruction_rows = np.array([self.sentences.index(text) for text in data.instructions])
         self.ids, self.lengths = text.encode(self.sentences)
@@ -180,13 +181,13 @@ class Batches:
     def draw(self, seed: int, step: int, rank: int = 0, processes: int = 1) -> Batch:
         """Rows `rank`, `rank + processes`, ... of batch number `step`."""
         rows, told, asked = (part[rank::processes] for part in self.rows(seed, step))
-        return self.batch(segments_at(self.data, rows, self.dynamics.lead + self.dynamics.window), told, asked)
+        return self.batch(segments_at(self.data, rows, self.steps), told, asked)
 
     def rows(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of a whole batch: where its segments begin, which are told of the motion before them, and which instructions
         [b, t, q] each step is judged by."""
         rng = np.random.default_rng([seed, step, 0])
-        begin = sample_rows(self.data, self.episodes, self.size, self.dynamics.lead + self.dynamics.window, rng, ENDS)
+        begin = rows_within(self.data, self.choose(seed, step, rng), self.steps, rng, ENDS)
         told = np.zeros(self.size, bool)
         if self.dynamics.lead:
             told = rng.random(self.size) >= self.prompt_dropout

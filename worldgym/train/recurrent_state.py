@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..checkpoint import decoder_files, load_config, load_tensors, load_weights
 from ..config import RecurrentConfig
-from ..data import Episodes, load_episodes
+from ..data import Episodes, StreamedEpisodes, load_episodes
 from ..errors import UserError
 from ..evaluate.fidelity import check_recording
 from ..listing import find_world
@@ -243,13 +243,30 @@ class Source:
 
     Args:
         episodes: int [n], those that training may see.
+        batch: stretches a step.
     """
 
-    def __init__(self, data: Episodes, model: RecurrentLoss, episodes: np.ndarray):
-        self.data, self.device = data, model.state.initial.device
-        self.rows = first_rows(data, episodes)
-        parts = np.array_split(np.arange(len(data.frames)), -(-len(data.frames) // 1024))
-        self.components = torch.cat([model.project(_frames(data, part, self.device)).cpu() for part in parts])
+    def __init__(self, data: Episodes, model: RecurrentLoss, episodes: np.ndarray, batch: int):
+        self.data, self.model, self.device, self.batch = data, model, model.state.initial.device, batch
+        self.rows, self.choose = first_rows(data, episodes), data.choice(episodes, batch)
+        self.components: Tensor | None = None
+        """Of every frame, where memory holds them."""
+        if not isinstance(data, StreamedEpisodes):
+            parts = np.array_split(np.arange(len(data.frames)), -(-len(data.frames) // 1024))
+            self.components = torch.cat([model.project(_frames(data, part, self.device)).cpu() for part in parts])
+
+    def begin(self, seed: int, step: int, random: np.random.Generator) -> np.ndarray:
+        """The frames that the stretches of a batch begin with."""
+        if not isinstance(self.data, StreamedEpisodes):
+            return random.choice(self.rows, self.batch)
+        chosen, starts = self.choose(seed, step, random), self.data.starts
+        return starts[chosen] + random.integers(_firsts(starts[chosen + 1] - starts[chosen]))
+
+    def _components(self, rows: np.ndarray) -> Float[Tensor, "b t1 p"]:
+        if self.components is not None:
+            return self.components[torch.from_numpy(rows)].to(self.device)
+        shown, places = np.unique(rows, return_inverse=True)
+        return self.model.project(_frames(self.data, shown, self.device))[torch.from_numpy(places.reshape(rows.shape))]
 
     def cut(
         self, rows: np.ndarray, observed: np.ndarray, ahead: int, random: np.random.Generator, mine: slice = slice(None)
@@ -279,7 +296,7 @@ class Source:
             successes=of(data.successes[after_each].astype(np.float32)),
             terminations=of(data.terminations[after_each].astype(np.float32)),
             inside=of(inside),
-            components=self.components[torch.from_numpy(when)].to(device),
+            components=self._components(when),
             drawn=of(drawn),
             targets=_frames(data, np.take_along_axis(when, drawn, 1).ravel(), device),
         )
@@ -288,7 +305,12 @@ class Source:
 def first_rows(data: Episodes, episodes: np.ndarray) -> np.ndarray:
     """Frames of these episodes that a stretch may begin with: all but the last two of each."""
     starts = data.starts
-    return np.concatenate([np.arange(starts[one], max(starts[one] + 1, starts[one + 1] - 2)) for one in episodes])
+    counts = _firsts(np.diff(starts))
+    return np.concatenate([np.arange(starts[one], starts[one] + counts[one]) for one in episodes])
+
+
+def _firsts(lengths: np.ndarray) -> np.ndarray:
+    return np.maximum(1, lengths - 2)
 
 
 def _frames(data: Episodes, rows: np.ndarray, device: torch.device) -> UInt8[Tensor, "n h w c"]:
@@ -315,13 +337,13 @@ class RecurrentStage:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
         )
-        some = np.sort(np.random.default_rng(0).permutation(len(data.frames))[:SAMPLED])
+        some = data.some_rows(SAMPLED, 0)
         self.model.measure(_frames(data, some, device), config.fresh)
         if not config.fresh and (folder / READOUTS).exists():  # of the same components, if it is the same recording
             load_weights(readouts, load_tensors(folder / READOUTS), folder)
-        self.recorded = Source(data, self.model, data.split("train"))
+        self.recorded = Source(data, self.model, data.split("train"), config.batch)
         lived = map(load_episodes, config.lived)
-        self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1)) for one in lived]
+        self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1), config.batch) for one in lived]
         self.validation = first_rows(data, data.split("validation"))
         self.single = 0.5 if world.config.dynamics.observed == 1 else 0.0
         """Share of the stretches that show a single frame: many, where one frame shows all there is to know."""
@@ -351,7 +373,7 @@ class RecurrentStage:
         random, source = np.random.default_rng([self.config.seed, step, 0]), self.recorded
         if self.lived and step % 3 == 0:
             source = self.lived[step // 3 % len(self.lived)]
-        return random, source, random.choice(source.rows, self.config.batch)
+        return random, source, source.begin(self.config.seed, step, random)
 
     def source(self, step: int) -> str:
         _, source, rows = self._rows(step)

@@ -74,7 +74,7 @@ class TokenizerStage:
             tokenizer=config.tokenizer,
             dynamics=DynamicsConfig(),
         )
-        self.episodes = data.split("train")
+        self.choose = data.choice(data.split("train"), config.batch)
         self.held_out = sample_pairs(data, data.split("validation"), 256, config.max_gap, np.random.default_rng(0))
         self.commit = current_commit()
         self.decibels: float | None = None
@@ -87,7 +87,7 @@ class TokenizerStage:
 
     def _rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([self.config.seed, step])
-        return sample_pair_rows(self.data, self.episodes, self.config.batch, self.config.max_gap, rng)
+        return pair_rows(self.data, self.choose(self.config.seed, step, rng), self.config.max_gap, rng)
 
     def source(self, step: int) -> str:
         return named(self.config.dataset, self.data.episodes_of(self._rows(step)[0]))
@@ -121,20 +121,19 @@ class TokenizerStage:
         return load_world(self.config, "tokenizer", self.tokenizer, self.optimizer)
 
 
-def sample_pair_rows(
-    data: Episodes, episodes: np.ndarray, batch: int, max_gap: int, rng: np.random.Generator
+def pair_rows(
+    data: Episodes, chosen: np.ndarray, max_gap: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of frames and of their contexts, [batch] each; a context is 0 to `max_gap` steps older."""
-    chosen = rng.choice(episodes, batch)
+    """Rows of frames and of their contexts, one of each chosen episode; a context is 0 to `max_gap` steps older."""
     length = data.starts[chosen + 1] - data.starts[chosen]
     context = rng.integers(length)
-    frame = np.minimum(context + rng.integers(max_gap + 1, size=batch), length - 1)
+    frame = np.minimum(context + rng.integers(max_gap + 1, size=len(chosen)), length - 1)
     return data.starts[chosen] + frame, data.starts[chosen] + context
 
 
 def sample_pairs(data: Episodes, episodes: np.ndarray, batch: int, max_gap: int, rng: np.random.Generator):
     """Frames and contexts, uint8 [batch, h, w, 3] each."""
-    frames, contexts = sample_pair_rows(data, episodes, batch, max_gap, rng)
+    frames, contexts = pair_rows(data, rng.choice(episodes, batch), max_gap, rng)
     return data.frames[frames], data.frames[contexts]
 
 

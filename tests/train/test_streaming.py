@@ -1,0 +1,139 @@
+"""Every stage trains on a data set in shards, and a resumed training sees what it would have seen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from worldgym import shards as shards_module
+from worldgym.cli.shard import Shard, shard
+from worldgym.config import DecoderConfig, DynamicsConfig, RecurrentConfig, Schedule, SwinConfig, TokenizerConfig
+from worldgym.data import load_episodes
+from worldgym.train import loop as loop_module
+from worldgym.train.decoder import DecoderStage
+from worldgym.train.dynamics import DynamicsStage
+from worldgym.train.loop import schedule
+from worldgym.train.recurrent_state import RecurrentStage
+from worldgym.train.settings import DecoderTraining, DynamicsTraining, RecurrentTraining, TokenizerTraining
+from worldgym.train.tokenizer import TokenizerStage, train_tokenizer
+
+from ..conftest import tiny_world, write_world
+
+TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)
+DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, head_width=32, head_layers=1, window=4)
+RECURRENT = RecurrentConfig(width=48, embedding=32, head_width=32, channels=(4, 8, 8), observed=3)
+DECODER = DecoderConfig(
+    layers=1, heads=2, head_width=12, mlp_width=32,
+    swin=SwinConfig(frames=1, schedule=Schedule(2, 1.0), guidance=1.0, drop=0.0),
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def url(dataset, tmp_path_factory) -> str:
+    """The recording, an episode or two in a shard."""
+    url = f"file://{tmp_path_factory.mktemp('shards')}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards_module, "SHARD", 1000)
+        shard(Shard(dataset, url))
+    return url
+
+
+@pytest.fixture(autouse=True)
+def window(monkeypatch):
+    """Of a few shards."""
+    monkeypatch.setattr(shards_module, "WINDOW", 5000)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, dataset) -> Path:
+    made = tiny_world()
+    made.config = replace(made.config, instructions=load_episodes(dataset).instructions)
+    return write_world(tmp_path_factory.mktemp("worlds") / "source", made)
+
+
+def stages(url: str, world: Path, out: Path):
+    """By name, what makes each stage anew."""
+    made = {
+        "tokenizer": (TokenizerStage, TokenizerTraining(url, out, batch=8, tokenizer=TOKENIZER)),
+        "dynamics": (DynamicsStage, DynamicsTraining(url, world, out, batch=8, dynamics=DYNAMICS)),
+        "state": (RecurrentStage, RecurrentTraining(url, str(world), out, batch=8, ahead=4, recurrent=RECURRENT)),
+        "decoder": (DecoderStage, DecoderTraining(str(world), url, out, batch=8, windows=2, decoder=DECODER)),
+    }
+    return {name: lambda kind=kind, config=config: kind(config, CPU) for name, (kind, config) in made.items()}
+
+
+def tensors(batch) -> list[torch.Tensor]:
+    """All that a batch holds."""
+    if isinstance(batch, torch.Tensor):
+        return [batch]
+    return [one for part in batch for one in tensors(part)] if isinstance(batch, tuple) else []
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "dynamics", "state", "decoder"])
+def test_a_batch_in_the_middle_of_an_epoch_is_what_it_was(name, url, world, tmp_path):
+    make = stages(url, world, tmp_path / "out")[name]
+    walked, resumed = make(), make()
+    batches = [tensors(walked.draw(step, 0, 1)) for step in range(7)]
+    for step in (6, 4):
+        found = tensors(resumed.draw(step, 0, 1))
+        assert len(found) == len(batches[step]) > 1
+        assert all(torch.equal(one, other) for one, other in zip(found, batches[step], strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(*batches[5:], strict=True))
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "dynamics", "state", "decoder"])
+def test_its_batches_are_cut_from_training_episodes(name, url, world, tmp_path):
+    stage = stages(url, world, tmp_path / "out")[name]()
+    train = set(stage.data.split("train").tolist())
+    said = stage.source(5)
+    numbers = {int(one) for one in said.removeprefix("episodes ").partition(" of ")[0].split(", ")}
+    assert numbers <= train and url in said
+
+
+def test_processes_share_a_batch(url, world, tmp_path):
+    stage = stages(url, world, tmp_path / "out")["tokenizer"]()
+    frames, contexts = stage.draw(5, 0, 1)
+    for rank in range(2):
+        mine = stage.draw(5, rank, 2)
+        assert torch.equal(mine[0], frames[rank::2]) and torch.equal(mine[1], contexts[rank::2])
+
+
+def test_an_epoch_shows_every_training_episode(url, world, tmp_path):
+    stage = stages(url, world, tmp_path / "out")["tokenizer"]()
+    train, starts = stage.data.split("train"), stage.data.starts
+    draws = -(-np.diff(starts)[train] // shards_module.CHUNK)
+    rows = np.concatenate([stage._rows(step)[0] for step in range(-(-int(draws.sum()) // 8))])[: draws.sum()]
+    found = np.bincount(stage.data.episodes_of(rows), minlength=len(starts) - 1)
+    assert np.array_equal(found[train], draws) and found.sum() == draws.sum()
+
+
+def test_the_recurrent_state_is_shown_the_components_of_its_frames(url, world, tmp_path):
+    stage = stages(url, world, tmp_path / "out")["state"]()
+    (stretches,), (_, _, rows) = stage.draw(3, 0, 1), stage._rows(3)
+    first = stage.model.project(torch.from_numpy(stage.data.frames[rows]))
+    assert torch.allclose(stretches.components[:, 0], first, rtol=1e-3, atol=1e-3 * first.std().item())
+
+
+def test_a_killed_training_continues_as_it_would_have(url, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def stop(step, steps, warm_up):
+        if step == 4:
+            raise Killed
+        return schedule(step, steps, warm_up)
+
+    whole = TokenizerTraining(
+        url, tmp_path / "whole", steps=6, batch=8, evaluate_every=3, device="cpu", tokenizer=TOKENIZER
+    )
+    killed = replace(whole, out=tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "schedule", stop)
+        with pytest.raises(Killed):
+            train_tokenizer(killed)
+    expected, found = (load_file(train_tokenizer(one) / "model.safetensors") for one in (whole, killed))
+    assert all(torch.equal(weight, found[name]) for name, weight in expected.items())

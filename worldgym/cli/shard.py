@@ -1,0 +1,29 @@
+"""`worldgym shard`: data sets in shards, which training streams."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Copy recorded episodes into shards, which training streams from a disk, from object storage or from the hub.
+
+    For example:
+        worldgym shard --dataset mine/arm-v0 --out file://shards/arm
+        worldgym shard --dataset mine/arm-v1 --out file://shards/arm
+        worldgym train tokenizer --dataset file://shards/arm
+    """
+
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the recorded episodes."""
+    out: str = "file://shards/tabletop"
+    """URL of the data set in shards; what is there already is added to. With the package for it, any that fsspec knows:
+    s3://bucket/name, gs://bucket/name, hf://datasets/user/name."""
+
+
+def shard(config: Shard) -> None:
+    from ..data import about, checked_episodes, open_dataset
+    from ..shards import write_shards
+
+    recorded = open_dataset(config.dataset)
+    episodes = checked_episodes(recorded, "sharding")
+    print(f"added {write_shards(config.out, config.dataset, about(recorded), episodes)} episodes to {config.out}")
