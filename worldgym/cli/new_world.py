@@ -42,7 +42,7 @@ RECORDING = 0.2
 """Share of the time that is recorded in at most."""
 EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
-SHARES = {"tokenizer": 0.2, "dynamics": 0.3, "state": 0.5}
+SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.5}
 """Of what is left when a stage begins. Planners and agents use the state, so it gets the most, and rounds of acting
 and training on what is left then."""
 FEWEST_EPISODES = 100
