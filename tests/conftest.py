@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,13 @@ def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prom
     if prompt:
         torch.nn.init.normal_(world.dynamics.from_prompt.weight, std=0.5)
     return world.eval().requires_grad_(False)
+
+
+def on_the_tabletop() -> WorldModel:
+    """The tiny world, of which the Tabletop is the twin."""
+    world = tiny_world()
+    world.config = replace(world.config, twin="worldgym/TabletopMuJoCo-v0")
+    return world
 
 
 @pytest.fixture(autouse=True)
