@@ -8,6 +8,7 @@ import sys
 import ablations
 import adapters
 import cluster
+import compiled
 import corruption
 import decoders
 import drift
@@ -32,6 +33,7 @@ import swin_drift
 import swm_solvers
 import tabletop
 import transfer
+import weak_scaling
 import wordings
 import zero_shot
 from section import ROOT
@@ -74,6 +76,8 @@ SECTIONS = (
     latent_matching.SECTION,
     pan_backbone.SECTION,
     cluster.SECTION,
+    weak_scaling.SECTION,
+    compiled.SECTION,
     serving.SECTION,
     fuzz.SECTION,
     kills.SECTION,

@@ -62,6 +62,10 @@ def over_seeds(
     """
     from ..results import current_commit, write_results
 
+    if "LOCAL_RANK" in os.environ:
+        raise UserError(
+            "--seeds run one after another or on --ray, not in processes of torchrun or `accelerate launch`"
+        )
     commit, found = current_commit(), {}
     for seed, metrics in _runs(run, config, seeds, ray, gpus):
         found[seed] = metrics
