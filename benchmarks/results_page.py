@@ -8,6 +8,7 @@ import sys
 import ablations
 import adapters
 import cluster
+import compiled
 import corruption
 import decoders
 import drift
@@ -33,6 +34,7 @@ import swm_solvers
 import tabletop
 import transfer
 import two_steps
+import weak_scaling
 import wordings
 import zero_shot
 from section import ROOT
@@ -76,6 +78,8 @@ SECTIONS = (
     latent_matching.SECTION,
     pan_backbone.SECTION,
     cluster.SECTION,
+    weak_scaling.SECTION,
+    compiled.SECTION,
     serving.SECTION,
     fuzz.SECTION,
     kills.SECTION,

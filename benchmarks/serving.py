@@ -61,7 +61,7 @@ def server(world: str, capacity: int) -> Iterator[str]:
         try:
             yield next(line for line in process.stdout if line.startswith("serving")).split(" on ")[1].split()[0]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # SIGINT is ignored by what a shell started with &
 
 
 def actions(seed: int, count: int) -> np.ndarray:

@@ -20,14 +20,21 @@ RETRIES = 3
 
 
 def on_ray(
-    task: Callable[[int], Result], indices: Sequence[int], workers: int, address: str
+    task: Callable[[int], Result],
+    indices: Sequence[int],
+    workers: int,
+    address: str,
+    what: str = "episode",
+    gpus: float = 0.0,
 ) -> Iterator[tuple[int, Result]]:
     """Call `task` with each of the indices, at most `workers` at a time, and yield (index, result) as they are done.
 
     Args:
         task: a function that the workers can import.
         workers: also the size of a cluster that "local" starts. Each takes one of a cluster's CPUs.
-        address: `ray.init`'s; "local" starts a cluster on this machine, which ends with the recording.
+        address: `ray.init`'s; "local" starts a cluster on this machine, which ends with the last task.
+        what: an index counts.
+        gpus: of the cluster, that each task takes.
 
     Raises:
         WorkerError: as `in_workers` does; here a `WorkerUserError` if the worker of one index died `RETRIES` + 1 times.
@@ -37,7 +44,7 @@ def on_ray(
         return
     left = iter(indices)
     with _cluster(address, workers) as ray:
-        remote = ray.remote(max_retries=RETRIES)(attempt)
+        remote = ray.remote(max_retries=RETRIES, num_gpus=gpus)(attempt)
         playing = {remote.remote(task, index): index for index in islice(left, workers)}
         while playing:
             (done,), _ = ray.wait(list(playing), num_returns=1)
@@ -45,8 +52,8 @@ def on_ray(
             try:
                 result, failure = ray.get(done)
             except ray.exceptions.RayError as error:
-                raise WorkerUserError(f"Ray could not play episode {index}: {_last_line(error)}") from error
-            raise_failure(index, failure)
+                raise WorkerUserError(f"Ray could not finish {what} {index}: {_last_line(error)}") from error
+            raise_failure(f"{what} {index}", failure)
             playing |= {remote.remote(task, following): following for following in islice(left, 1)}
             yield index, result
 
@@ -58,7 +65,8 @@ def _cluster(address: str, workers: int) -> Iterator[Any]:
         import ray
     except ImportError:
         raise UserError('--ray needs Ray: pip install "worldgym[ray]"') from None
-    options: dict[str, Any] = {"logging_level": "warning"}
+    # What workers print, progress bars too, stays in Ray's log; how they fail comes back.
+    options: dict[str, Any] = {"logging_level": "warning", "log_to_driver": False}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
         options |= {"num_cpus": workers, "include_dashboard": False}

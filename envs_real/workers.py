@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from worldgym.errors import UserError
+from worldgym.interrupt import is_users
 
 
 class WorkerError(RuntimeError):
@@ -32,17 +33,17 @@ def attempt(task: Callable[[int], Result], index: int) -> tuple[Result | None, F
     try:
         return task(index), None
     except (Exception, SystemExit) as error:
-        kind = WorkerUserError if isinstance(error, (UserError, OSError)) else WorkerError
+        kind = WorkerUserError if isinstance(error, Exception) and is_users(error) else WorkerError
         told = traceback.TracebackException.from_exception(error)
         message = str(error) if kind is WorkerUserError else "".join(told.format_exception_only()).strip()
         return None, (kind, message, "".join(told.format()))
 
 
-def raise_failure(index: int, failure: Failure | None) -> None:
-    """Raise what went wrong in the worker, if anything did."""
+def raise_failure(what: str, failure: Failure | None) -> None:
+    """Raise what went wrong in the worker, if anything did, with `what` it was at."""
     if failure is not None:
         kind, message, trace = failure
-        raise kind(f"episode {index}: {message}") from RuntimeError(f"in the worker:\n{trace}")
+        raise kind(f"{what}: {message}") from RuntimeError(f"in the worker:\n{trace}")
 
 
 def in_workers(task: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[int]:
@@ -71,7 +72,7 @@ def in_workers(task: Callable[[int], Any], indices: Sequence[int], workers: int)
                 except EOFError:
                     process.join()
                     raise WorkerUserError(_died(index, process.exitcode)) from None
-                raise_failure(index, failure)
+                raise_failure(f"episode {index}", failure)
                 yield index
                 if (following := next(left, None)) is not None:
                     pipe.send(following)

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,13 @@ def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prom
     if prompt:
         torch.nn.init.normal_(world.dynamics.from_prompt.weight, std=0.5)
     return world.eval().requires_grad_(False)
+
+
+def on_the_tabletop() -> WorldModel:
+    """The tiny world, of which the Tabletop is the twin."""
+    world = tiny_world()
+    world.config = replace(world.config, twin="worldgym/TabletopMuJoCo-v0")
+    return world
 
 
 @pytest.fixture(autouse=True)
@@ -218,28 +226,35 @@ def write_clips(folder: Path) -> None:
     (folder / "clips.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
+def pan_trainings(folder: Path) -> tuple[Any, Any]:
+    """The settings of both stages in `pan_folder`."""
+    from worldgym.config import ConversationConfig, Schedule, SwinConfig
+    from worldgym.train.settings import PanAdaptTraining, PanJointTraining
+
+    swin = SwinConfig(frames=1, schedule=Schedule(2, 5.0), guidance=4.0)
+    quick = {"steps": 2, "batch": 2, "learning_rate": 1e-2, "clip": 1.0, "device": "cpu"}
+    shared = {"clips": folder / "clips", "wan": str(folder / "wan"), "height": 32, "width": 32, "swin": swin, **quick}
+    talk = ConversationConfig(queries=3, rounds=3, frames=2, height=28, width=28)
+    more = {"vlm": str(folder / "vlm"), "decoder": folder / "adapt" / "decoder", "conversation": talk}
+    return PanAdaptTraining(out=folder / "adapt", **shared), PanJointTraining(out=folder / "joint", **more, **shared)
+
+
 @pytest.fixture(scope="session")
 def pan_folder(tmp_path_factory, vlm) -> Path:
     """PAN at toy size: `vlm`, `wan` and `clips`, and what both stages trained on them, `adapt` and `joint`; to be left
     as they are."""
     from transformers import PreTrainedTokenizerFast
 
-    from worldgym.config import ConversationConfig, Schedule, SwinConfig
     from worldgym.pan.train import train_pan_adapt, train_pan_joint
-    from worldgym.train.settings import PanAdaptTraining, PanJointTraining
 
     folder = tmp_path_factory.mktemp("pan")
     torch.manual_seed(0)
     (folder / "vlm").symlink_to(vlm)
     write_wan(folder / "wan", PreTrainedTokenizerFast.from_pretrained(vlm))
     write_clips(folder / "clips")
-    swin = SwinConfig(frames=1, schedule=Schedule(2, 5.0), guidance=4.0)
-    quick = {"steps": 2, "batch": 2, "learning_rate": 1e-2, "clip": 1.0, "device": "cpu"}
-    shared = {"clips": folder / "clips", "wan": str(folder / "wan"), "height": 32, "width": 32, "swin": swin, **quick}
-    train_pan_adapt(PanAdaptTraining(out=folder / "adapt", **shared))
-    talk = ConversationConfig(queries=3, rounds=3, frames=2, height=28, width=28)
-    more = {"vlm": str(folder / "vlm"), "decoder": folder / "adapt" / "decoder", "conversation": talk}
-    train_pan_joint(PanJointTraining(out=folder / "joint", **more, **shared))
+    adapt, joint = pan_trainings(folder)
+    train_pan_adapt(adapt)
+    train_pan_joint(joint)
     return folder
 
 

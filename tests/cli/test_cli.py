@@ -151,6 +151,23 @@ def test_evaluate_writes_figures_with_their_provenance(monkeypatch, tmp_path):
     assert json.loads((report / "run.json").read_text(encoding="utf-8")) == written
 
 
+def test_two_processes_evaluate_as_one_does(monkeypatch, tmp_path):
+    """They share the episodes, and one of them writes."""
+    asked = ["evaluate", "tabletop", "--episodes", "5", "--steps", "3", "--sentences", "1", "--report", str(tmp_path)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*torchrun, "--local-addr", "localhost", "-m", "worldgym", *asked, "--json", str(tmp_path / "two.json")]
+    two = subprocess.run(command, capture_output=True, text=True)
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("report: ") == 1
+    run(monkeypatch, *asked, "--json", str(tmp_path / "one.json"))
+    one, two = (
+        json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["metrics"] for name in ("one", "two")
+    )
+    for figure, tolerance in {"psnr": 0.05, "controlled_error": 0.02, "reward_correlation": 0.02}.items():
+        assert two[figure] == pytest.approx(one[figure], abs=tolerance), figure
+    assert one["sentences"] == two["sentences"]
+
+
 def test_plan_acts_in_mujoco(monkeypatch, tmp_path):
     file, video = tmp_path / "plan.json", tmp_path / "plan.gif"
     run(

@@ -1,4 +1,4 @@
-"""Recorders on a Ray cluster: what they record is what is recorded without it, whichever of them die."""
+"""Recorders and seeds on a Ray cluster: what they give is what is given without it, whichever of them die."""
 
 import sys
 from dataclasses import replace
@@ -9,11 +9,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from worldgym.cli.seeds import over_seeds
 from worldgym.envs_real.gym_record import record
 from worldgym.envs_real.on_ray import on_ray
 from worldgym.envs_real.settings import RecordConfig
 from worldgym.envs_real.workers import WorkerError
 from worldgym.errors import UserError
+from worldgym.planners.settings import Planning
+
+from ..conftest import on_the_tabletop
 
 TASKS = '''
 import os, signal, time
@@ -54,6 +58,20 @@ def raises(index):
 
 def mistaken(index):
     return 1 / index
+
+
+def plans(config):
+    """Dies once, with seed 5, when all is done but not yet told."""
+    from worldgym.cli.plan import plan
+
+    metrics = plan(config)
+    if config.seed == 5:
+        dies("plan", 1)
+    return {name: metrics[name] for name in ("success_rate", "mean_return", "by_episode")}
+
+
+def shares(index):
+    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 def lasts(index):
@@ -100,7 +118,9 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False}
+        )
         yield cluster.address
         cluster.shutdown()
 
@@ -145,7 +165,7 @@ def test_a_task_whose_worker_died_is_done_again(cluster, folder):
 @pytest.mark.parametrize(
     ("task", "ours", "says"),
     [
-        ("always_dies", False, "Ray could not play episode 0: .*died"),
+        ("always_dies", False, "Ray could not finish episode 0: .*died"),
         ("raises", False, "episode 0: the robot has no arms"),
         ("mistaken", True, "episode 0: ZeroDivisionError: division by zero"),
     ],
@@ -156,6 +176,26 @@ def test_a_failure_ends_it_with_its_cause(cluster, folder, task, ours, says):
     with pytest.raises(WorkerError, match=says) as failure:
         list(on_ray(getattr(ray_tasks, task), range(4), 1, cluster))
     assert isinstance(failure.value, UserError) is not ours
+
+
+def test_seeds_on_ray_are_those_without_it(cluster, folder, write_checkpoint):
+    """To the bit, where both have as many threads; also if a worker is killed."""
+    from ray_tasks import plans
+
+    write_checkpoint(on_the_tabletop())
+    config = Planning("world", "random", episodes=2)
+    metrics = over_seeds(plans, config, [3, 5], cluster)
+    assert [path.name for path in folder.glob("*.died")] == ["plan.0.died"]
+    assert metrics == over_seeds(plans, config, [3, 5])
+    with pytest.raises(WorkerError, match=r"seed 3: unknown world 'nowhere'"):
+        over_seeds(plans, replace(config, world="nowhere"), [3], cluster)
+
+
+def test_tasks_share_a_gpu(cluster, folder):
+    """One that Ray takes our word for."""
+    from ray_tasks import shares
+
+    assert dict(on_ray(shares, range(2), 2, cluster, gpus=0.5)) == {0: "0", 1: "0"}
 
 
 def test_no_more_are_at_it_than_asked_for(cluster, folder):

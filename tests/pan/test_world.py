@@ -7,14 +7,17 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from worldgym.pan import train as train_module
 from worldgym.pan.clips import find_clips, read_frames
 from worldgym.pan.folder import read_config
 from worldgym.pan.latents import WanLatents
 from worldgym.pan.rewards import make_reward
 from worldgym.pan.state import PanState
-from worldgym.pan.train import train_pan_adapt
+from worldgym.pan.train import train_pan_adapt, train_pan_joint
 from worldgym.pan.world import PanWorld
 from worldgym.train.settings import PanAdaptTraining
+
+from ..conftest import pan_trainings
 
 SIZE = 32
 QUICK = {"steps": 2, "batch": 2, "learning_rate": 1e-2, "clip": 1.0, "device": "cpu"}
@@ -56,6 +59,15 @@ def test_stage_two_trains_queries_and_state_attention(pan_folder):
     assert all(layer.state.out.weight.abs().sum() > 0 for layer in world.decoder.layers)
     assert list(world.backbone.trained()) == []  # a world that is loaded is frozen
     assert world.backbone.queries.shape == (3, 48)
+
+
+def test_stages_that_are_done_load_nothing(pan_folder, monkeypatch):
+    monkeypatch.setattr(train_module, "run", lambda *_, **__: pytest.fail("trained again"))
+    adapt, joint = pan_trainings(pan_folder)
+    assert train_pan_adapt(adapt) == pan_folder / "adapt" / "decoder"
+    assert train_pan_joint(joint) == pan_folder / "joint"
+    with pytest.raises(ValueError, match="steps was 2 and is 3"):
+        train_pan_joint(replace(joint, steps=3))
 
 
 def test_ten_rounds_on_three_rounds_of_memory(world):

@@ -1,7 +1,9 @@
 """Dreams over a network are the dreams of one process, and no session can disturb another."""
 
 import asyncio
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from worldgym.cli.serve_settings import Serve
 from worldgym.dreams import DreamOptions
 from worldgym.errors import UserError
 from worldgym.serve.client import RemoteEnv
-from worldgym.serve.server import Limits, Server, listening
+from worldgym.serve.server import Limits, Server, listening, run
 from worldgym.serve.table import Table
 from worldgym.serve.wire import DEEPEST, MAX_MESSAGE, decode, encode
 
@@ -350,6 +352,33 @@ def test_a_server_that_is_stopped_leaves_nobody_waiting(table):
     with pytest.raises(ConnectionError, match="is closed"):
         env.reset()
     env.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM that a process could handle")
+def test_sigterm_ends_a_server_as_ctrl_c_does(table, capsys):
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    told: list = []
+
+    def live() -> None:
+        env = None
+        while env is None:
+            with suppress(ConnectionError):
+                env = RemoteEnv(f"127.0.0.1:{port}")
+        env.reset(seed=0)
+        signal.raise_signal(signal.SIGTERM)
+        with suppress(ConnectionError):
+            while True:
+                env.step(np.zeros(2, np.float32))
+        told.append("closed")
+
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the server took no notice"))
+    thread = threading.Thread(target=live)
+    thread.start()
+    run(table, Limits(port=port))
+    thread.join(10)
+    signal.signal(signal.SIGTERM, before)
+    assert told == ["closed"] and table.seats == 3
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

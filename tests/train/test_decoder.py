@@ -55,6 +55,9 @@ def test_a_killed_training_continues_as_it_would_have(config, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             train_decoder(killed)
     whole, resumed = weights(train_decoder(config)), weights(train_decoder(killed))
+    with monkeypatch.context() as patch:  # what is done reads no recording
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+        assert train_decoder(config) == config.out / "decoder"
     assert all(torch.equal(part, resumed[name]) for name, part in whole.items())
 
 

@@ -355,6 +355,34 @@ def test_a_second_run_into_a_folder_is_refused(tmp_path):
     fit(config)
 
 
+# -- compiled ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["line", "windows"])
+def test_a_compiled_run_is_the_one_that_is_not_and_either_continues_the_other(
+    tmp_path, monkeypatch, every_step, capsys, model
+):
+    plain = Settings(tmp_path / "plain", model=model)
+    expected = fit(plain)
+    assert "compiled" not in capsys.readouterr().out
+
+    def stop(step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    compiled = Settings(tmp_path / "compiled", model=model)
+    torch._dynamo.utils.counters.clear()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setenv("ACCELERATE_DYNAMO_BACKEND", "AOT_EAGER")
+        fit(compiled, stop)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert "compiled by aot_eager" in capsys.readouterr().out
+    found = fit(compiled)
+    assert losses(plain.out) == pytest.approx(losses(compiled.out), rel=1e-4)
+    for one, other in zip(weights(expected), weights(found), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
 # -- what is not finite -----------------------------------------------------------------------------------------------
 
 

@@ -206,6 +206,9 @@ def test_a_killed_training_continues_as_it_would_have(source, dataset, tmp_path,
             train_recurrent_state(training(dataset, source, tmp_path / "killed"))
     whole = train_recurrent_state(training(dataset, source, tmp_path / "whole"))
     resumed = train_recurrent_state(training(dataset, source, tmp_path / "killed"))
+    with monkeypatch.context() as patch:  # what is done reads no recording
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+        assert train_recurrent_state(training(dataset, source, tmp_path / "killed")) == resumed
     for file in ("model.safetensors", "readouts.safetensors"):
         one, other = (load_file(folder / file) for folder in (whole, resumed))
         assert all(torch.equal(one[name], other[name]) for name in one)

@@ -416,12 +416,15 @@ def test_rewards_that_are_no_numbers_end_a_training(tmp_path, dataset, trained, 
         assert all(part.isfinite().all() for part in load_file(config.out / "model.safetensors").values())
 
 
-def test_a_finished_training_is_left_alone(trained, dataset):
+def test_a_finished_training_is_left_alone(trained, dataset, tmp_path, monkeypatch, capsys):
+    """Its recording is not read again: it need not even be there."""
     before = {path: path.stat().st_mtime_ns for path in trained.glob("*/model.safetensors")}
     assert len(before) == 2
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     train_tokenizer(tokenizer_training(dataset, trained, **LONG))
     train_dynamics(dynamics_training(dataset, trained, trained / "tokenizer", **LONG))
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert capsys.readouterr().out.count("has had all its 51 steps: nothing is left to do") == 2
 
 
 def test_another_tokenizer_is_not_resumed(trained, dataset):

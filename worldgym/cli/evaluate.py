@@ -18,6 +18,7 @@ class Evaluate:
     For example:
         worldgym evaluate tabletop --episodes 32
         worldgym evaluate runs/arm/world --dataset mine/arm-v0
+        torchrun --nproc-per-node 2 -m worldgym evaluate tabletop
     """
 
     world: World
@@ -58,8 +59,18 @@ class Evaluate:
 
 
 def evaluate(config: Evaluate) -> dict[str, Any]:
-    if config.suite == "pan":
+    """Processes that torchrun or `accelerate launch` started share the episodes; the first one writes the figures."""
+    from ..model.processes import joined, several
+
+    with joined() as rank:
+        if config.suite == "steps":
+            return _evaluate(config, rank)
+        if several() > 1:
+            raise UserError("--suite pan runs in one process")
         return _evaluate_pan(config)
+
+
+def _evaluate(config: Evaluate, rank: int) -> dict[str, Any]:
     from ..data import load_episodes
     from ..envs_real.twins import twin_kind
     from ..evaluate import (
@@ -115,6 +126,8 @@ def evaluate(config: Evaluate) -> dict[str, Any]:
         )
     metrics |= evaluate_perception(world, real, dreamed, config.lpips, config.fvd, config.samples, config.seed)
     metrics["not_known"] = not_known
+    if rank:
+        return metrics
 
     report = config.report or Path("runs/evaluate") / world.config.name
     comparison = report / "dream.gif"

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from typing import Annotated, Any, Union
 
 import tyro
@@ -27,6 +29,7 @@ from .play import Play, play
 from .push import Push, push
 from .record import record
 from .render import Render, render
+from .seeds import Seeds, over_seeds, with_seeds
 from .serve import serve
 from .serve_settings import Serve
 from .shard import Shard, shard
@@ -53,6 +56,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "push": (Push, push),
 }
 """The settings of each command, and the function that runs it."""
+REPEATED = ("evaluate", "plan", "learn")
+"""Those that take several seeds."""
 
 
 RENAMED = {
@@ -71,7 +76,10 @@ def main() -> None:
             if any(argument.partition("=")[0] == old for argument in sys.argv[1:]):
                 print(f"worldgym: {old} is now called {new}", file=sys.stderr)
         settings: Any = Union[  # noqa: UP007  of as many as the table has
-            tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items())
+            tuple(
+                Annotated[with_seeds(kind) if name in REPEATED else kind, tyro.conf.subcommand(name)]
+                for name, (kind, _) in COMMANDS.items()
+            )
         ]
         config = tyro.cli(
             settings,
@@ -85,5 +93,9 @@ def main() -> None:
             from ..results import check_results  # brings torch
 
             check_results(file)
-        run = {kind: run for kind, run in COMMANDS.values()}[type(config)]
+        kind, run = next(row for row in COMMANDS.values() if isinstance(config, row[0]))
+        if isinstance(config, Seeds):
+            if config.seeds:
+                run = partial(over_seeds, run, seeds=config.seeds, ray=config.ray, gpus=config.gpus)
+            config = kind(**{field.name: getattr(config, field.name) for field in fields(kind)})
         run(config)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..actions import read_codec
 from ..config import WorldConfig
 from ..data import Episodes, Segment, last_row, segments_at
+from ..errors import UserError
 from ..metrics import (
     bootstrap,
     calibration,
@@ -33,6 +34,7 @@ from ..metrics import (
     wilson,
 )
 from ..model.pixels import to_float, to_uint8
+from ..model.processes import several, share, whole
 from ..world import WorldModel
 from .perceptual import Lpips, VideoFeatures
 from .video import enlarged, side_by_side, stacked, write_video
@@ -136,20 +138,30 @@ def dream(
 ) -> Dreamed:
     """Dream every segment with its actions, from its first frame, or from several in a world with motion.
 
+    Processes in a group (`worldgym.model.processes.joined`) share the segments; all of them get all dreams.
+
     Args:
         seed: picks the instruction that each dream is judged by, and the chances of those of a temperature above 0.
         shown: frames that it begins from; as many as the world has `observed` by default.
         drawn: draw every frame; else they are imagined in the recurrent state.
+
+    Raises:
+        UserError: there are more processes than segments.
     """
+    if len(real.actions) < several():
+        raise UserError(f"{several()} processes can't share {len(real.actions)} episodes; ask for more, or start fewer")
     shown = world.config.dynamics.observed if shown is None else shown
     random, count = np.random.default_rng(seed), len(real.actions)
     asked = random.integers(len(world.config.instructions), size=count)
     seeds = random.integers(2**31, size=count)
+    mine = share(count)
     chunks = [
-        _dream(world, real, asked, seeds, temperature, shown, drawn, slice(begin, begin + CHUNK))
-        for begin in range(0, count, CHUNK)
+        _dream(world, real, asked, seeds, temperature, shown, drawn, mine[begin : begin + CHUNK])
+        for begin in range(0, len(mine), CHUNK)
     ]
-    frames, rewards, success, terminated, uncertainty = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    frames, rewards, success, terminated, uncertainty = (
+        whole(np.concatenate(parts), count) for parts in zip(*chunks, strict=True)
+    )
     return Dreamed(frames, rewards, success, terminated, uncertainty, asked)
 
 
@@ -161,7 +173,7 @@ def _dream(
     temperature: float,
     seen: int,
     drawn: bool,
-    rows: slice,
+    rows: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     instructions = [world.config.instructions[index] for index in asked[rows]]
     state = world.start(

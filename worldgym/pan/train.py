@@ -12,7 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 from ..config import PanConfig, SwinConfig
 from ..decoders.swin import window_loss
 from ..decoders.wan import Condition, ConditionedWan
-from ..train.checkpoints import load_state, save_state
+from ..files import replacing
+from ..train.checkpoints import load_state, save_state, state_done
 from ..train.log import Log
 from ..train.loop import run, train
 from ..train.settings import PanAdaptTraining, PanJointTraining
@@ -28,6 +29,8 @@ under way, as it is in a stream. (The paper: 0 to 122 frames.)"""
 
 def train_pan_adapt(config: PanAdaptTraining) -> Path:
     """Stage one; returns the decoder's folder."""
+    if state_done(config, config.out / "decoder"):
+        return config.out / "decoder"
     with run(config, config.precision, whole=False) as accelerator:
         torch.manual_seed(config.seed)
         decoder = ConditionedWan.load(config.wan, None)
@@ -36,13 +39,16 @@ def train_pan_adapt(config: PanAdaptTraining) -> Path:
         stage = ClipStage(config, DecoderLoss(decoder, config.swin), wan, None)
         weights = accelerator.get_state_dict(train(stage, config, accelerator))
         if accelerator.is_main_process:
-            decoder.holding(_of("decoder", weights)).save(config.out / "decoder")
+            with replacing(config.out / "decoder") as folder:
+                decoder.holding(_of("decoder", weights)).save(folder)
         accelerator.wait_for_everyone()
     return config.out / "decoder"
 
 
 def train_pan_joint(config: PanJointTraining) -> Path:
     """Stage two; returns the folder that `PanWorld.load` takes as trained."""
+    if state_done(config, config.out / "pan.json"):
+        return config.out
     with run(config, config.precision, whole=False) as accelerator:
         torch.manual_seed(config.seed)
         backbone = PanBackbone.load(config.vlm, config.conversation)

@@ -7,6 +7,8 @@ in it. It waits for sessions that have not asked yet, for at most a quarter of t
 import asyncio
 import hmac
 import ipaddress
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,16 +165,19 @@ async def listening(table: Table, limits: Limits) -> AsyncIterator[Server]:
 
 
 def run(table: Table, limits: Limits) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C or SIGTERM, by which `kill`, systemd and Kubernetes end a server."""
 
     async def forever() -> None:
+        ended = asyncio.Event()
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
         async with listening(table, limits) as server:
             print(
                 f"serving {len(table.dreams)} sessions of {table.dreams.world.config.name} on "
                 f"{limits.host}:{server.port} (Ctrl-C ends it)",
                 flush=True,
             )
-            await asyncio.Event().wait()
+            await ended.wait()
 
     asyncio.run(forever())
 

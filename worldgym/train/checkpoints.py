@@ -5,6 +5,7 @@ PAN's or a diffusion decoder, leaves its state to Accelerate.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
@@ -109,6 +110,13 @@ def check_world(config: Training, kind: str) -> bool:
     return True
 
 
+def world_done(config: Training, kind: str) -> bool:
+    """Whether the training that `config.out` holds has had all its steps; says so. Reads no recording."""
+    if not check_world(config, kind) or not (account := config.out / "run.json").exists():
+        return False
+    return _done(config, json.loads(account.read_text(encoding="utf-8"))["metrics"].get("step", 0))
+
+
 def load_world(config: Training, kind: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Continue from the checkpoint in `config.out`, if there is one; returns the step."""
     return resume(config.out, model, optimizer) if check_world(config, kind) else 0
@@ -128,6 +136,24 @@ def save_state(accelerator: Accelerator, config: Training, step: int) -> None:
         if accelerator.is_main_process:
             told = {"step": step, "training": asdict(config)}  # type: ignore[call-overload]
             (temporary / "run.json").write_text(json.dumps(told, indent=1, default=str), encoding="utf-8")
+
+
+def state_done(config: Training, made: Path) -> bool:
+    """Whether the run has had all its steps, and `made`, what it writes in the end, is there; says so."""
+    account = config.out / "state" / "run.json"
+    if not account.exists() or not made.exists():
+        return False
+    found = json.loads(account.read_text(encoding="utf-8"))
+    check_settings(config.out, found.get("training", {}), config)
+    return _done(config, found["step"])
+
+
+def _done(config: Training, step: int) -> bool:
+    if step < config.steps:
+        return False
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{config.out} has had all its {step} steps: nothing is left to do")
+    return True
 
 
 def load_state(accelerator: Accelerator, config: Training) -> int:

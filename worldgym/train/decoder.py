@@ -19,11 +19,12 @@ from ..decoders.render import read_maps
 from ..decoders.swin import window_loss
 from ..decoders.wan import Condition
 from ..errors import UserError
+from ..files import replacing
 from ..metrics import psnr
 from ..model.dynamics import Prefix
 from ..model.pixels import to_float, to_uint8
 from ..world import WorldModel
-from .checkpoints import load_state, save_state
+from .checkpoints import load_state, save_state, state_done
 from .launch import launch
 from .log import Log
 from .loop import named, run, train
@@ -32,7 +33,8 @@ from .settings import DecoderTraining
 
 def train_decoder(config: DecoderTraining) -> Path:
     """Train until `config.steps`; returns the decoder's folder."""
-    launch(_train, config)
+    if not state_done(config, config.out / "decoder"):
+        launch(_train, config)
     return config.out / "decoder"
 
 
@@ -44,7 +46,8 @@ def _train(config: DecoderTraining) -> None:
             prefix = "refiner.wan."
             trained = {name.removeprefix(prefix): w.cpu() for name, w in weights.items() if name.startswith(prefix)}
             stage.decoder.refiner.wan = stage.decoder.refiner.wan.holding(trained)
-            stage.decoder.save(config.out / "decoder")
+            with replacing(config.out / "decoder") as folder:
+                stage.decoder.save(folder)
             decoder = DiffusionDecoder.load(config.out / "decoder", stage.world.tokenizer, stage.world.device)
             fast, shown = compare(stage.world, decoder, stage.data)
             print(f"PSNR of 16 held-out dreams: fast decoder {fast:.2f} dB, diffusion {shown:.2f} dB")

@@ -26,7 +26,7 @@ from ..model.tokenizer import Tokenizer
 from ..motion import motion_prompt
 from ..results import current_commit
 from ..world import WorldModel
-from .checkpoints import check_world, load_world, save_world
+from .checkpoints import check_world, load_world, save_world, world_done
 from .launch import launch
 from .log import Log
 from .loop import named, run, train
@@ -48,6 +48,8 @@ def train_dynamics(config: DynamicsTraining) -> Path:
     if check_world(config, "world"):
         if (found := load_config(config.out)[0]) != world.config:
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
+        if world_done(config, "world"):
+            return config.out
     elif config.begin_from is not None:
         print(begin_from(config.begin_from, world.dynamics, "dynamics."))
     data = load_episodes(config.dataset)

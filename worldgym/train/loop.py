@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, DynamoBackend, TorchDynamoPlugin
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -88,7 +88,9 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, bucket_cap_mb=1000)
     if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:  # a stage before in this process
         AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp])
+    accelerator = Accelerator(
+        mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[ddp], dynamo_backend="no"
+    )
     if whole and accelerator.distributed_type == DistributedType.FSDP:
         raise UserError("this stage's model is never in shards; launch it with docs/accelerate/ddp.yaml")
     with only_run(accelerator, config.out):
@@ -106,9 +108,13 @@ def train(stage: Stage, config: Training, accelerator: Accelerator) -> nn.Module
     rank, shares = accelerator.process_index, accelerator.num_processes * stage.parts
     if config.batch % shares:
         raise UserError(f"a batch of {config.batch} can't be shared by {shares} processes or parts")
+    compiler = TorchDynamoPlugin()  # `accelerate launch --dynamo_backend`, or ACCELERATE_DYNAMO_BACKEND
+    if compiler.backend != DynamoBackend.NO:
+        # In place. Accelerate would wrap the model, and its weights would have other names in checkpoints.
+        stage.model.compile(**compiler.to_kwargs())
     model, optimizer = accelerator.prepare(stage.model, stage.optimizer)
     first = stage.load(accelerator)
-    accelerator.print(_described(stage, config, accelerator, first))
+    accelerator.print(_described(stage, config, accelerator, first, compiler.backend))
     with (
         Log(stage.logs, stage.name, first, config.steps, stage.frames, accelerator.is_main_process) as log,
         between_steps() as interrupted,
@@ -152,7 +158,7 @@ def _agree(accelerator: Accelerator, interrupted: bool, losses: dict[str, Tensor
     return stop > 0, dict(zip(losses, means, strict=True))
 
 
-def _described(stage: Stage, config: Training, accelerator: Accelerator, first: int) -> str:
+def _described(stage: Stage, config: Training, accelerator: Accelerator, first: int, compiler: DynamoBackend) -> str:
     """What is about to happen, in a line."""
     millions = sum(parameter.numel() for parameter in stage.model.parameters() if parameter.requires_grad) / 1e6
     processes = accelerator.num_processes
@@ -160,7 +166,8 @@ def _described(stage: Stage, config: Training, accelerator: Accelerator, first: 
     rows = f"{config.batch // (processes * stage.parts)} rows at a time in {shared}"
     begin = f"resuming {config.out} at step {first}" if first else f"training {config.out}"
     where = f"{accelerator.mixed_precision} on {accelerator.device.type}"
-    return f"{begin}: {millions:.2f} M weights, a batch of {config.batch}, {rows}, {where}"
+    compiled = "" if compiler == DynamoBackend.NO else f", compiled by {compiler.value.lower()}"
+    return f"{begin}: {millions:.2f} M weights, a batch of {config.batch}, {rows}, {where}{compiled}"
 
 
 def schedule(step: int, steps: int, warm_up: int = 200) -> float:

@@ -33,7 +33,7 @@ from ..model.recurrent_state import RecurrentState
 from ..results import current_commit
 from ..world import WorldModel
 from .appearance import alter, draw_looks
-from .checkpoints import check_world, load_world, save_world
+from .checkpoints import check_world, load_world, save_world, world_done
 from .launch import launch
 from .log import Log
 from .loop import named, run, train
@@ -69,6 +69,8 @@ def train_recurrent_state(config: RecurrentTraining) -> Path:
         found = load_config(config.out)[0]
         if found != replace(source, recurrent=config.recurrent):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
+        if world_done(config, "world"):
+            return config.out
     for name in (config.dataset, *config.lived):
         check_recording(source, name, load_episodes(name))
     launch(_train, config)

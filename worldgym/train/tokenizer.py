@@ -10,15 +10,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..checkpoint import adopt, load_tensors
-from ..config import DynamicsConfig, WorldConfig
+from ..checkpoint import adopt, load_config, load_tensors
+from ..config import DynamicsConfig, TokenizerConfig, WorldConfig
 from ..data import Episodes, load_episodes
+from ..files import recover
 from ..listing import find_world
 from ..metrics import psnr
 from ..model.pixels import to_float, to_uint8
 from ..model.tokenizer import Tokenizer
 from ..results import current_commit
-from .checkpoints import check_world, load_world, save_world
+from .checkpoints import check_world, load_world, save_world, world_done
 from .log import Log
 from .loop import named, run, train
 from .settings import TokenizerTraining
@@ -26,9 +27,21 @@ from .settings import TokenizerTraining
 
 def train_tokenizer(config: TokenizerTraining) -> Path:
     """Train until `config.steps`; returns the checkpoint folder."""
+    if _done(config):
+        return config.out
     with run(config) as accelerator:
         train(TokenizerStage(config, accelerator.device), config, accelerator)
     return config.out
+
+
+def _done(config: TokenizerTraining) -> bool:
+    recover(config.out)
+    if not config.out.exists():
+        return False
+    side, asked = load_config(config.out)[0].tokenizer.resolution, config.tokenizer
+    if asked.resolution in (side, TokenizerConfig.resolution):  # else it is refused by its own name
+        asked = asked.fitted((side, side, 3))
+    return world_done(replace(config, tokenizer=asked), "tokenizer")
 
 
 class TokenizerLoss(nn.Module):
