@@ -1,8 +1,9 @@
 """Where dreams stand: a value that can be forked, selected from, and written down as bytes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .model.cache import KVCache
 from .model.device import isolated
+from .model.outcome_heads import OutcomeVotes
 
 SNAPSHOT_VERSION = 6
 
@@ -28,6 +30,31 @@ class Outcome:
     """Probability."""
     uncertainty: Float[Tensor, " b"]
     """Mean entropy of the drawn tokens, nats; not a number after an imagined step, which draws none."""
+
+    @classmethod
+    def of(cls, votes: OutcomeVotes, entropy: Float[Tensor, " b"]) -> "Outcome":
+        """What the heads of an ensemble say together."""
+        return cls(votes.reward.mean(0), votes.success.mean(0).sigmoid(), votes.terminated.mean(0).sigmoid(), entropy)
+
+
+class Scored(NamedTuple):
+    """The next frame of each dream, and what the heads say of it."""
+
+    latent: Float[Tensor, "b z g g"]
+    fused: Float[Tensor, "b f g g"]
+    votes: OutcomeVotes
+    entropy: Float[Tensor, " b"] | None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Scored"]) -> "Scored":
+        """Those of all dreams, block after block."""
+        latents, maps, votes, entropies = zip(*parts, strict=True)
+        return cls(
+            torch.cat(latents),
+            torch.cat(maps),
+            OutcomeVotes(*(torch.cat(columns, 1) for columns in zip(*votes, strict=True))),
+            None if entropies[0] is None else torch.cat(entropies),
+        )
 
 
 @dataclass(frozen=True)

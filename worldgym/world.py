@@ -13,7 +13,6 @@ terminated_t, frame_{t+1}`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from .model.rng import uniforms
 from .model.sentence_policy import SentencePolicy
 from .motion import motion_prompt
 from .network import WorldNetwork
-from .state import Outcome, WorldState
+from .state import Outcome, Scored, WorldState
 
 BLOCK = {"cpu": 32}
 """Dreams that go through the scale head at a time, where that is faster: more would fall out of the processor's cache,
@@ -108,7 +107,7 @@ class WorldModel(WorldNetwork):
         vectors = self._vectors(action, state)
         after, votes, entropy = self._step(state, self._embed(vectors), measure=True)
         assert entropy is not None
-        return self._observed(after, vectors), _outcome(votes, entropy)
+        return self._observed(after, vectors), Outcome.of(votes, entropy)
 
     def motion(self, state: WorldState) -> Float[Tensor, "b f g g"] | None:
         """How each dream's newest map differs from the one before; None in a world without `memory`."""
@@ -213,7 +212,7 @@ class WorldModel(WorldNetwork):
         recurrent = self._filter.predict(state.recurrent, vectors)
         after = replace(state, recurrent=recurrent, counters=state.counters + 1, imagined=True)
         votes = self.score(after, state.instruction)
-        return after, _outcome(votes, torch.full_like(votes.reward[0], float("nan")))
+        return after, Outcome.of(votes, torch.full_like(votes.reward[0], float("nan")))
 
     def _begun(self, frames: UInt8[Tensor, "b t h w c"], actions: Float[Tensor, "b t1 a"]) -> tuple[Tensor, Tensor]:
         """(The recurrent state of new dreams, the frame that it observed last), both of no size where there is none."""
@@ -367,12 +366,12 @@ class WorldModel(WorldNetwork):
                 state.instruction,
                 motion,
             )
-            latent, fused, votes, entropy = _Scored(*made)
+            latent, fused, votes, entropy = Scored(*made)
         else:
             with self._precision():
                 hidden = self.dynamics.hidden_state(state.cache, state.steps, state.fused, action, motion)
             parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]
-            latent, fused, votes, entropy = parts[0] if len(parts) == 1 else _joined(parts)
+            latent, fused, votes, entropy = parts[0] if len(parts) == 1 else Scored.joined(parts)
         state.cache.age += 1
         after = replace(
             state,
@@ -388,7 +387,7 @@ class WorldModel(WorldNetwork):
 
     def _frame(
         self, state: WorldState, hidden: Tensor, action: Tensor, motion: Tensor | None, rows: slice, measure: bool
-    ) -> "_Scored":
+    ) -> Scored:
         """The next frame of some of the dreams, from what the backbone predicts, and its outcomes."""
         numbers = None
         if state.temperature > 0:
@@ -409,7 +408,7 @@ class WorldModel(WorldNetwork):
         # One memory layout always: convolutions round differently in another, and a snapshot must be exact.
         latent, fused = latent.float().contiguous(), fused.float().contiguous()
         votes = self.dynamics.outcome_heads.score(fused, moved, state.instruction[rows])
-        return _Scored(latent, fused, votes, entropy)
+        return Scored(latent, fused, votes, entropy)
 
     def _dreamed(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
         """Outcomes of each step of n futures of each dream, dreamed as `step` does."""
@@ -477,34 +476,6 @@ class WorldModel(WorldNetwork):
                 f"the snapshot's cache has shape {tuple(state.cache.keys.shape)}; this world's is {wanted}: "
                 "it was taken in a world of another size"
             )
-
-
-def _outcome(votes: OutcomeVotes, entropy: Float[Tensor, " b"]) -> Outcome:
-    return Outcome(
-        reward=votes.reward.mean(0),
-        success=votes.success.mean(0).sigmoid(),
-        terminated=votes.terminated.mean(0).sigmoid(),
-        uncertainty=entropy,
-    )
-
-
-class _Scored(NamedTuple):
-    """The next frame of each dream, and its outcomes."""
-
-    latent: Tensor
-    fused: Tensor
-    votes: OutcomeVotes
-    entropy: Tensor | None
-
-
-def _joined(parts: list[_Scored]) -> _Scored:
-    latents, maps, votes, entropies = zip(*parts, strict=True)
-    return _Scored(
-        torch.cat(latents),
-        torch.cat(maps),
-        OutcomeVotes(*(torch.cat(columns, 1) for columns in zip(*votes, strict=True))),
-        None if entropies[0] is None else torch.cat(entropies),
-    )
 
 
 def _shifted(past: Tensor, newest: Tensor) -> Tensor:
