@@ -28,9 +28,12 @@ import past
 import ray_recording
 import scaling
 import serving
+import shards
+import streaming
 import swin_drift
 import swm_solvers
 import tabletop
+import token_cache
 import transfer
 import wordings
 import zero_shot
@@ -78,6 +81,9 @@ SECTIONS = (
     fuzz.SECTION,
     kills.SECTION,
     ray_recording.SECTION,
+    streaming.SECTION,
+    shards.SECTION,
+    token_cache.SECTION,
     mutations.SECTION,
 )
 
