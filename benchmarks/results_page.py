@@ -29,9 +29,12 @@ import past
 import ray_recording
 import scaling
 import serving
+import shards
+import streaming
 import swin_drift
 import swm_solvers
 import tabletop
+import token_cache
 import transfer
 import two_steps
 import weak_scaling
@@ -84,6 +87,9 @@ SECTIONS = (
     fuzz.SECTION,
     kills.SECTION,
     ray_recording.SECTION,
+    streaming.SECTION,
+    shards.SECTION,
+    token_cache.SECTION,
     mutations.SECTION,
 )
 

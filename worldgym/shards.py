@@ -28,7 +28,7 @@ VERSION = 1
 INDEX = "index.json"
 CHUNK = 16
 """Frames that are compressed together. Reading one frame decompresses them all."""
-SHARD = 8 * 2**20
+SHARD = 4 * 2**20
 """Bytes after which a shard is full."""
 WINDOW = 256 * 2**20
 """Bytes of compressed shards that a reader keeps in memory, and that training shuffles."""

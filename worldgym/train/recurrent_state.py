@@ -264,11 +264,15 @@ class Source:
         chosen, starts = self.choose(seed, step, random), self.data.starts
         return starts[chosen] + random.integers(_firsts(starts[chosen + 1] - starts[chosen]))
 
-    def _components(self, rows: np.ndarray) -> Float[Tensor, "b t1 p"]:
+    def _seen(self, when: np.ndarray, *picked: np.ndarray) -> tuple[Tensor, ...]:
+        """Components of the rows `when` [b, t + 1], and the frames of some of these rows, for each of `picked`."""
         if self.components is not None:
-            return self.components[torch.from_numpy(rows)].to(self.device)
-        shown, places = np.unique(rows, return_inverse=True)
-        return self.model.project(_frames(self.data, shown, self.device))[torch.from_numpy(places.reshape(rows.shape))]
+            frames = (_frames(self.data, rows, self.device) for rows in picked)
+            return self.components[torch.from_numpy(when)].to(self.device), *frames
+        rows = np.unique(when)  # each is read once: in shards that takes longer
+        pictures = _frames(self.data, rows, self.device)
+        places = [torch.from_numpy(np.searchsorted(rows, wanted)) for wanted in (when, *picked)]
+        return self.model.project(pictures)[places[0]], *(pictures[place] for place in places[1:])
 
     def cut(
         self, rows: np.ndarray, observed: np.ndarray, ahead: int, random: np.random.Generator, mine: slice = slice(None)
@@ -290,17 +294,19 @@ class Source:
             return torch.from_numpy(values).to(device)
 
         after_each = when[:, 1:]
+        drawn_rows = np.take_along_axis(when, drawn, 1).ravel()
+        components, frames, targets = self._seen(when, when[:, :most][shown], drawn_rows)
         return Stretches(
-            frames=_frames(data, when[:, :most][shown], device),
+            frames=frames,
             shown=of(shown),
             actions=of(data.actions[when[:, :-1]]),
             rewards=of(data.rewards[after_each]),
             successes=of(data.successes[after_each].astype(np.float32)),
             terminations=of(data.terminations[after_each].astype(np.float32)),
             inside=of(inside),
-            components=self._components(when),
+            components=components,
             drawn=of(drawn),
-            targets=_frames(data, np.take_along_axis(when, drawn, 1).ravel(), device),
+            targets=targets,
         )
 
 
