@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from minari import delete_dataset, load_dataset
 from minari.storage import get_dataset_path
 
@@ -79,11 +80,12 @@ def make_world(config: New) -> dict[str, Any]:
         evaluate(judging)
         plan.note("done", 1)
     minutes = plan.spent() / 60
+    agent = "actor-critic" if isinstance(load_config(world)[0].codec.space, Box) else "ppo"
     planned = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in PLANNED.items())
     print(
         f"{world} is a world of {config.env}, made in {minutes:.1f} minutes. Next:\n"
         f"  worldgym plan {world} --episodes 10 {planned}\n"
-        f"  worldgym learn {world} --agent actor-critic\n"
+        f"  worldgym learn {world} --agent {agent}\n"
         f"  worldgym play {world}\n"
         f"  worldgym improve {world} --dataset {recording.dataset} --no-looks {planned}\n"
         f'  gym.make("worldgym/Dream-v0", world="{world}")'
