@@ -29,7 +29,6 @@ import numpy as np
 import tyro
 from section import RESULTS, Results, Section, made_by, markdown
 
-STAGES = ("tokenizer", "state")
 WINDOWS = (8, 32, 64, 128)
 
 
@@ -49,6 +48,7 @@ class Streaming:
     """GiB of memory."""
     noise: int = 8
     """Added to each value of a frame, from -noise to noise. Without it the frames compress to a sixteenth."""
+    stages: tuple[str, ...] = ("tokenizer", "state")
     rounds: int = 5
     updates: int = 6
     """In each round."""
@@ -234,7 +234,7 @@ def measure(config: Streaming) -> dict[str, Any]:
     }  # fmt: skip
     print(told, flush=True)
     shuffled = shuffling(config.url, told["batch"], config.seed)
-    return told | {"shuffling": shuffled, "stages": {stage: compare(config, stage) for stage in STAGES}}
+    return told | {"shuffling": shuffled, "stages": {stage: compare(config, stage) for stage in config.stages}}
 
 
 def main(config: Streaming) -> None:

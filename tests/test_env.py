@@ -468,6 +468,11 @@ def test_a_recording_of_another_size_is_no_start(dataset, make_world):
         recorded_starts(dataset, config)
 
 
+def test_shards_are_no_starts(make_world):
+    with pytest.raises(UserError, match="memory://set is in shards"):
+        recorded_starts("memory://set", make_world().config)
+
+
 # -- errors --------------------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise UserError(f"{url!r} is no URL; expected such as file://{url}, s3://bucket/name, hf://datasets/user/name")
     try:
         return url_to_fs(url)
-    except ValueError as error:  # fsspec does not know the protocol
+    except (ValueError, ImportError) as error:  # fsspec does not know the protocol, or lacks the package for it
         raise UserError(f"{url} cannot be opened: {error}") from None
 
 
