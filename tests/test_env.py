@@ -17,6 +17,7 @@ from worldgym.checkpoint import fingerprint
 from worldgym.data import load_episodes
 from worldgym.env import DreamEnv, restore
 from worldgym.envs_real.tabletop import TabletopEnv
+from worldgym.errors import UserError
 from worldgym.spaces import ACTION_MODES
 from worldgym.starts import InitialStates, bundled_starts, recorded_starts
 from worldgym.train.dynamics import pick_starts
