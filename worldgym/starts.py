@@ -116,5 +116,6 @@ def recorded_starts(dataset_id: str, config: WorldConfig) -> InitialStates:
         )
     newest = np.arange(len(data.frames))
     newest = newest[newest - np.repeat(data.starts[:-1], np.diff(data.starts)) >= count - 1]
+    assert isinstance(data.frames, np.ndarray) and isinstance(data.actions, np.ndarray)
     over = data.successes[newest] | data.terminations[newest]
     return InitialStates(data.frames, data.actions, newest, over, data.instructions, count)
