@@ -29,8 +29,9 @@ import numpy as np
 import tyro
 from section import RESULTS, Results, Section, made_by, markdown
 
-STAGES = ("tokenizer", "state")
-WINDOWS = (8, 32, 64, 128)
+WINDOWS = (8, 16, 32, 64, 128)
+SAMPLED = 500
+"""Batches, evenly over an epoch, whose means say how well it is shuffled."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Streaming:
     """GiB of memory."""
     noise: int = 8
     """Added to each value of a frame, from -noise to noise. Without it the frames compress to a sixteenth."""
+    stages: tuple[str, ...] = ("tokenizer", "state")
     rounds: int = 5
     updates: int = 6
     """In each round."""
@@ -213,8 +215,8 @@ def shuffling(url: str, batch: int, seed: int) -> dict[str, float]:
     for window in WINDOWS:
         order, place = EpochOrder(train, shard, draws, window), train / train.max()
         value = dict(zip(train.tolist(), place.tolist(), strict=True))
-        steps = order.length // batch
-        means = [np.mean([value[one] for one in order.batch(seed, step, batch).tolist()]) for step in range(steps)]
+        steps = np.linspace(0, order.length // batch - 1, SAMPLED).astype(int).tolist()
+        means = [np.mean([value[one] for one in order.batch(seed, step, batch).tolist()]) for step in steps]
         found[str(window)] = float(np.var(means) / (place.var() / batch))
         print(f"window of {window}: variance of batch means {found[str(window)]:.2f} times that of random batches")
     return found
@@ -234,7 +236,7 @@ def measure(config: Streaming) -> dict[str, Any]:
     }  # fmt: skip
     print(told, flush=True)
     shuffled = shuffling(config.url, told["batch"], config.seed)
-    return told | {"shuffling": shuffled, "stages": {stage: compare(config, stage) for stage in STAGES}}
+    return told | {"shuffling": shuffled, "stages": {stage: compare(config, stage) for stage in config.stages}}
 
 
 def main(config: Streaming) -> None:

@@ -17,6 +17,7 @@ from worldgym.checkpoint import fingerprint
 from worldgym.data import load_episodes
 from worldgym.env import DreamEnv, restore
 from worldgym.envs_real.tabletop import TabletopEnv
+from worldgym.errors import UserError
 from worldgym.spaces import ACTION_MODES
 from worldgym.starts import InitialStates, bundled_starts, recorded_starts
 from worldgym.train.dynamics import pick_starts
@@ -466,6 +467,11 @@ def test_a_recording_of_another_size_is_no_start(dataset, make_world):
     config = replace(make_world().config, action_size=3)
     with pytest.raises(ValueError, match=r"64 pixels a side and actions of 2 numbers; .*begins from 64.*takes 3"):
         recorded_starts(dataset, config)
+
+
+def test_shards_are_no_starts(make_world):
+    with pytest.raises(UserError, match="memory://set is in shards"):
+        recorded_starts("memory://set", make_world().config)
 
 
 # -- errors --------------------------------------------------------------------------------------------------

@@ -159,6 +159,12 @@ def test_what_cannot_be_added_is_refused(url):
         write_shards(url, "mine/more-v0", ABOUT | {"instructions": ["go"]}, map(episode, range(5)))
     with pytest.raises(UserError, match="no episodes"):
         write_shards(url, "mine/more-v0", ABOUT, [])
+    with pytest.raises(UserError, match="episode 0: it has no rewards"):
+        write_shards(
+            url, "mine/more-v0", ABOUT, [{name: part for name, part in episode(0).items() if name != "rewards"}]
+        )
+    with pytest.raises(UserError, match=r"episode 0: its parts have \[18, 19\] rows"):
+        write_shards(url, "mine/more-v0", ABOUT, [episode(1) | {"actions": episode(1)["actions"][:-1]}])
     narrow = episode(1)
     narrow["actions"] = narrow["actions"][:, :1]
     with pytest.raises(UserError, match=r"mine/more-v0, episode 1: .*expected"):

@@ -69,7 +69,7 @@ class EpochOrder:
         count, parts = len(self.shards), np.arange(self.window)
         order = np.random.default_rng([seed, _STREAM, epoch]).permutation(count)
         draws = np.array([len(self.members[one]) for one in order])[:, None]
-        sizes = draws // self.window + (parts < draws % self.window)  # as np.array_split deals them out
+        sizes = draws // self.window + (parts < draws % self.window)  # the first parts have one more
         slots = np.arange(count)[:, None]
         return order, sizes[(slots - parts) % count, parts].sum(1).cumsum()
 
@@ -77,7 +77,9 @@ class EpochOrder:
         parts = []
         for part, shard in enumerate(self._window(seed, epoch, slot).tolist()):
             dealt = np.random.default_rng([seed, _STREAM, epoch, 1, shard]).permutation(self.members[shard])
-            parts.append(np.array_split(dealt, self.window)[part])
+            each, more = divmod(len(dealt), self.window)
+            begin = part * each + min(part, more)
+            parts.append(dealt[begin : begin + each + (part < more)])
         return np.random.default_rng([seed, _STREAM, epoch, 2, slot]).permutation(np.concatenate(parts))
 
     def _window(self, seed: int, epoch: int, slot: int) -> np.ndarray:

@@ -35,7 +35,8 @@ WINDOW = 256 * 2**20
 AHEAD = 2
 """Further shards that training fetches before it needs them."""
 SPLITS = ("train", "validation", "test")
-DTYPES = {"frames": np.uint8, "actions": np.float32, "sentences": np.int16, "sentence_actions": np.float32,
+DTYPES: dict[str, Any] = {
+          "frames": np.uint8, "actions": np.float32, "sentences": np.int16, "sentence_actions": np.float32,
           "rewards": np.float32, "successes": np.bool_, "terminations": np.bool_}  # fmt: skip
 """The parts of an episode; each has a row for every frame."""
 
@@ -65,7 +66,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise UserError(f"{url!r} is no URL; expected such as file://{url}, s3://bucket/name, hf://datasets/user/name")
     try:
         return url_to_fs(url)
-    except ValueError as error:  # fsspec does not know the protocol
+    except (ValueError, ImportError) as error:  # fsspec does not know the protocol, or lacks the package for it
         raise UserError(f"{url} cannot be opened: {error}") from None
 
 
@@ -116,6 +117,12 @@ def write_shards(url: str, source: str, about: dict[str, Any], episodes: Iterabl
         files[split] = _Open()
 
     for episode in episodes:
+        if missing := [name for name in DTYPES if name not in episode]:
+            raise UserError(f"{source}, episode {added}: it has no {', '.join(missing)}")
+        if len(rows := {len(episode[name]) for name in DTYPES}) > 1:
+            raise UserError(
+                f"{source}, episode {added}: its parts have {sorted(rows)} rows; expected one for each frame"
+            )
         shapes = {name: list(episode[name].shape[1:]) for name in DTYPES}
         index["shapes"] = index["shapes"] or shapes
         if shapes != index["shapes"]:
@@ -283,7 +290,7 @@ class _Shard:
         decompress = _zstandard().ZstdDecompressor().decompress
         for number, here in _groups(first_chunk[episode] + chunk):
             begin = int(self.chunk_ends[number - 1]) if number else 0
-            content = decompress(memoryview(self.frames[begin : int(self.chunk_ends[number])]))
+            content = decompress(self.frames[begin : int(self.chunk_ends[number])].data)
             found[here] = np.frombuffer(content, np.uint8).reshape(-1, *self.shape)[place[here]]
         return found
 
