@@ -97,7 +97,7 @@ class Trainee:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return float(found["loss"])
+        return float(found["loss"].detach())
 
 
 def compare(config: Compiled, name: str, folder: Path) -> dict[str, Any]:
@@ -167,8 +167,8 @@ def section(results: Results) -> list[str]:
     return [
         f"`ACCELERATE_DYNAMO_BACKEND={m['backend']}` compiles the model of any stage. Here on a CPU, {m['rows']} rows "
         f"a batch, plain and compiled by turns from the same weights on the same batches, {m['updates']} updates each "
-        "after those that compile. A graph that comes later was compiled while the clock ran: shapes that had not occurred. "
-        "Losses differ by rounding, which training then amplifies. No GPU has run this.",
+        "after those that compile. A graph that comes later was compiled while the clock ran, for shapes that had not "
+        "occurred before. Losses differ by rounding, which training then amplifies. No GPU has run this.",
         "",
         *markdown(head, rows),
         "",
