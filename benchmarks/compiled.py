@@ -51,23 +51,16 @@ class Compiled:
     json: Path = RESULTS / "compiled.json"
 
 
-def tokenizer(out: Path, rows: int, device: torch.device) -> tuple[Training, Stage]:
-    config = TokenizerTraining(DATASET, out, batch=rows, device=str(device))
-    return config, TokenizerStage(config, device)
-
-
-def dynamics(out: Path, rows: int, device: torch.device) -> tuple[Training, Stage]:
-    config = DynamicsTraining(DATASET, find_world("tabletop"), out, batch=rows, device=str(device))
-    return config, DynamicsStage(config, device)
-
-
-def state(out: Path, rows: int, device: torch.device) -> tuple[Training, Stage]:
-    config = RecurrentTraining(DATASET, "tabletop", out, batch=rows, device=str(device))
-    return config, RecurrentStage(config, device)
-
-
-Make = Callable[[Path, int, torch.device], tuple[Training, Stage]]
-STAGES: dict[str, Make] = {"tokenizer": tokenizer, "dynamics": dynamics, "state": state}
+Make = Callable[[Any, torch.device], Stage]
+STAGES: dict[str, tuple[Callable[[Path, int], Training], Make]] = {
+    "tokenizer": (lambda out, rows: TokenizerTraining(DATASET, out, batch=rows, device="cpu"), TokenizerStage),
+    "dynamics": (
+        lambda out, rows: DynamicsTraining(DATASET, find_world("tabletop"), out, batch=rows, device="cpu"),
+        DynamicsStage,
+    ),
+    "state": (lambda out, rows: RecurrentTraining(DATASET, "tabletop", out, batch=rows, device="cpu"), RecurrentStage),
+}
+"""Its settings, for a folder and rows of a batch, and what makes it."""
 PRECISION: dict[str, Literal["no", "bf16"]] = {"tokenizer": "bf16", "dynamics": "bf16", "state": "no"}
 """As the stages train."""
 
@@ -97,18 +90,19 @@ class Trainee:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return float(found["loss"])
+        return float(found["loss"].detach())
 
 
 def compare(config: Compiled, name: str, folder: Path) -> dict[str, Any]:
     """One stage by turns."""
     graphs = torch._dynamo.utils.counters["stats"]
     graphs.clear()
-    training, _ = STAGES[name](folder / name, config.rows, torch.device("cpu"))
+    settings, make = STAGES[name]
+    training = settings(folder / name, config.rows)
     with run(training, PRECISION[name]) as accelerator:
         trainees = {}
         for way in ("plain", "compiled"):
-            _, stage = STAGES[name](folder / name, config.rows, accelerator.device)
+            stage = make(training, accelerator.device)
             if way == "compiled":
                 stage.model.compile(backend=config.backend)
             trainees[way] = Trainee(stage, accelerator)
@@ -167,8 +161,8 @@ def section(results: Results) -> list[str]:
     return [
         f"`ACCELERATE_DYNAMO_BACKEND={m['backend']}` compiles the model of any stage. Here on a CPU, {m['rows']} rows "
         f"a batch, plain and compiled by turns from the same weights on the same batches, {m['updates']} updates each "
-        "after those that compile. A graph that comes later was compiled while the clock ran: shapes that had not occurred. "
-        "Losses differ by rounding, which training then amplifies. No GPU has run this.",
+        "after those that compile. A graph that comes later was compiled while the clock ran, for shapes that had not "
+        "occurred before. Losses differ by rounding, which training then amplifies. No GPU has run this.",
         "",
         *markdown(head, rows),
         "",

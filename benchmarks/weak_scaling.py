@@ -54,11 +54,10 @@ def train(turn: Turn) -> None:
     """In each of the processes: rank 0 writes how long the updates took."""
     torch.set_num_threads(1)
     asked = turn.asked
-    make, rows = STAGES[asked.stage], asked.rows * turn.processes
-    training, _ = make(turn.folder / "run", rows, torch.device(turn.device))
+    settings, make = STAGES[asked.stage]
+    training = settings(turn.folder / "run", asked.rows * turn.processes)
     with run(training, PRECISION[asked.stage]) as accelerator:
-        _, stage = make(turn.folder / "run", rows, accelerator.device)
-        trainee = Trainee(stage, accelerator)
+        trainee = Trainee(make(training, accelerator.device), accelerator)
         for _ in range(3):
             trainee.update()
         accelerator.wait_for_everyone()

@@ -1,6 +1,7 @@
 """Commands with several seeds: each run is the one with that seed alone, and the figures are over all of them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,14 @@ def test_mistakes_are_told(capsys, arguments, says):
     assert says in capsys.readouterr().err
 
 
+def test_processes_of_torchrun_have_no_seeds_of_their_own(monkeypatch):
+    """All of them would write the same files."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ValueError, match="not in processes of torchrun"):
+        over_seeds(plan, Planning("tabletop"), [0, 1])
+
+
 def test_without_ray_it_is_told_what_to_install(monkeypatch, checkpoint):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match="--ray needs Ray"):
         over_seeds(plan, Planning(str(checkpoint)), [0], ray="local")

@@ -185,9 +185,9 @@ class RecurrentLoss(nn.Module):
     def _embed(self, stretches: Stretches) -> Float[Tensor, "b k e"]:
         """What each observed frame tells, in its place; zeros elsewhere."""
         shown = self.state.embed(stretches.frames)
-        embedded = shown.new_zeros(*stretches.shown.shape, shown.shape[-1])
-        embedded[stretches.shown] = shown
-        return embedded
+        # By number, not by mask, whose gradient has a size that `torch.compile` cannot know.
+        number = (stretches.shown.flatten().cumsum(0) - 1).clamp(min=0).view(stretches.shown.shape)
+        return torch.where(stretches.shown[..., None], shown[number], 0.0)
 
     def _follow(self, embedded: Float[Tensor, "b k e"], stretches: Stretches) -> tuple[Tensor, Tensor | None]:
         """(states [b, t + 1, s] of all frames, corrected by those that are observed; [b, k - 1, s] before they are)."""
