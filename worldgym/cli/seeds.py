@@ -118,11 +118,11 @@ def _absolute(config: Settings) -> Settings:
     from ..listing import find_world, world_name
 
     whole = {field.name: getattr(config, field.name) for field in fields(config)}
-    paths = {name: value.resolve() for name, value in whole.items() if isinstance(value, Path)}
+    paths: dict[str, Any] = {name: value.resolve() for name, value in whole.items() if isinstance(value, Path)}
     if isinstance(config, Evaluate) and config.report is None:
         paths["report"] = (Path("runs/evaluate") / Path(config.world).name).resolve()
     if Path(config.world).is_dir():
-        return replace(config, world=world_name(find_world(config.world).resolve()), **paths)
+        paths["world"] = world_name(find_world(config.world).resolve())
     return replace(config, **paths)
 
 
@@ -132,9 +132,9 @@ def summary(runs: list[dict[str, Any]], prefix: str = "") -> dict[str, dict[str,
 
     told: dict[str, dict[str, Any]] = {}
     for name, first in runs[0].items():
-        values = [run.get(name) for run in runs]
+        values: list[Any] = [run.get(name) for run in runs]
         if all(isinstance(value, dict) for value in values):
-            told |= summary(values, f"{prefix}{name}.")  # type: ignore[arg-type]
+            told |= summary(values, f"{prefix}{name}.")
         elif "interval" in name:  # of one run's episodes
             continue
         elif all(isinstance(value, float) for value in values):
