@@ -121,7 +121,10 @@ def test_imagined_frames_do_not_reach_the_state(stage):
 def test_the_loss_is_what_was_read_wrong(stage):
     """By value: of states, rewards and frames that are read as nothing."""
     model: RecurrentLoss = stage.model.eval()
-    for module in (model.state.heads.question[-1], model.readouts.components[-1], model.state.picture.convolutions[-2]):
+    readouts = model.readouts
+    for module in (
+        model.state.heads.question[-1], readouts.components[-1], readouts.seen[-1], model.state.picture.convolutions[-2]
+    ):  # fmt: skip
         torch.nn.init.zeros_(module.weight)
         torch.nn.init.zeros_(module.bias)
     (stretches,) = stage.draw(5, 0, 1)
@@ -135,6 +138,11 @@ def test_the_loss_is_what_was_read_wrong(stage):
     components = (stretches.components.square().sum(-1) * weights).sum() / weights.sum() / model.readouts.spread
     torch.testing.assert_close(found["components"], components)
     torch.testing.assert_close(found["frame"], model.state.centred(stretches.targets).square().mean())
+    shown = stretches.shown & stretches.inside[:, : stretches.shown.shape[1]]
+    judged = shown[:, 1:]  # the first frame of a stretch is not
+    seen = stretches.components[:, : shown.shape[1]][shown].square().sum(-1).mean() / model.readouts.spread
+    worth = stretches.rewards[:, : judged.shape[1]][judged].square().mean() / stage.data.reward_variance
+    torch.testing.assert_close(found["seen"], seen + 3 * worth)
 
 
 def test_what_lies_behind_an_end_weighs_nothing(stage):

@@ -57,6 +57,8 @@ HALF_WEIGHT = 8
 REWARD_WEIGHT = 3.0
 PRIOR_WEIGHT = 0.5
 """Of what is foreseen of the next frame while frames are still observed."""
+SEEN_WEIGHT = 1.0
+"""Of what is read off an observed frame's embedding alone."""
 INVERSE_WEIGHT = 0.1
 
 
@@ -115,9 +117,12 @@ class Readouts(nn.Module):
     spread: Tensor
     basis: Tensor
 
-    def __init__(self, config: RecurrentConfig, resolution: int, action_size: int):
+    def __init__(self, config: RecurrentConfig, resolution: int, action_size: int, instructions: int):
         super().__init__()
         hidden = config.head_width
+        self.seen = nn.Sequential(
+            nn.Linear(config.embedding, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS + instructions)
+        )
         self.components = nn.Sequential(nn.Linear(config.width, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS))
         self.inverse = nn.Sequential(nn.Linear(2 * config.embedding, 128), nn.SiLU(), nn.Linear(128, action_size))
         self.register_buffer("basis", torch.zeros(COMPONENTS, 3 * resolution**2), persistent=False)
@@ -165,7 +170,8 @@ class RecurrentLoss(nn.Module):
         ahead = (torch.arange(states.shape[1], device=states.device) - observed + 1).clamp(min=0)
         weights = stretches.inside / (1 + ahead / HALF_WEIGHT)
         parts = self._read(states, weights, states[:, 1:], weights[:, 1:], stretches)
-        total = _total(parts)
+        parts["seen"] = self._seen(embedded, stretches)
+        total = _total(parts) + SEEN_WEIGHT * parts["seen"]
         if priors is not None:
             foreseen = (stretches.shown & stretches.inside[:, :most])[:, 1:].float()
             few = stretches._replace(
@@ -188,6 +194,19 @@ class RecurrentLoss(nn.Module):
         # By number, not by mask, whose gradient has a size that `torch.compile` cannot know.
         number = (stretches.shown.flatten().cumsum(0) - 1).clamp(min=0).view(stretches.shown.shape)
         return torch.where(stretches.shown[..., None], shown[number], 0.0)
+
+    def _seen(self, embedded: Float[Tensor, "b k e"], stretches: Stretches) -> Tensor:
+        """Errors of components and rewards that are read off each observed frame by itself. What comes back through
+        many steps is too noisy to teach the encoder where things are to a fraction of a pixel.
+
+        No action led to the first frame of a stretch, so no reward judges it.
+        """
+        most = embedded.shape[1]
+        there = (stretches.shown & stretches.inside[:, :most]).float()
+        components, rewards = self.readouts.seen(embedded).split((COMPONENTS, stretches.rewards.shape[-1]), -1)
+        error = (components - stretches.components[:, :most]).square().sum(-1) / self.readouts.spread
+        worth = (rewards[:, 1:] - stretches.rewards[:, : most - 1]).square().mean(-1) / self.reward_variance
+        return _mean(error, there) + REWARD_WEIGHT * _mean(worth, there[:, 1:])
 
     def _follow(self, embedded: Float[Tensor, "b k e"], stretches: Stretches) -> tuple[Tensor, Tensor | None]:
         """(states [b, t + 1, s] of all frames, corrected by those that are observed; [b, k - 1, s] before they are)."""
@@ -338,7 +357,10 @@ class RecurrentStage:
         assert world.recurrent is not None
         self.data = data = load_episodes(config.dataset)
         self.frames = config.batch * config.ahead
-        readouts = Readouts(config.recurrent, world.config.tokenizer.resolution, world.config.action_size).to(device)
+        about = world.config
+        readouts = Readouts(config.recurrent, about.tokenizer.resolution, about.action_size, len(data.instructions)).to(
+            device
+        )
         self.model = RecurrentLoss(
             world.recurrent, readouts, world.read_instructions(list(data.instructions)), data.reward_variance
         ).train()
