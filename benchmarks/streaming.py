@@ -266,8 +266,9 @@ def section(results: Results) -> list[str]:
         f"{m['noise']} in every value. The kernel limits what its process allocates to {m['limit_gib']:g} GiB "
         "(RLIMIT_DATA); what the kernel keeps of the shards was evicted every second, and is counted besides. "
         f"`memory-mapped` trains on {m['recording']}, {m['recording_gigabytes']:.1f} GB, without a limit. The two take "
-        f"turns of {m['updates']} updates on one core that other programs shared; figures are medians of "
-        f"{m['rounds']} turns.",
+        f"turns of {m['updates']} updates on one core that other programs shared, so compare by the seconds of the "
+        f"processor; figures are medians of {m['rounds']} turns. On shards, the recurrent state also projects the "
+        "frames of each batch on their principal components, which it does once where memory holds them all.",
         "",
         *markdown(
             ["stage", "data", "updates a second", "updates a second of the processor", "share of drawing batches",
