@@ -56,7 +56,7 @@ ROUNDS = 4
 """Of acting by plans and training on; more where they take less time than expected, up to twice as many."""
 TRAINED_ON = 0.6
 """Share of a round that trains."""
-PLANNED = {"horizon": 16, "samples": 64, "iterations": 3, "action_repeat": 1, "replan_every": 2}
+PLANNED: dict[str, Any] = {"horizon": 16, "samples": 64, "iterations": 3, "action_repeat": 1, "replan_every": 2}
 """How rounds plan, and `worldgym plan` is told to."""
 TRIED = 4, 24
 """Episodes of two trials; what the second takes more is the pace, without the time that starting takes."""

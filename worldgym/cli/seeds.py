@@ -103,13 +103,14 @@ def _run_one(run: Run, config: Settings, seed: int) -> dict[str, Any]:
 def with_seed(config: Settings, seed: int) -> Settings:
     """The settings of one run, which writes where no other does."""
     alone: dict[str, Any] = {"seed": seed, "json": None}
-    match config:
+    asked: Evaluate | Planning | Learning = config
+    match asked:
         case Learning():
-            alone["out"] = config.out / f"seed_{seed}"
-        case Planning() if config.video is not None:
-            alone["video"] = config.video.with_stem(f"{config.video.stem}_seed_{seed}")
+            alone["out"] = asked.out / f"seed_{seed}"
+        case Planning() if asked.video is not None:
+            alone["video"] = asked.video.with_stem(f"{asked.video.stem}_seed_{seed}")
         case Evaluate():
-            alone["report"] = (config.report or Path("runs/evaluate") / Path(config.world).name) / f"seed_{seed}"
+            alone["report"] = (asked.report or Path("runs/evaluate") / Path(asked.world).name) / f"seed_{seed}"
     return replace(config, **alone)
 
 
