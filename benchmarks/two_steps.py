@@ -34,9 +34,9 @@ class TwoSteps:
     """Plan for sentences that ask for two things."""
 
     sentences: int = 50
-    samples: int = 32
+    samples: int = 64
     """Action sequences tried in each iteration of CEM."""
-    iterations: int = 2
+    iterations: int = 4
     seed: int = 0
     json: Path = RESULTS / "two_steps.json"
     """Where the figures go."""
