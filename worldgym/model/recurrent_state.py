@@ -118,7 +118,7 @@ class FrameEncoder(nn.Module):
             )
         side = resolution // 2
         places = torch.linspace(-1, 1, side)
-        grid = torch.stack([places.repeat(side), places.repeat_interleave(side)], 1)
+        grid = torch.stack([places.repeat(side), places.repeat_interleave(side)])
         self.register_buffer("grid", grid, persistent=False)
         cells = (resolution // 2 ** len(config.channels)) ** 2
         size = NARROW * cells + 3 * config.points
@@ -140,8 +140,7 @@ class FrameEncoder(nn.Module):
     def places(self, points: Float[Tensor, "b hw p"]) -> Float[Tensor, "b p3"]:
         """Where each feature is, and how clearly it is seen."""
         shares = (SHARPNESS * points).softmax(1)
-        where = torch.einsum("bcp,ck->bkp", shares, self.grid)
-        return SPREAD * torch.cat([where.flatten(1), 0.1 * points.max(1).values], 1)
+        return SPREAD * torch.cat([(self.grid @ shares).flatten(1), 0.1 * points.max(1).values], 1)
 
 
 class PictureHead(nn.Module):
