@@ -5,20 +5,20 @@
 source "$(dirname "$0")/setup.sh"
 world=$1
 case $world in
-tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) acting=(--instruction "push *") ;;
+tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=() acting=(--instruction "push *") ;;
 reacher)
-    data=worldgym/reacher-v0 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)
-    acting=(--horizon 8 --action-repeat 2 --replan-every 2)
+    data=worldgym/reacher-v1 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)
+    training=(--no-looks --ahead 12 --observed 4) acting=(--no-looks --horizon 8 --action-repeat 2 --replan-every 2)
     ;;
 hopper)
     data=worldgym/hopper-v1 recording=(--env worldgym/HopperMuJoCo-v0 --episodes 5000)
-    acting=(--horizon 12 --action-repeat 2 --replan-every 2)
+    training=(--no-looks --points 0) acting=(--no-looks --horizon 12 --action-repeat 2 --replan-every 2)
     ;;
 *) echo "unknown world $world" >&2; exit 2 ;;
 esac
 
 record $data "${recording[@]}"
-$worldgym train state --world "$world" --dataset $data --out "runs/states/$world/planned"
+$worldgym train state --world "$world" --dataset $data --out "runs/states/$world/planned" "${training[@]}"
 $worldgym export "runs/states/$world/planned" "worlds/$world"
 $python benchmarks/imagined.py "$world" --dataset $data
 $worldgym improve "runs/states/$world/planned" --dataset $data --out "runs/improve/$world" --rounds 8 "${acting[@]}"
