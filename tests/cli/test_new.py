@@ -35,6 +35,7 @@ def asked(tmp_path, monkeypatch) -> New:
     monkeypatch.setattr(new_world, "FEWEST", 3)
     monkeypatch.setattr(new_world, "MOST", 6)
     monkeypatch.setattr(new_world, "TIMED", 1)
+    monkeypatch.setattr(new_world, "PLANNED", new_world.PLANNED | {"horizon": 4, "samples": 4, "iterations": 1})
     return New(
         "robots:Robot-v0", minutes=0.2, out=tmp_path / "robot", dataset=f"{tmp_path.name.replace('_', '-')}/robot-v0",
         frames=500, resolution=48, base="none", device="cpu", **SMALL,
