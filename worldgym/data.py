@@ -25,7 +25,7 @@ from .episodes import EpisodeFormat, as_frames
 from .epochs import EpochOrder
 from .errors import UserError
 from .files import check_room, whole_folder
-from .shards import AHEAD, CHUNK, Shards, is_url
+from .shards import AHEAD, CHUNK, Shards, is_url, split_of
 from .storage import read_columns, to_metadata
 
 CACHE_VERSION = 4
@@ -100,8 +100,7 @@ class Episodes:
         return episodes
 
     def _members(self, split: str) -> np.ndarray:
-        turn = np.arange(len(self.starts) - 1) % 20
-        return np.flatnonzero({"train": turn < 18, "validation": turn == 18, "test": turn == 19}[split])
+        return np.flatnonzero([split_of(episode) == split for episode in range(len(self.starts) - 1)])
 
     def choice(self, episodes: np.ndarray, batch: int) -> Choice:
         """How training chooses among these episodes: each time at random."""

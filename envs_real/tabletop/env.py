@@ -122,8 +122,8 @@ class TabletopEnv(gym.Env):
 
     def instruct(self, instruction: str) -> None:
         """Reward another instruction from here on, in whatever words."""
-        self.task, self.chosen = find_task(instruction, self.colors), True
         self.instruction = find_instruction(instruction, self.colors)
+        self.task, self.chosen = find_task(self.instruction, self.colors), True
 
     def step(self, action):
         action = read_action(action, self.action_mode, self.codec, self.phrases)

@@ -111,16 +111,17 @@ def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env)
 
 def _acted(config: Improve, world: WorldModel, twin: gym.Env, number: int) -> Iterator[EpisodeBuffer]:
     """Episodes on the twin; the second, the fourth and so on with bursts of random actions."""
-    asked, wanted, index = config.planning(), world.config.matching(config.instruction), 0
+    asked, wanted = config.planning(), world.config.matching(config.instruction)
+    index = taken = 0
     with tqdm(total=config.real_steps, desc=f"round {number}: acting on the twin", unit="step") as progress:
-        while progress.n < config.real_steps or index < 2:
+        while taken < config.real_steps or index < 2:
             random = np.random.default_rng([config.seed, number, index])
             instruction = wanted[random.integers(len(wanted))]
             policy = make_policy(asked, world, twin, instruction, int(random.integers(2**31)))
             assert isinstance(policy, MPC)
             acted = _episode(world, twin, policy, instruction, random, config.longest, explores=bool(index % 2))
             progress.update(len(acted.actions))
-            index += 1
+            index, taken = index + 1, taken + len(acted.actions)
             yield acted
 
 

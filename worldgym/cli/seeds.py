@@ -110,8 +110,12 @@ def with_seed(config: Settings, seed: int) -> Settings:
         case Planning() if asked.video is not None:
             alone["video"] = asked.video.with_stem(f"{asked.video.stem}_seed_{seed}")
         case Evaluate():
-            alone["report"] = (asked.report or Path("runs/evaluate") / Path(asked.world).name) / f"seed_{seed}"
+            alone["report"] = _report(asked) / f"seed_{seed}"
     return replace(config, **alone)
+
+
+def _report(config: Evaluate) -> Path:
+    return config.report or Path("runs/evaluate") / Path(config.world).name
 
 
 def _absolute(config: Settings) -> Settings:
@@ -120,8 +124,8 @@ def _absolute(config: Settings) -> Settings:
 
     whole = {field.name: getattr(config, field.name) for field in fields(config)}
     paths: dict[str, Any] = {name: value.resolve() for name, value in whole.items() if isinstance(value, Path)}
-    if isinstance(config, Evaluate) and config.report is None:
-        paths["report"] = (Path("runs/evaluate") / Path(config.world).name).resolve()
+    if isinstance(config, Evaluate):
+        paths["report"] = _report(config).resolve()
     if Path(config.world).is_dir():
         paths["world"] = world_name(find_world(config.world).resolve())
     return replace(config, **paths)
