@@ -13,6 +13,7 @@ import corruption
 import decoders
 import drift
 import environments
+import freed_memory
 import fuzz
 import guided
 import gymnasium_worlds
@@ -83,6 +84,7 @@ SECTIONS = (
     cluster.SECTION,
     weak_scaling.SECTION,
     compiled.SECTION,
+    freed_memory.SECTION,
     serving.SECTION,
     fuzz.SECTION,
     kills.SECTION,

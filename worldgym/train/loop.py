@@ -29,6 +29,7 @@ from ..model.device import pick_device
 from .checkpoints import only_run
 from .interrupt import between_steps
 from .log import Log
+from .memory import keep_freed_memory
 from .settings import Training
 
 
@@ -80,6 +81,7 @@ def run(config: Training, precision: Literal["no", "bf16"] = "bf16", whole: bool
     Args:
         whole: every process holds the whole model.
     """
+    keep_freed_memory()
     device = pick_device(config.device)
     if device.index is not None:
         torch.cuda.set_device(device)
