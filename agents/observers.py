@@ -156,13 +156,16 @@ def see_alone(policy, world: WorldModel, sees: str = "latent"):
     """A policy on latents or states (`predict` as Stable-Baselines3 has it) as a function of one episode's frames.
 
     Returns:
-        observation uint8 [h, w, 3] -> an action of the policy's space; made for each episode.
+        observation uint8 [h, w, 3] -> an action of the policy's space; made for each episode. In a dream that shows its
+        state, that of a policy on states takes it, float32 [s].
     """
     eyes = make_observer(sees, world, 1)
     done: np.ndarray | None = None
 
     def act(observation: np.ndarray) -> Any:
         nonlocal done
+        if observation.ndim == 1:
+            return policy.predict(observation[None], deterministic=True)[0][0]
         seen = eyes.begin(observation[None]) if done is None else eyes.see(observation[None], done)
         action = policy.predict(seen, deterministic=True)[0][0]
         done = world.config.codec.encode(action)[None]

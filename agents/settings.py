@@ -1,4 +1,4 @@
-"""The settings of `worldgym learn` and `worldgym transfer`. Light, so that `worldgym --help` is fast."""
+"""The settings of `worldgym learn`, `rank` and `transfer`. Light, so that `worldgym --help` is fast."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +90,53 @@ class Learning:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """Ask a world whether it ranks policies as reality does: many of every quality act in both, from the same first
+    frames.
+
+    For example:
+        worldgym rank tabletop --instruction "reach *" --agents runs/learn
+        worldgym rank hopper --imagined --agents runs/learn --horizon 16 --action-repeat 2 --replan-every 2
+    """
+
+    world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
+    """A bundled world, a checkpoint folder, or user/name on the hub."""
+    instruction: tuple[str, ...] = ()
+    """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *"."""
+    agents: tuple[Path, ...] = ()
+    """Folders of `worldgym learn`; each checkpoint in them is a policy more, and so is the newest agent of each with a
+    share of its actions drawn at random. They know one instruction: ask for it."""
+    imagined: bool = False
+    """Dream in the recurrent state alone and show policies that: for worlds whose drawn frames drift, and for policies
+    that can act on a state."""
+    episodes: int = 20
+    """Of each policy, in the dream and on the twin."""
+    samples: tuple[int, ...] = (4, 16, 64)
+    """Action sequences that CEM tries in each of two rounds; each number is a policy more."""
+    horizon: int = 12
+    """Steps that it looks ahead."""
+    action_repeat: int = 3
+    """Steps for which each action of its plan is held."""
+    replan_every: int = 4
+    """Actions taken of each plan."""
+    seed: int = 0
+    """Of the episodes."""
+    json: Path | None = None
+    """Write the figures here, with command, commit and hardware."""
+    report: Path | None = None
+    """Folder for index.html and its plot; runs/rank/WORLD by default."""
+
+    def __post_init__(self):
+        _check_agents(self.agents)
+        if self.episodes < 2:
+            raise UserError(f"episodes is {self.episodes}; a mean with an interval takes two or more")
+        if self.horizon < 1 or self.action_repeat < 1 or self.horizon % self.action_repeat:
+            raise UserError(f"horizon {self.horizon} must be a multiple of action_repeat {self.action_repeat}")
+
+
+@dataclass(frozen=True)
 class Transfer:
-    """Ask a world two things: does it rank policies as MuJoCo does, and on which other tables do its plans work?
+    """Ask a world on which other tables its plans and agents work.
 
     For example:
         worldgym transfer tabletop --instruction "reach *" \
@@ -102,11 +147,8 @@ class Transfer:
     """A bundled world, a checkpoint folder, or user/name on the hub."""
     instruction: tuple[str, ...] = ("reach *", "push the * to the centre", "push the * side", "push the * corner")
     """Instructions to draw episodes from; * stands for anything."""
-    episodes: int = 20
-    """Of each policy, in the dream and in MuJoCo; 0 leaves the ranking of policies out."""
     agents: tuple[Path, ...] = ()
-    """Folders of `worldgym learn`; each checkpoint in them is a policy more, and the last one acts on the tables of the
-    grid, too. They know one instruction: ask for it."""
+    """Folders of `worldgym learn`, whose agents act on the tables, too. They know one instruction: ask for it."""
     factors: tuple[str, ...] = (
         "colors", "shapes", "block_size", "mass", "friction", "light", "camera_tilt", "table_rgb", "distractors",
         "action_noise", "action_delay",
@@ -133,9 +175,14 @@ class Transfer:
     """Folder for index.html and its pictures; runs/transfer/WORLD by default."""
 
     def __post_init__(self):
-        if self.episodes < 0 or self.combinations < 0 or self.table_episodes < 1:
-            raise UserError(
-                "transfer takes at least one of --table-episodes; --episodes and --combinations may be 0, for none"
-            )
+        _check_agents(self.agents)
+        if self.combinations < 0 or self.table_episodes < 1:
+            raise UserError("transfer takes at least one of --table-episodes; --combinations may be 0, for none")
         if not self.table_planner and not self.agents:
             raise UserError("--no-table-planner leaves nothing to act on the tables; name an agent with --agents")
+
+
+def _check_agents(folders: tuple[Path, ...]) -> None:
+    for folder in folders:
+        if not (folder / "learning.json").exists():
+            raise UserError(f"{folder} holds no agent; `worldgym learn WORLD --out {folder}` makes one")

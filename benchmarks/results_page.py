@@ -27,6 +27,7 @@ import mutations
 import pan_backbone
 import pan_suite
 import past
+import ranking
 import ray_recording
 import scaling
 import serving
@@ -57,7 +58,7 @@ SECTIONS = (
     tabletop.PLANNING,
     learning.SECTION,
     guided.TABLETOP,
-    transfer.RANKING,
+    ranking.SECTION,
     transfer.OTHER_TABLES,
     swm_solvers.SECTION,
     gymnasium_worlds.REACHER,

@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import ranking
 from gymnasium_worlds import learned_alone, planning_share, sac_returns
 from imagined import WORLDS
 from learning import LEARN_HEAD, learn_row, learned
@@ -87,7 +88,10 @@ def speed_table(results: Results) -> list[str]:
 
 def more() -> list[str]:
     """A line for each of the other questions."""
-    ranking = load("tabletop_transfer_reach_the_centre")["metrics"]["ranking"]
+    ranked = [
+        f"{m['return_pearson']:.3f} ({called}, {len(m['policies'])} policies)"
+        for called, m in ((called, load(task)["metrics"]) for task, called in ranking.TASKS.items())
+    ]
     ends = load("hopper_dream")["metrics"]["ends"]
     planning = load("pan_suite")["metrics"]["planning"]
     ways = {name: way["value"] for name, way in planning["ways"].items()}
@@ -123,9 +127,8 @@ def more() -> list[str]:
     return [
         "**And further**, in [docs/results.md](docs/results.md):",
         "",
-        f'- {len(ranking["policies"])} policies of every quality on "reach the centre": returns in the dream correlate '
-        f"with those in MuJoCo by {ranking['return_pearson']:.3f}, their order by {ranking['return_spearman']:.2f} "
-        "(`benchmarks/transfer.sh`).",
+        f"- Policies of every quality: their returns in the dream correlate with those in MuJoCo by {', '.join(ranked)} "
+        "(`benchmarks/ranking.sh`).",
         f"- Futures that planners imagine in the recurrent state, times as many a second as MuJoCo's on the Tabletop: "
         f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
         "(`benchmarks/imagined.py`).",

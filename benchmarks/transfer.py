@@ -1,4 +1,4 @@
-"""How the dream ranks policies, and what other tables cost: benchmarks/transfer.sh."""
+"""What other tables cost: benchmarks/transfer.sh."""
 
 from typing import Any
 
@@ -7,28 +7,6 @@ from section import BY_A_DRAFT, Results, Section, made_by, markdown
 from worldgym.agents import transfer_report
 
 REACHING, PUSHING = "tabletop_transfer_reach_the_centre", "tabletop_transfer_push_to_the_centre"
-
-
-def ranking_of_policies(results: Results) -> list[str]:
-    m = results["metrics"]
-    ranking = m["ranking"]
-    return [
-        f'{len(ranking["policies"])} policies of every quality on "{", ".join(m["instructions"])}", '
-        f"{ranking['episodes']} episodes each in both worlds from the same first frames: scripts with errors, CEM, "
-        "and an agent in its making. Diverged: an object is further off than half a block, or lost.",
-        "",
-        *markdown(transfer_report.POLICY_HEAD, [transfer_report.policy_row(one) for one in ranking["policies"]]),
-        "",
-        f"Over policies: returns correlate by {ranking['return_pearson']:.2f} (Pearson) and "
-        f"{ranking['return_spearman']:.2f} (rank), successes by {ranking['success_pearson']:.2f}; the dream's success "
-        f"rate is off by {100 * ranking['success_bias']:+.0f} points.",
-        "",
-        "![Policies in both worlds](images/transfer_policies.png)",
-        "",
-        BY_A_DRAFT,
-        "",
-        made_by(results),
-    ]
 
 
 def other_tables(*tasks: Results) -> list[str]:
@@ -81,7 +59,6 @@ def elsewhere(policy: str, tables: list[dict[str, Any]]) -> str:
     )
 
 
-RANKING = Section("Does it rank policies?", (REACHING,), "benchmarks/transfer.sh", ranking_of_policies)
 OTHER_TABLES = Section(
     "Do agents and plans work on other tables?", (PUSHING, REACHING), "benchmarks/transfer.sh", other_tables
 )

@@ -31,6 +31,8 @@ class TwinKind:
     """Finds the objects in pictures, a `worldgym.evaluate.Locate`; None if nothing does."""
     cases: str | None = None
     """Module of held-out episodes and sentences, which has the names of envs_real/tabletop/cases.py; None without."""
+    policies: str | None = None
+    """() -> scripted policies that look at pictures, by name, each (instruction, seed) -> a policy; None without."""
     objects: tuple[str, ...] = ()
     """What its instructions can be about, as they name it."""
 
@@ -41,6 +43,7 @@ TWINS: dict[str, TwinKind] = {
         controller="worldgym.envs_real.tabletop.env:controller",
         locate="worldgym.envs_real.tabletop.vision:locate",
         cases="worldgym.envs_real.tabletop.cases",
+        policies="worldgym.envs_real.tabletop.transfer:policies",
         objects=("red block", "blue block"),
     ),
     REACHER: TwinKind("worldgym.envs_real.reacher_record:record"),

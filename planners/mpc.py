@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,7 +21,8 @@ class Returns(Protocol):
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
         """Args:
-        frames: uint8 [t, h, w, 3], the last ones seen, oldest first.
+        frames: uint8 [t, h, w, 3], the last ones seen, oldest first; in a dream that shows it, the recurrent
+            state itself, float32 [t, s].
         actions: float32 [t - 1, a], taken in between; may be left out for a single frame.
         """
 
@@ -42,7 +44,9 @@ class DreamReturns:
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
         done = None if actions is None else actions[None]
-        if self.drawn:
+        if frames.ndim == 2:
+            self._state = torch.from_numpy(frames[-1:]).to(self.world.device)
+        elif self.drawn:
             self._state = self.world.start(frames[None], done, instruction=self.instruction)
         else:
             self._state = self.world.observe(frames[None], done)

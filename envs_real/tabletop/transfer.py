@@ -1,11 +1,15 @@
-"""What `worldgym transfer` asks of the Tabletop: policies of every quality, and tables unlike the training's.
+"""What `worldgym rank` and `worldgym transfer` ask of the Tabletop: policies of every quality, and tables unlike the
+training's.
 
 The policies see pictures alone and find positions by colour, so that the same ones act in dreams and in MuJoCo.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from worldgym.evaluate.rollout import Policy
 
 from .scene import FACTORS, Variation
 from .skills import phrases, skill_action
@@ -66,6 +70,16 @@ def other_goal(sentence: str, seed: int) -> str:
     """Another instruction of the same table: a policy that knows how, but not what."""
     others = [known for known in tasks(Variation().colors) if known != sentence]
     return others[np.random.default_rng(seed).integers(len(others))]
+
+
+def policies() -> dict[str, Callable[[str, int], Policy]]:
+    """Scripted ones by name, each made of an instruction and a seed."""
+
+    def scripted(arguments: dict[str, float]) -> Callable[[str, int], Policy]:
+        return lambda instruction, seed: SeenSkill(instruction, seed=seed, **arguments)
+
+    astray = {"script, another goal": lambda instruction, seed: SeenSkill(other_goal(instruction, seed), seed=seed)}
+    return {name: scripted(arguments) for name, arguments in SCRIPTED.items()} | astray
 
 
 class Table(NamedTuple):

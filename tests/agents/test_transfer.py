@@ -1,4 +1,4 @@
-"""Transfer: the same policies in dream and MuJoCo, tables that vary, and one report of both."""
+"""Transfer: policies that see, tables that vary, and a report of what they cost."""
 
 import json
 import sys
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from worldgym import cli
-from worldgym.agents.transfer import Cell, Start, divergence, draw_starts, rank_policies, zero_shot
-from worldgym.agents.transfer_report import policy_row, write_report
-from worldgym.envs_real.tabletop import FACTORS, Variation, locate
+from worldgym.agents.ranking import Start
+from worldgym.agents.transfer import Cell, zero_shot
+from worldgym.agents.transfer_report import write_report
+from worldgym.envs_real.tabletop import FACTORS, Variation
 from worldgym.envs_real.tabletop.transfer import SCRIPTED, SeenSkill, other_goal, varied_tables
 
 TWIN = "worldgym/TabletopMuJoCo-v0"
@@ -23,18 +24,6 @@ def twin():
     env = gym.make(TWIN, instruction=CENTRE, max_episode_steps=12)
     yield env
     env.close()
-
-
-class Again(gym.Wrapper):
-    """A perfect dream: the twin itself, which begins where it is told to begin and fails to notice that it need not
-    be told."""
-
-    def reset(self, *, seed=None, options=None):
-        options = dict(options or {})
-        given = options.pop("frames")
-        observation, info = self.env.reset(seed=seed, options=options)
-        assert np.array_equal(given[-1], observation), "the dream begins with the twin's first frame"
-        return observation, info
 
 
 def scripted(name):
@@ -83,46 +72,6 @@ def test_another_goal_is_another(twin):
     assert CENTRE not in goals and len(goals) > 10
 
 
-# -- ranking --------------------------------------------------------------------------------------------------------
-
-
-def test_a_perfect_dream_ranks_perfectly(twin):
-    names = ("script", "script, half speed", "script, backwards")
-    starts = [Start(CENTRE, 3), Start("reach the left side", 4)]
-    ranking = rank_policies(
-        Again(gym.make(TWIN, max_episode_steps=12)), twin, {name: scripted(name) for name in names}, starts, locate, 0.1
-    )
-    metrics = ranking.metrics
-    assert [one["policy"] for one in metrics["policies"]] == list(names)
-    for one in metrics["policies"]:
-        assert one["dream"] == one["mujoco"] and one["diverged"] == 0.0
-    returns = [one["mujoco"]["mean_return"] for one in metrics["policies"]]
-    assert returns == sorted(returns, reverse=True)
-    assert metrics["return_pearson"] == pytest.approx(1.0) and metrics["return_spearman"] == pytest.approx(1.0)
-    assert metrics["success_bias"] == 0.0
-    assert set(ranking.shown) == set(names)
-
-
-def test_divergence_is_the_first_step_apart(twin):
-    """A frame in which the pusher is 0.15 away; one in which it is lost."""
-    twin.reset(seed=1)
-    frames = [twin.step(np.array([1.0, 0.0], np.float32))[0] for _ in range(3)]
-    real = np.stack([frames[0]] * 4)
-    dreamed = real.copy()
-    assert divergence(real, dreamed, locate, 0.1) is None
-    dreamed[2] = frames[1]
-    assert divergence(real, dreamed, locate, 0.1) == 2
-    assert divergence(real, dreamed[:2], locate, 0.1) is None
-    dreamed[1] = 255
-    assert divergence(real, dreamed, locate, 0.1) == 1
-
-
-def test_starts_are_the_same_again():
-    starts = draw_starts(["a", "b", "c"], 5, seed=7)
-    assert [start.seed for start in starts] == [7, 8, 9, 10, 11]
-    assert starts == draw_starts(["a", "b", "c"], 5, seed=7)
-
-
 # -- other tables -----------------------------------------------------------------------------------------------------
 
 
@@ -164,47 +113,25 @@ def test_the_grid_says_what_a_table_costs():
 
 
 def test_the_report_needs_nothing_beside_it(twin, tmp_path):
-    names = ("script", "still")
-    ranking = rank_policies(
-        Again(gym.make(TWIN, max_episode_steps=12)),
-        twin,
-        {n: scripted(n) for n in names},
-        [Start(CENTRE, 3)],
-        locate,
-        0.1,
-    )
     cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
-    page = write_report(tmp_path, "A <b>title", "About.", ranking, zero_shot(cells, {"script": scripted("script")}))
-    never = {**ranking.metrics["policies"][0], "divergence_step": None}  # infinity, out of a results file
-    assert policy_row(never)[-1] == "-"
-    text = page.read_text(encoding="utf-8")
-    assert "A &lt;b&gt;title" in text and "script" in text
-    assert text.count('src="data:image/') == 3 and 'src="' not in text.replace('src="data:image/', "")
+    grid = zero_shot(cells, {"script": scripted("script")})
+    won = {"dream": {"value": 0.5, "interval": (0.3, 0.7), "cases": 20}}
+    text = write_report(tmp_path, "A <b>title", "About.", grid, {"ways": won}).read_text(encoding="utf-8")
+    assert "A &lt;b&gt;title" in text and "nominal" in text
+    assert "search in the dream</td><td>50%</td><td>30% to 70%" in text
+    assert text.count('src="data:image/') == 1 and 'src="' not in text.replace('src="data:image/', "")
 
 
 def test_transfer_writes_figures_and_a_report(monkeypatch, make_world, write_checkpoint, tmp_path):
     world = make_world()
     world.config = replace(world.config, twin=TWIN)
-    monkeypatch.setattr("worldgym.envs_real.tabletop.transfer.SCRIPTED", {"script": {}, "still": {"speed": 0.0}})
     file, report = tmp_path / "transfer.json", tmp_path / "report"
     arguments = [
-        "transfer", write_checkpoint(world), "--episodes", 1, "--table-episodes", 1, "--factors", "mass",
-        "--instruction", CENTRE, "--horizon", 6, "--samples", 4, "--iterations", 1, "--json", file, "--report", report,
+        "transfer", write_checkpoint(world), "--table-episodes", 1, "--factors", "mass", "--instruction", CENTRE,
+        "--horizon", 6, "--samples", 4, "--iterations", 1, "--json", file, "--report", report,
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["worldgym", *map(str, arguments)])
     cli.main()
     metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
-    assert [one["policy"] for one in metrics["ranking"]["policies"]] == [
-        "script", "still", "script, another goal", "CEM, 4 x 1",
-    ]  # fmt: skip
     assert [one["factor"] for one in metrics["zero_shot"]] == ["nominal"] + ["mass"] * 4
-    assert {path.name for path in report.iterdir()} == {"index.html", "policies.png", "zero_shot.png", "run.json"}
-
-
-def test_the_grid_can_be_had_alone(twin, tmp_path):
-    cells = [Cell("nominal", "", True, gym.make(TWIN, max_episode_steps=12), [Start(CENTRE, 3)])]
-    grid = zero_shot(cells, {"script": scripted("script")})
-    won = {"dream": {"value": 0.5, "interval": (0.3, 0.7), "cases": 20}}
-    text = write_report(tmp_path, "Tables", "About.", None, grid, {"ways": won}).read_text(encoding="utf-8")
-    assert "nominal" in text and "rank policies" not in text
-    assert "search in the dream</td><td>50%</td><td>30% to 70%" in text
+    assert {path.name for path in report.iterdir()} == {"index.html", "zero_shot.png", "run.json"}

@@ -39,6 +39,8 @@ def run(monkeypatch, *arguments):
         (["plan", "tabletop", "--planner", "gradient", "--on", "mujoco"], "plans on dream only"),
         (["learn", "tabletop", "--agent", "dqn"], "unknown agent 'dqn'; there are ppo, sac, mbpo"),
         (["transfer", "tabletop", "--agents", "nowhere"], "nowhere holds no agent"),
+        (["rank", "tabletop", "--agents", "nowhere"], "nowhere holds no agent"),
+        (["rank", "tabletop", "--episodes", "1"], "episodes is 1; a mean with an interval takes two or more"),
     ],
 )
 def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
@@ -56,6 +58,7 @@ def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, says):
         ("evaluate", "WORLD"),
         ("plan", "WORLD"),
         ("learn", "WORLD"),
+        ("rank", "WORLD"),
         ("transfer", "WORLD"),
         ("play", "[WORLD]"),
         ("export", "WORLD TARGET [--decoder {None}|PATH]"),
@@ -125,8 +128,8 @@ def test_help_imports_nothing_heavy(command):
 
 @pytest.mark.parametrize(
     "command",
-    ["record", "train", "train tokenizer", "train dynamics", "train decoder", "evaluate", "plan", "learn", "transfer",
-     "demo", "bench", "render", "export", "play", "list", "push"],
+    ["record", "train", "train tokenizer", "train dynamics", "train decoder", "evaluate", "plan", "learn", "rank",
+     "transfer", "demo", "bench", "render", "export", "play", "list", "push"],
 )  # fmt: skip
 def test_help_teaches_by_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit):

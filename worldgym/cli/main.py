@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from .. import __version__
-from ..agents.settings import Learning, Transfer
+from ..agents.settings import Learning, Rank, Transfer
 from ..envs_real.settings import RecordConfig
 from ..errors import UserError
 from ..interrupt import in_one_line
@@ -27,6 +27,7 @@ from .new_settings import New
 from .plan import plan
 from .play import Play, play
 from .push import Push, push
+from .rank import rank
 from .record import record
 from .render import Render, render
 from .seeds import Seeds, over_seeds, with_seeds
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "plan": (Planning, plan),
     "learn": (Learning, learn),
     "improve": (Improve, improve),
+    "rank": (Rank, rank),
     "transfer": (Transfer, transfer),
     "demo": (Demo, demo),
     "bench": (Bench, bench),
