@@ -36,7 +36,7 @@ def section(*tasks: Results) -> list[str]:
     ]  # fmt: skip
     lines = [
         "Policies of every quality act in the dream and in MuJoCo from the same first frames: scripts with errors, CEM "
-        "of several budgets, an agent in its making, and the same agent with a share of its actions at random. Where the "
+        "of several budgets, an agent in its making, and the same agent with some actions at random. Where the "
         "dream moves its state alone, policies act on that and no frame is drawn. Diverged: an object is further off "
         "than half a block, or lost. Intervals are over episodes.",
         "",

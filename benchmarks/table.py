@@ -127,7 +127,7 @@ def more() -> list[str]:
     return [
         "**And further**, in [docs/results.md](docs/results.md):",
         "",
-        f"- Policies of every quality: their returns in the dream correlate with those in MuJoCo by {', '.join(ranked)} "
+        f"- Policies of every quality: returns in the dream correlate with those in MuJoCo by {', '.join(ranked)} "
         "(`benchmarks/ranking.sh`).",
         f"- Futures that planners imagine in the recurrent state, times as many a second as MuJoCo's on the Tabletop: "
         f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
