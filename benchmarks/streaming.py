@@ -208,9 +208,9 @@ def shuffling(url: str, batch: int, seed: int) -> dict[str, float]:
     from worldgym.data import load_episodes
     from worldgym.epochs import EpochOrder
 
-    shards = load_episodes(url).shards  # type: ignore[attr-defined]
+    shards = load_episodes(url).stream  # type: ignore[attr-defined]
     train = shards.episodes("train")
-    shard, draws = shards.shard_of[train], np.full(len(train), 4)
+    shard, draws = shards.piece_of[train], np.full(len(train), 4)
     found = {}
     for window in WINDOWS:
         order, place = EpochOrder(train, shard, draws, window), train / train.max()
@@ -226,10 +226,10 @@ def measure(config: Streaming) -> dict[str, Any]:
     from worldgym.data import load_episodes
 
     seconds, data = write(config), load_episodes(config.url)
-    files = data.shards.files  # type: ignore[attr-defined]
+    files = data.stream.files  # type: ignore[attr-defined]
     told = {
         "gigabytes": sum(file["bytes"] for file in files) / 1e9, "raw_gigabytes": np.prod(data.frames.shape) / 1e9,
-        "shards": len(files), "episodes": len(data.starts) - 1, "window": data.shards.window,  # type: ignore[attr-defined]
+        "shards": len(files), "episodes": len(data.starts) - 1, "window": data.stream.window,  # type: ignore[attr-defined]
         "writing_seconds": seconds, "limit_gib": config.limit, "noise": config.noise,
         "recording": config.dataset, "recording_gigabytes": np.prod(load_episodes(config.dataset).frames.shape) / 1e9,
         "batch": 48, "updates": config.updates, "rounds": config.rounds,

@@ -25,8 +25,9 @@ from .episodes import EpisodeFormat, as_frames
 from .epochs import EpochOrder
 from .errors import UserError
 from .files import check_room, whole_folder
-from .shards import AHEAD, CHUNK, Shards, is_url, split_of
+from .shards import Shards
 from .storage import read_columns, to_metadata
+from .streams import AHEAD, CHUNK, LEROBOT, Stream, is_streamed, split_of
 
 CACHE_VERSION = 4
 
@@ -117,35 +118,36 @@ class Episodes:
 
 @dataclass(frozen=True)
 class StreamedEpisodes(Episodes):
-    """A data set in shards. Training goes through it epoch by epoch; in each it draws every episode once for every 16
-    frames of it."""
+    """A data set in shards, or LeRobot's. Training goes through it epoch by epoch; in each it draws every episode once
+    for every 16 frames of it."""
 
-    shards: Shards = field(kw_only=True)
+    stream: Stream = field(kw_only=True)
 
     @cached_property
     def reward_variance(self) -> float:
-        return max(float(self.shards.reward_variance.mean()), 1e-6)
+        return max(float(self.stream.reward_variance.mean()), 1e-6)
 
     def _members(self, split: str) -> np.ndarray:
-        return self.shards.episodes(split)
+        return self.stream.episodes(split)
 
     def choice(self, episodes: np.ndarray, batch: int) -> Choice:
         """How training chooses among these episodes: as `EpochOrder` says. It also begins to fetch what comes next."""
-        shards = self.shards
-        draws = -(-shards.lengths[episodes] // CHUNK)
-        order = EpochOrder(episodes, shards.shard_of[episodes], draws, shards.window)
+        stream = self.stream
+        draws = -(-stream.lengths[episodes] // CHUNK)
+        order = EpochOrder(episodes, stream.piece_of[episodes], draws, stream.window)
+        ahead = AHEAD + len(order.shards) * batch // order.length  # so many pieces come into the window with a batch
 
         def chosen(seed: int, step: int, rng: np.random.Generator) -> np.ndarray:
-            shards.fetch(order.needs(seed, step, batch, AHEAD))
+            stream.fetch(order.needs(seed, step, batch, ahead))
             return order.batch(seed, step, batch)
 
         return chosen
 
     def some_rows(self, count: int, seed: int) -> np.ndarray:
-        """Of a few shards only."""
-        random, files = np.random.default_rng(seed), len(self.shards.files)
-        few = random.permutation(files)[: self.shards.window]
-        rows = np.concatenate([np.arange(*self.shards.firsts[one : one + 2]) for one in few])
+        """Of a few pieces only."""
+        random, pieces = np.random.default_rng(seed), len(self.stream.firsts) - 1
+        few = random.permutation(pieces)[: self.stream.window]
+        rows = np.concatenate([np.arange(*self.stream.firsts[one : one + 2]) for one in few])
         return np.sort(random.permutation(rows)[:count])
 
 
@@ -252,7 +254,9 @@ def load_episodes(dataset_id: str) -> Episodes:
         UserError: it is not one that a world can learn from; the message names the episode, the step and what was
             expected.
     """
-    if is_url(dataset_id):
+    if dataset_id.startswith(LEROBOT):
+        return _stream_lerobot(dataset_id)
+    if is_streamed(dataset_id):
         return _stream(dataset_id)
     dataset = open_dataset(dataset_id)
     data, columns = Path(dataset.storage.data_path), read_columns(dataset)
@@ -303,7 +307,7 @@ def _stream(url: str) -> StreamedEpisodes:
         environment=about["environment"],
         action_space=about["action_space"],
         twin_options=about["twin_options"],
-        shards=shards,
+        stream=shards,
     )
 
 

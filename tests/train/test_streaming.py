@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from worldgym import shards as shards_module
+from worldgym import streams as streams_module
 from worldgym.cli.shard import Shard, shard
 from worldgym.config import DecoderConfig, DynamicsConfig, RecurrentConfig, Schedule, SwinConfig, TokenizerConfig
 from worldgym.data import load_episodes
@@ -45,7 +46,7 @@ def url(dataset, tmp_path_factory) -> str:
 @pytest.fixture(autouse=True)
 def window(monkeypatch):
     """Of a few shards."""
-    monkeypatch.setattr(shards_module, "WINDOW", 5000)
+    monkeypatch.setattr(streams_module, "WINDOW", 5000)
 
 
 @pytest.fixture(scope="module")
