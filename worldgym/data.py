@@ -244,10 +244,11 @@ def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
 
 
 def load_episodes(dataset_id: str) -> Episodes:
-    """Open a Minari dataset, through a memory-mapped cache next to it, or the data set in shards at a URL.
+    """Open a Minari dataset, through a memory-mapped cache next to it; the data set in shards at a URL; or a LeRobot
+    data set, `lerobot:URL` (see `lerobot_files.read_name`).
 
-    The first call writes the cache, and so does the first one after the dataset has changed. Shards are fetched as
-    they are needed.
+    The first call writes the cache, and so does the first one after the dataset has changed. Shards and the pictures of
+    a LeRobot data set are fetched as they are needed.
 
     Raises:
         FileNotFoundError: there is no such dataset.
@@ -308,6 +309,24 @@ def _stream(url: str) -> StreamedEpisodes:
         action_space=about["action_space"],
         twin_options=about["twin_options"],
         stream=shards,
+    )
+
+
+def _stream_lerobot(name: str) -> StreamedEpisodes:
+    from .lerobot_files import LeRobotStream  # brings pyarrow
+
+    stream = LeRobotStream(name)
+    layout = stream.files.layout
+    return StreamedEpisodes(
+        frames=stream.rows("frames"),
+        **stream.numbers,
+        starts=stream.starts,
+        instructions=layout.instructions,
+        phrase_list=layout.phrases,
+        frames_per_action=layout.frames_per_action,
+        environment="",
+        action_space=layout.actions,
+        stream=stream,
     )
 
 
