@@ -375,6 +375,25 @@ def about(dataset: minari.MinariDataset) -> dict[str, Any]:
     }
 
 
+def episodes_and_about(dataset_id: str) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, Any]]:
+    """Both as `shards.write_shards` takes them. Neither copies a data set to the disk."""
+    if not is_streamed(dataset_id):
+        recorded = open_dataset(dataset_id)
+        return checked_episodes(recorded, "sharding"), about(recorded)
+    data = load_episodes(dataset_id)
+    assert isinstance(data, StreamedEpisodes)
+    told = {name: getattr(data, name) for name in ("frames_per_action", "action_space", "environment", "twin_options")}
+    return _in_order(data), told | {"instructions": data.instructions, "phrases": data.phrase_list}
+
+
+def _in_order(data: StreamedEpisodes) -> Iterator[dict[str, np.ndarray]]:
+    last = len(data.stream.firsts) - 2
+    for number, piece in enumerate(tqdm(data.stream.piece_of.tolist(), desc="sharding", unit="episode")):
+        data.stream.fetch(range(piece, min(piece + AHEAD, last) + 1))
+        rows = slice(data.starts[number], data.starts[number + 1])
+        yield {name: getattr(data, name)[rows] for name in ("frames", *_ROWS)}
+
+
 def _files(folder: Path) -> dict[str, list[int]]:
     """Size and time of the last change of all files below a folder."""
     found = {str(path.relative_to(folder)): path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -19,8 +19,6 @@ from typing import Any
 
 import minari
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from minari.data_collector import EpisodeBuffer
 from PIL import Image
 
@@ -31,7 +29,7 @@ from .env import DreamEnv
 from .episodes import EpisodeFormat, as_floats
 from .errors import UserError
 from .files import check_room, whole_folder
-from .lerobot_files import OUTCOMES, VERSION, LeRobotFiles, Reward
+from .lerobot_files import OUTCOMES, VERSION, LeRobotFiles, Reward, pa, pq
 from .listing import find_world
 from .storage import new_dataset_folder, write_dataset
 

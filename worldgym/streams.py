@@ -79,6 +79,8 @@ class Stream:
         self._held: OrderedDict[int, Future[Piece]] = OrderedDict()
         self._makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
         self._made: dict[tuple[int, str], np.ndarray] = {}
+        self._room = self.window + AHEAD + 1
+        """Pieces that are held; as many as a batch and the next one need."""
         self._lock, self._pool = Lock(), ThreadPoolExecutor(4, "stream")
 
     def load(self, number: int) -> Piece:
@@ -110,7 +112,8 @@ class Stream:
                     self._held[number] = self._pool.submit(self.load, number)
                 self._held.move_to_end(number)
             found = [self._held[number] for number in numbers]
-            while len(self._held) > max(self.window + AHEAD + 1, len(numbers)):  # a batch may be of two windows
+            self._room = max(self._room, len(numbers))
+            while len(self._held) > self._room:
                 forgotten, _ = self._held.popitem(last=False)
                 for name in self._makers:
                     self._made.pop((forgotten, name), None)
