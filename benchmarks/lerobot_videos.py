@@ -5,8 +5,8 @@
 
 Writes recorded episodes as LeRobot data sets: with pictures in parquet, and with a video of a larger camera, encoded as
 LeRobot encodes it. Then it reads the windows of one epoch, batch by batch, as the trainings do: from the data set
-itself, from its copy in Minari and from shards of it, and checks that all give the same frames. All files are in the page
-cache. Seconds are of the processor, all threads together, because other programs may share the cores.
+itself, from its copy in Minari and from shards of it, and checks that all give the same frames. All files are in the
+page cache. Seconds are of the processor, all threads together, because other programs may share the cores.
 """
 
 import json
