@@ -70,7 +70,7 @@ class LeRobotFiles:
         self.files = self._paths("data")
         tables = self._tables(self.files, ["action", *self._recorded])
         self._begins = np.cumsum([0, *map(len, tables)])
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables(tables, promote_options="permissive")
         actions, described = _vectors(url, table, "action"), known.get("actions")
         self._told = [_vectors(url, table, name) for name in self._recorded]
         for row in rows:
@@ -144,7 +144,8 @@ class LeRobotFiles:
         columns = ["episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"]
         if self.info["features"][self.camera]["dtype"] == "video":
             columns += [f"{key}/chunk_index", f"{key}/file_index", f"{key}/from_timestamp"]
-        return pa.concat_tables(self._tables(self._paths("meta/episodes"), columns)).to_pylist()
+        tables = self._tables(self._paths("meta/episodes"), columns)
+        return pa.concat_tables(tables, promote_options="permissive").to_pylist()
 
     def _paths(self, under: str) -> list[str]:
         found = sorted(self.filesystem.glob(f"{self.root}/{under}/*/*.parquet"))
