@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl
 
@@ -62,34 +63,33 @@ class LeRobotFiles:
         self.camera, self.size = _camera(url, features, camera), size
         self.changes: set[str] = set()
         """What was done to the data, a sentence each; of pictures, to those that were read so far."""
-        rows = self._episodes()
-        self._recorded, known = _reward_columns(url, features, reward), self.info.get("worldgym", {})
-        instructions = (
-            features["next.rewards"]["names"] if "next.rewards" in self._recorded else _single_task(url, rows)
-        )
-        self.files = self._paths("data")
-        tables = self._tables(self.files, ["action", *self._recorded])
-        self._begins = np.cumsum([0, *map(len, tables)])
-        table = pa.concat_tables(tables, promote_options="permissive")
-        actions, described = _vectors(url, table, "action"), known.get("actions")
-        self._told = [_vectors(url, table, name) for name in self._recorded]
-        for row in rows:
-            where, end = self.where(row), row["dataset_to_index"]
-            if end > len(table) or end - row["dataset_from_index"] != row["length"]:
-                raise UserError(
-                    f"{where}: rows to {end} are its {row['length']}, by meta/episodes; there are {len(table)}"
-                )
-            as_floats(where, "actions", actions[row["dataset_from_index"] : end], (None, actions.shape[1]))
-        # Described vectors are those of another action space, and in [-1, 1] already.
-        scale = np.maximum(np.abs(actions).max(0), 1e-6) if described is None else np.ones(actions.shape[1])
-        self._actions = (actions / scale).astype(np.float32)
+        rows, known = self._episodes(), self.info.get("worldgym", {})
         self.rows = [row for row in rows if row["length"] > 1]
         if len(self.rows) < len(rows):
             self.changes.add("episodes of one row, in which no step leads from a frame to another, are left out")
+        recorded, self.files = _reward_columns(url, features, reward), self._paths("data")
+        instructions = features["next.rewards"]["names"] if "next.rewards" in recorded else _single_task(url, rows)
+        tables = self._tables(self.files, ["action", *recorded])
+        self._begins = np.cumsum([0, *map(len, tables)])
+        table = pa.concat_tables(tables, promote_options="permissive")
+        self._told, actions = [_vectors(url, table, name) for name in recorded], _vectors(url, table, "action")
+        for row in rows:
+            self._check(row, actions)
+        described = known.get("actions")  # of another action space, as which they are in [-1, 1] already
+        scale = np.maximum(np.abs(actions).max(0), 1e-6) if described is None else np.ones(actions.shape[1])
+        self._actions = (actions / scale).astype(np.float32)
         self.layout = EpisodeFormat(
             size, actions.shape[1], tuple(instructions), tuple(known.get("phrases", ())),
             known.get("frames_per_action", 1), described,
         )  # fmt: skip
+
+    def _check(self, row: dict[str, Any], actions: np.ndarray) -> None:
+        where, end = self.where(row), row["dataset_to_index"]
+        if end > len(actions) or end - row["dataset_from_index"] != row["length"]:
+            raise UserError(
+                f"{where}: rows to {end} are its {row['length']}, by meta/episodes; there are {len(actions)}"
+            )
+        as_floats(where, "actions", actions[row["dataset_from_index"] : end], (None, actions.shape[1]))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,15 +112,11 @@ class LeRobotFiles:
         shifted = (np.concatenate([np.zeros_like(values[:1]), values[:-1]]) for values in told)
         return self._actions[here][:-1], dict(zip(("rewards", "successes", "terminations"), shifted, strict=True))
 
-    def first_frame(self) -> np.ndarray:
-        """Of the first episode, uint8 [size, size, 3]."""
-        return next(self._pictures(self.rows[0]))
-
-    def frames(self, number: int) -> np.ndarray:
-        """What the camera saw of an episode, uint8 [t + 1, size, size, 3]."""
+    def frames(self, number: int, most: int | None = None) -> np.ndarray:
+        """What the camera saw of an episode, uint8 [t + 1, size, size, 3]; with `most`, the first of it only."""
         row = self.rows[number]
-        frames = list(self._pictures(row))
-        if len(frames) != row["length"]:
+        frames = list(islice(self._pictures(row), most))
+        if len(frames) != (row["length"] if most is None else most):
             raise UserError(f"{self.where(row)}: it has {row['length']} rows and {len(frames)} frames")
         return np.stack(frames)
 
@@ -320,7 +316,7 @@ class LeRobotStream(Stream):
         super().__init__([[length] for length in lengths], splits, {"frames": row}, window)
         self.numbers = self._numbers()
         """By name, all parts of all episodes but the frames."""
-        files.first_frame()  # which says at once what cannot be read
+        files.frames(0, most=1)  # which says at once what cannot be read
         if files.changes:
             warnings.warn(f"{name} is read with changes: {'; '.join(sorted(files.changes))}", stacklevel=4)
 
