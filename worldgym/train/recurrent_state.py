@@ -155,7 +155,8 @@ class RecurrentLoss(nn.Module):
         if fresh:
             self.state.mean_frame.copy_(images.mean(0))
             self.state.frame_scale.copy_((images - self.state.mean_frame).square().mean().sqrt())
-        centred = (images - self.state.mean_frame).permute(0, 2, 3, 1).flatten(1)
+        del images  # as large as what comes next
+        centred = self._centred(frames)
         variances, vectors = principal_components(centred, min(COMPONENTS, len(centred)))
         scales = (variances / variances.sum()).clamp(min=1e-6) ** -LEVELLED
         self.readouts.basis[: len(vectors)].copy_(vectors * scales[:, None])
@@ -164,9 +165,11 @@ class RecurrentLoss(nn.Module):
     @torch.no_grad()
     def project(self, frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
         """Principal components of frames, levelled."""
-        mean = self.state.mean_frame.permute(1, 2, 0).flatten()
-        # As `to_float` has them, but in their own layout: to change it takes a CPU as long as the product.
-        return frames.flatten(1).float().div_(127.5).sub_(1 + mean) @ self.readouts.basis.T
+        return self._centred(frames) @ self.readouts.basis.T
+
+    def _centred(self, frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n d"]:
+        """As `to_float` has them, but in their own layout: to change it takes a CPU as long as to project them."""
+        return frames.flatten(1).float().div_(127.5).sub_(1 + self.state.mean_frame.permute(1, 2, 0).flatten())
 
     def forward(self, stretches: Stretches) -> dict[str, Tensor]:
         state, (batch, most) = self.state, stretches.shown.shape
