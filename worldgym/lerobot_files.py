@@ -167,7 +167,7 @@ class LeRobotFiles:
         for picture in self._stored(row) if stored else self._filmed(row):
             yield self._fit(self.where(row), picture)
 
-    def _stored(self, row: dict[str, Any]) -> Iterator[Image.Image]:
+    def _stored(self, row: dict[str, Any]) -> Iterator[np.ndarray]:
         """From the groups of rows that have the episode, in as many files as it takes."""
         first, end = row["dataset_from_index"], row["dataset_to_index"]
         for path, begin, stop in zip(self.files, self._begins.tolist(), self._begins[1:].tolist(), strict=False):
@@ -181,10 +181,11 @@ class LeRobotFiles:
                         part = parquet.read_row_group(group, [self.camera])[self.camera]
                         here = part.slice(max(first - begin, 0), min(end, begin + count) - max(first, begin))
                         for picture in here.to_pylist():
-                            yield Image.open(io.BytesIO(picture["bytes"]))
+                            image = Image.open(io.BytesIO(picture["bytes"]))
+                            yield np.asarray(image.convert("RGB") if image.mode == "P" else image)
                     begin += count
 
-    def _filmed(self, row: dict[str, Any]) -> Iterator[Image.Image]:
+    def _filmed(self, row: dict[str, Any]) -> Iterator[np.ndarray]:
         """From the key frame before the episode on."""
         try:
             import av
@@ -209,18 +210,16 @@ class LeRobotFiles:
                     if number >= 0:
                         if number != wanted:
                             raise UserError(f"{self.where(row)}: {path} shows frame {number} of it after {wanted - 1}")
-                        yield frame.to_image()
+                        yield frame.to_ndarray(format="rgb24")
                         wanted += 1
         except FileNotFoundError:
             raise UserError(f"{self.where(row)}: {path} is missing") from None
         except av.FFmpegError as error:
             raise UserError(f"{self.where(row)}: {path} cannot be decoded: {error}") from None
 
-    def _fit(self, where: str, picture: Image.Image) -> np.ndarray:
+    def _fit(self, where: str, picture: np.ndarray) -> np.ndarray:
         """A picture as uint8 [size, size, 3]; what had to be done to it but for resizing is added to `changes`."""
-        if picture.mode == "P":
-            picture = picture.convert("RGB")
-        (square,), done = as_frames(where, np.asarray(picture)[None], 255.0)
+        (square,), done = as_frames(where, picture[None], 255.0)
         self.changes |= set(done)
         if len(square) == self.size:
             return square
