@@ -197,8 +197,8 @@ def section(results: Results) -> list[str]:
         f"video of enlarged pictures ({m['codec']}, {options}). We read the windows of one epoch, {m['frames']} frames "
         f"each at 64 pixels, {m['batch']} a batch, in the order in which training reads them. `as it is` decodes every "
         "training episode once, at the camera's resolution. All files are in the page cache, and seconds are of the "
-        "processor over all threads. An epoch draws a window for every 16 frames, so each window costs the decoding of 16 "
-        "frames.",
+        "processor over all threads. An epoch draws a window for every 16 frames, so each window costs the decoding of "
+        "16 frames.",
         "",
         *markdown(["LeRobot data set", "read", "windows a second", "MB", "seconds of preparing"], rows),
         "",
