@@ -22,6 +22,7 @@ import improving
 import kills
 import latent_matching
 import learning
+import lerobot_videos
 import motion
 import mutations
 import pan_backbone
@@ -92,6 +93,7 @@ SECTIONS = (
     ray_recording.SECTION,
     streaming.SECTION,
     shards.SECTION,
+    lerobot_videos.SECTION,
     token_cache.SECTION,
     mutations.SECTION,
 )

@@ -57,6 +57,7 @@ def main(config: WithLeRobot) -> None:
         for world in RECORDERS:
             metrics |= {f"{world}, {what}": figure for what, figure in read_back(folder, world, config.steps).items()}
         metrics["its own data set, imported"] = import_theirs(folder)
+        metrics["its own videos, streamed"] = stream_theirs(folder)
         metrics["EnvHub"] = roll_out(folder) or "this version has none"
     for what, figure in metrics.items():
         print(f"{what}: {figure}")
@@ -160,6 +161,44 @@ def import_theirs(folder: Path) -> str:
     assert np.allclose(data.actions[steps], wanted[steps]) and data.instructions == ("reach",)
     assert any("square in the middle" in str(warning.message) for warning in warned)
     return "10 frames and their actions are equal"
+
+
+def stream_theirs(folder: Path) -> str:
+    """What LeRobot writes itself: two cameras in several videos, streamed, next to what its own loader decodes."""
+    cameras = {f"observation.images.{name}": sides for name, sides in (("top", (96, 128)), ("wrist", (64, 64)))}
+    features: dict[str, dict[str, Any]] = {
+        name: {"dtype": "video", "shape": (*sides, 3), "names": ["height", "width", "channels"]}
+        for name, sides in cameras.items()
+    }
+    features["action"] = {"dtype": "float32", "shape": (2,), "names": None}
+    theirs = LeRobotDataset.create("local/videos", 10, features, root=folder / "videos", use_videos=True)
+    theirs.meta.info |= {"video_files_size_in_mb": 0.01, "data_files_size_in_mb": 0.01}
+    rng = np.random.default_rng(0)
+    lengths = [12 + number % 5 for number in range(21)]
+    for number, length in enumerate(lengths):
+        for step in range(length):
+            shown = {name: np.full((*sides, 3), 40 + 8 * number, np.uint8) for name, sides in cameras.items()}
+            for picture in shown.values():
+                picture[:, 4 * step : 4 * step + 8] = 255
+            acted = {"action": rng.uniform(-2, 2, 2).astype(np.float32)}
+            theirs.add_frame(shown | acted | {"task": "reach"})
+        theirs.save_episode()
+    getattr(theirs, "finalize", lambda: None)()
+    loaded, worst = LeRobotDataset("local/videos", root=folder / "videos", video_backend="pyav"), 0
+    files = {name: len(list((folder / "videos/videos" / name).rglob("*.mp4"))) for name in cameras}
+    for name, (height, width) in cameras.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            data = load_episodes(f"lerobot:{folder}/videos?camera={name}&size={height}&reward=end")
+        assert np.diff(data.starts).tolist() == lengths
+        left = (width - height) // 2
+        for row in range(0, len(data.frames), 3):
+            frame = np.rint(loaded[row][name].numpy().transpose(1, 2, 0) * 255)[:, left : left + height]
+            worst = max(worst, int(np.abs(frame - data.frames[row]).max()))
+    assert worst <= 4, worst
+    several = " and ".join(f"{count} files" for count in files.values())
+    assert min(files.values()) > 1, files
+    return f"{sum(lengths)} frames of two cameras in {several} differ by at most {worst} of 255 from LeRobot's"
 
 
 class Still(torch.nn.Module):

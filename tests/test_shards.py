@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from worldgym import shards as shards_module
+from worldgym import streams as streams_module
 from worldgym.data import load_episodes, segments_at
 from worldgym.errors import UserError
-from worldgym.shards import AHEAD, DTYPES, Shards, write_shards
+from worldgym.shards import DTYPES, Shards, write_shards
+from worldgym.streams import AHEAD
 
 ABOUT = {"instructions": ["go", "stop"], "phrases": ["left"], "frames_per_action": 2, "action_space": None,
          "environment": "Some-v0", "twin_options": {"fit": "crop"}}  # fmt: skip
@@ -32,7 +34,7 @@ def episode(number: int) -> dict[str, np.ndarray]:
 def small(monkeypatch):
     """Several episodes a shard, several shards a window."""
     monkeypatch.setattr(shards_module, "SHARD", 300_000)
-    monkeypatch.setattr(shards_module, "WINDOW", 1_000_000)
+    monkeypatch.setattr(streams_module, "WINDOW", 1_000_000)
 
 
 @pytest.fixture
@@ -101,28 +103,28 @@ def test_segments_are_cut_as_from_memory(url):
 
 def test_memory_holds_a_window(url):
     data = load_episodes(url)
-    assert 2 < data.shards.window < len(data.shards.files) - AHEAD
+    assert 2 < data.stream.window < len(data.stream.files) - AHEAD
     data.frames[:]
-    assert len(data.shards._held) <= data.shards.window + AHEAD + 1
+    assert len(data.stream._held) <= data.stream.window + AHEAD + 1
 
 
 def test_training_reads_shards_of_its_split_once_in_a_window(url, monkeypatch):
-    read, load = [], Shards._load
+    read, load = [], Shards.load
 
     def counted(self, number):
         read.append(self.files[number]["file"])
         return load(self, number)
 
-    monkeypatch.setattr(Shards, "_load", counted)
+    monkeypatch.setattr(Shards, "load", counted)
     data = load_episodes(url)
     choose = data.choice(data.split("train"), 8)
-    draws = int((-(-data.shards.lengths[data.split("train")] // 16)).sum())
+    draws = int((-(-data.stream.lengths[data.split("train")] // 16)).sum())
     for step in range(draws // 8):
         data.frames[data.starts[choose(0, step, np.random.default_rng(0))]]
-    train = [one["file"] for one in data.shards.files if one["split"] == "train"]
+    train = [one["file"] for one in data.stream.files if one["split"] == "train"]
     assert set(read) == set(train)
     # Once round the circle, and again the window with which the epoch began.
-    assert len(read) <= len(train) + data.shards.window + AHEAD
+    assert len(read) <= len(train) + data.stream.window + AHEAD
 
 
 def test_further_episodes_are_added(url):

@@ -25,8 +25,9 @@ from .episodes import EpisodeFormat, as_frames
 from .epochs import EpochOrder
 from .errors import UserError
 from .files import check_room, whole_folder
-from .shards import AHEAD, CHUNK, Shards, is_url, split_of
+from .shards import Shards
 from .storage import read_columns, to_metadata
+from .streams import AHEAD, CHUNK, LEROBOT, Stream, is_streamed, split_of
 
 CACHE_VERSION = 4
 
@@ -117,35 +118,36 @@ class Episodes:
 
 @dataclass(frozen=True)
 class StreamedEpisodes(Episodes):
-    """A data set in shards. Training goes through it epoch by epoch; in each it draws every episode once for every 16
-    frames of it."""
+    """A data set in shards, or LeRobot's. Training goes through it epoch by epoch; in each it draws every episode once
+    for every 16 frames of it."""
 
-    shards: Shards = field(kw_only=True)
+    stream: Stream = field(kw_only=True)
 
     @cached_property
     def reward_variance(self) -> float:
-        return max(float(self.shards.reward_variance.mean()), 1e-6)
+        return max(float(self.stream.reward_variance.mean()), 1e-6)
 
     def _members(self, split: str) -> np.ndarray:
-        return self.shards.episodes(split)
+        return self.stream.episodes(split)
 
     def choice(self, episodes: np.ndarray, batch: int) -> Choice:
         """How training chooses among these episodes: as `EpochOrder` says. It also begins to fetch what comes next."""
-        shards = self.shards
-        draws = -(-shards.lengths[episodes] // CHUNK)
-        order = EpochOrder(episodes, shards.shard_of[episodes], draws, shards.window)
+        stream = self.stream
+        draws = -(-stream.lengths[episodes] // CHUNK)
+        order = EpochOrder(episodes, stream.piece_of[episodes], draws, stream.window)
+        ahead = AHEAD + len(order.shards) * batch // order.length  # so many pieces come into the window with a batch
 
         def chosen(seed: int, step: int, rng: np.random.Generator) -> np.ndarray:
-            shards.fetch(order.needs(seed, step, batch, AHEAD))
+            stream.fetch(order.needs(seed, step, batch, ahead))
             return order.batch(seed, step, batch)
 
         return chosen
 
     def some_rows(self, count: int, seed: int) -> np.ndarray:
-        """Of a few shards only."""
-        random, files = np.random.default_rng(seed), len(self.shards.files)
-        few = random.permutation(files)[: self.shards.window]
-        rows = np.concatenate([np.arange(*self.shards.firsts[one : one + 2]) for one in few])
+        """Of a few pieces only."""
+        random, pieces = np.random.default_rng(seed), len(self.stream.firsts) - 1
+        few = random.permutation(pieces)[: self.stream.window]
+        rows = np.concatenate([np.arange(*self.stream.firsts[one : one + 2]) for one in few])
         return np.sort(random.permutation(rows)[:count])
 
 
@@ -242,17 +244,20 @@ def segments_at(data: Episodes, rows: np.ndarray, steps: int) -> Segment:
 
 
 def load_episodes(dataset_id: str) -> Episodes:
-    """Open a Minari dataset, through a memory-mapped cache next to it, or the data set in shards at a URL.
+    """Open a Minari dataset, through a memory-mapped cache next to it; the data set in shards at a URL; or a LeRobot
+    data set, `lerobot:URL` (see `lerobot_files.read_name`).
 
-    The first call writes the cache, and so does the first one after the dataset has changed. Shards are fetched as
-    they are needed.
+    The first call writes the cache, and so does the first one after the dataset has changed. Shards and the pictures of
+    a LeRobot data set are fetched as they are needed.
 
     Raises:
         FileNotFoundError: there is no such dataset.
         UserError: it is not one that a world can learn from; the message names the episode, the step and what was
             expected.
     """
-    if is_url(dataset_id):
+    if dataset_id.startswith(LEROBOT):
+        return _stream_lerobot(dataset_id)
+    if is_streamed(dataset_id):
         return _stream(dataset_id)
     dataset = open_dataset(dataset_id)
     data, columns = Path(dataset.storage.data_path), read_columns(dataset)
@@ -303,7 +308,25 @@ def _stream(url: str) -> StreamedEpisodes:
         environment=about["environment"],
         action_space=about["action_space"],
         twin_options=about["twin_options"],
-        shards=shards,
+        stream=shards,
+    )
+
+
+def _stream_lerobot(name: str) -> StreamedEpisodes:
+    from .lerobot_files import LeRobotStream  # brings pyarrow
+
+    stream = LeRobotStream(name)
+    layout = stream.files.layout
+    return StreamedEpisodes(
+        frames=stream.rows("frames"),
+        **stream.numbers,
+        starts=stream.starts,
+        instructions=layout.instructions,
+        phrase_list=layout.phrases,
+        frames_per_action=layout.frames_per_action,
+        environment="",
+        action_space=layout.actions,
+        stream=stream,
     )
 
 
@@ -350,6 +373,25 @@ def about(dataset: minari.MinariDataset) -> dict[str, Any]:
         "environment": dataset.env_spec.id if dataset.env_spec else "",
         "twin_options": _twin_options(dataset),
     }
+
+
+def episodes_and_about(dataset_id: str) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, Any]]:
+    """Both as `shards.write_shards` takes them. Neither copies a data set to the disk."""
+    if not is_streamed(dataset_id):
+        recorded = open_dataset(dataset_id)
+        return checked_episodes(recorded, "sharding"), about(recorded)
+    data = load_episodes(dataset_id)
+    assert isinstance(data, StreamedEpisodes)
+    told = {name: getattr(data, name) for name in ("frames_per_action", "action_space", "environment", "twin_options")}
+    return _in_order(data), told | {"instructions": data.instructions, "phrases": data.phrase_list}
+
+
+def _in_order(data: StreamedEpisodes) -> Iterator[dict[str, np.ndarray]]:
+    last = len(data.stream.firsts) - 2
+    for number, piece in enumerate(tqdm(data.stream.piece_of.tolist(), desc="sharding", unit="episode")):
+        data.stream.fetch(range(piece, min(piece + AHEAD, last) + 1))
+        rows = slice(data.starts[number], data.starts[number + 1])
+        yield {name: getattr(data, name)[rows] for name in ("frames", *_ROWS)}
 
 
 def _files(folder: Path) -> dict[str, list[int]]:

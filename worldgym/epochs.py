@@ -28,8 +28,9 @@ class EpochOrder:
     """
 
     def __init__(self, episodes: np.ndarray, shards: np.ndarray, draws: np.ndarray, window: int):
-        self.shards = np.unique(shards)
-        self.members = [np.repeat(episodes[shards == one], draws[shards == one]) for one in self.shards]
+        placed = np.argsort(shards, kind="stable")
+        self.shards, begins = np.unique(shards[placed], return_index=True)
+        self.members = [np.repeat(episodes[one], draws[one]) for one in np.split(placed, begins[1:])]
         self.window = min(window, len(self.shards))
         self.length = int(draws.sum())
         """Draws in an epoch."""

@@ -15,9 +15,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import imageio.v3 as imageio
 import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
@@ -27,26 +26,18 @@ from .checkpoint import load_config
 from .data import load_episodes
 from .datasets import DreamedEpisode, episode_buffer, format_of
 from .env import DreamEnv
-from .episodes import EpisodeFormat, as_floats, as_frames, check_resolution
+from .episodes import EpisodeFormat, as_floats
 from .errors import UserError
 from .files import check_room, whole_folder
+from .lerobot_files import OUTCOMES, VERSION, LeRobotFiles, Reward, pa, pq
 from .listing import find_world
 from .storage import new_dataset_folder, write_dataset
 
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ImportError as error:
-    raise ImportError('LeRobot data sets are parquet files: pip install "worldgym[lerobot]"') from error
-
-VERSION = "v3.0"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 CAMERA = "observation.image"
 COUNTERS = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64",
             "task_index": "int64"}  # fmt: skip
-OUTCOMES = {"next.rewards": "float32", "next.successes": "bool", "next.terminations": "bool"}
-"""What the world says of the next frame under each of its instructions; LeRobot has nothing like it."""
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -305,168 +296,32 @@ def lerobot_to_minari(
     dataset_id: str,
     size: int,
     camera: str | None = None,
-    reward: Literal["recorded", "end"] = "recorded",
+    reward: Reward = "recorded",
 ) -> Path:
     """Copy a LeRobot data set into a Minari one that `load_episodes` reads, and return that one's folder.
 
-    Actions are scaled by their greatest magnitude, dimension by dimension, into [-1, 1]; vectors of another action
-    space, as `minari_to_lerobot` writes them, stay as they are. Of pictures that are not square, the square in the
-    middle is kept; a warning says so.
+    Training needs no copy: `load_episodes("lerobot:FOLDER?size=64")` streams the same episodes.
 
     Args:
         folder: with meta/, data/ and, where the camera is a video, videos/.
         dataset_id: Minari's; must not exist yet.
-        size: frames become size x size pixels; exact where they are that already.
-        camera: the image or video to see; may be left out where there is one alone.
-        reward: "recorded": the columns that `write_lerobot` wrote, or "next.reward" and "next.success" of a data set
-            with one task. "end": demonstrations: the last frame of each is worth 1 and a success, the others 0.
+        size: as `LeRobotFiles` takes it and the next two, of which it also says what becomes of actions and pictures. A
+            warning says how pictures were changed.
+        camera: the image or video to see.
+        reward: where rewards are from.
 
     Raises:
-        UserError: another layout, no or several cameras, several tasks, no rewards, or numbers that are not finite.
+        UserError: as of `LeRobotFiles`.
     """
-    info = _read_info(folder)
-    check_resolution(size)
     new_dataset_folder(dataset_id)
-    features = info["features"]
-    cameras = [name for name, feature in features.items() if feature["dtype"] in ("image", "video")]
-    if camera is None and len(cameras) == 1:
-        camera = cameras[0]
-    if camera is None or camera not in cameras:
-        raise UserError(f"camera is {camera!r}; {folder} has {', '.join(cameras) or 'none'}")
-    ours = set(OUTCOMES) <= set(features) and reward == "recorded"
-    instructions = list(features["next.rewards"]["names"]) if ours else _single_task(folder)
-    if not ours and reward == "recorded" and not {"next.reward", "next.success"} <= set(features):
-        raise UserError(
-            f"{folder} has no next.reward and next.success, but {', '.join(features)}; if its episodes are "
-            "demonstrations that end in success, reward='end'"
-        )
-    if "action" not in features:
-        raise UserError(f"{folder} has no action, but {', '.join(features)}")
-
-    table = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "data").glob("*/*.parquet"))])
-    actions = _vectors(folder, table, "action")
-    rows = list(_read_episodes(folder))
-    for row in rows:
-        where, end = f"data set {folder}, episode {row['episode_index']}", row["dataset_to_index"]
-        if end > len(table) or end - row["dataset_from_index"] != row["length"]:
-            raise UserError(f"{where}: rows to {end} are its {row['length']}, by meta/episodes; there are {len(table)}")
-        as_floats(where, "actions", actions[row["dataset_from_index"] : end], (None, actions.shape[1]))
-    known = info.get("worldgym", {})
-    described = known.get("actions")  # of which "action" has the vectors already
-    scale = np.maximum(np.abs(actions).max(0), 1e-6) if described is None else np.ones(actions.shape[1])
-    changes: set[str] = set()
+    found = LeRobotFiles(str(folder), size, camera, reward)
 
     def buffers() -> Iterator[EpisodeBuffer]:
-        number = 0
-        for row in rows:
-            here = slice(row["dataset_from_index"], row["dataset_to_index"])
-            if row["length"] < 2:
-                changes.add("episodes of one row, in which no step leads from a frame to another, are left out")
-                continue
-            where, part = f"data set {folder}, episode {row['episode_index']}", table.slice(here.start, row["length"])
-            frames = _pictures(folder, info, camera, row, part)
-            pictures = np.stack([_fit(where, frame, size, changes) for frame in frames])
-            if len(pictures) != row["length"]:
-                raise UserError(f"{where}: it has {row['length']} rows and {len(pictures)} frames")
-            acted = (actions[here][:-1] / scale).astype(np.float32)
-            yield episode_buffer(number, pictures, acted, _outcomes(folder, part, ours, reward))
-            number += 1
+        for number in range(len(found)):
+            yield episode_buffer(number, found.frames(number), *found.told(number))
 
-    target = write_dataset(
-        dataset_id,
-        buffers(),
-        EpisodeFormat(
-            size,
-            actions.shape[1],
-            tuple(instructions),
-            tuple(known.get("phrases", ())),
-            known.get("frames_per_action", 1),
-            described,
-        ),
-        "lerobot",
-        f"From the LeRobot data set {folder.name}, rewards of every instruction in infos",
-    )
-    if changes:
-        warnings.warn(f"{folder} is copied with changes: {'; '.join(sorted(changes))}", stacklevel=2)
+    about = f"From the LeRobot data set {folder.name}, rewards of every instruction in infos"
+    target = write_dataset(dataset_id, buffers(), found.layout, "lerobot", about)
+    if found.changes:
+        warnings.warn(f"{folder} is copied with changes: {'; '.join(sorted(found.changes))}", stacklevel=2)
     return target
-
-
-def _read_info(folder: Path) -> dict[str, Any]:
-    path = folder / "meta/info.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} is no LeRobot data set: it has no meta/info.json")
-    info = json.loads(path.read_text(encoding="utf-8"))
-    if info["codebase_version"] != VERSION:
-        raise UserError(
-            f"{folder} has layout {info['codebase_version']}; this release reads {VERSION}. LeRobot converts it: "
-            "python -m lerobot.datasets.v30.convert_dataset_v21_to_v30"
-        )
-    return info
-
-
-def _read_episodes(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted((folder / "meta/episodes").glob("*/*.parquet")):
-        yield from pq.read_table(path).to_pylist()
-
-
-def _single_task(folder: Path) -> list[str]:
-    tasks = sorted({task for row in _read_episodes(folder) for task in row["tasks"]})
-    if len(tasks) != 1:
-        raise UserError(
-            f"{folder} has {len(tasks)} tasks ({'; '.join(tasks[:3])}; ...) and says of each frame what it is worth "
-            "for one of them only; a world judges every frame by all its instructions: split it by task"
-        )
-    return tasks
-
-
-def _pictures(folder: Path, info: dict[str, Any], camera: str, row: dict[str, Any], part: Any) -> Iterator[Image.Image]:
-    if info["features"][camera]["dtype"] == "image":
-        return (Image.open(io.BytesIO(picture["bytes"])) for picture in part[camera].to_pylist())
-    return _video(folder, info, camera, row)
-
-
-def _video(folder: Path, info: dict[str, Any], camera: str, row: dict[str, Any]) -> Iterator[Image.Image]:
-    key = f"videos/{camera}"
-    path = folder / info["video_path"].format(
-        video_key=camera, chunk_index=row[f"{key}/chunk_index"], file_index=row[f"{key}/file_index"]
-    )
-    first = round(row[f"{key}/from_timestamp"] * info["fps"])
-    for count, frame in enumerate(imageio.imiter(path, plugin="FFMPEG")):
-        if count >= first + row["length"]:
-            return
-        if count >= first:
-            yield Image.fromarray(frame)
-
-
-def _fit(where: str, picture: Image.Image, size: int, changes: set[str]) -> np.ndarray:
-    """A picture as uint8 [size, size, 3]; what had to be done to it but for resizing is added to `changes`."""
-    if picture.mode == "P":
-        picture = picture.convert("RGB")
-    (square,), done = as_frames(where, np.asarray(picture)[None], 255.0)
-    changes |= set(done)
-    if len(square) == size:
-        return square
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BOX))
-
-
-def _vectors(folder: Path, table: Any, name: str) -> np.ndarray:
-    """A column of numbers or of vectors, [t, n]; LeRobot has vectors of one number as numbers."""
-    if table[name].null_count:
-        raise UserError(f"{folder} has rows without {name}")
-    values = table[name].to_numpy(zero_copy_only=False)
-    return np.stack(values) if values.dtype == object else values[:, None]
-
-
-def _outcomes(folder: Path, part: Any, ours: bool, reward: str) -> dict[str, np.ndarray]:
-    """Rewards, successes and terminations [t, m] of the t frames of an episode; nothing is known of the first."""
-    count = len(part)
-    if ours:
-        told = [_vectors(folder, part, name) for name in OUTCOMES]
-    elif reward == "recorded":
-        success = _vectors(folder, part, "next.success")
-        told = [_vectors(folder, part, "next.reward"), success, success]
-    else:
-        end = (np.arange(count) == count - 2)[:, None]  # the step that leads to the last frame
-        told = [end.astype(np.float32), end, end]
-    shifted = (np.concatenate([np.zeros_like(values[:1]), values[:-1]]) for values in told)
-    return dict(zip(("rewards", "successes", "terminations"), shifted, strict=True))

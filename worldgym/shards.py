@@ -10,11 +10,8 @@ fsspec URL will do: file://, hf://, s3://, gs://, memory://.
 
 import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,33 +19,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_bytes
 from safetensors.numpy import save as save_bytes
 
+from . import streams
 from .errors import UserError
+from .streams import CHUNK, SPLITS, Stream, filesystem_of, groups, split_of
 
 VERSION = 1
 INDEX = "index.json"
-CHUNK = 16
-"""Frames that are compressed together. Reading one frame decompresses them all."""
 SHARD = 4 * 2**20
 """Bytes after which a shard is full."""
-WINDOW = 256 * 2**20
-"""Bytes of compressed shards that a reader keeps in memory, and that training shuffles."""
-AHEAD = 2
-"""Further shards that training fetches before it needs them."""
-SPLITS = ("train", "validation", "test")
 DTYPES: dict[str, Any] = {
           "frames": np.uint8, "actions": np.float32, "sentences": np.int16, "sentence_actions": np.float32,
           "rewards": np.float32, "successes": np.bool_, "terminations": np.bool_}  # fmt: skip
 """The parts of an episode; each has a row for every frame."""
-
-
-def split_of(episode: int) -> str:
-    """Of every 20 episodes, 18 train, one validates and one tests."""
-    return {18: "validation", 19: "test"}.get(episode % 20, "train")
-
-
-def is_url(dataset: str) -> bool:
-    """Whether it names shards, not a Minari data set."""
-    return "://" in dataset
 
 
 def _zstandard() -> Any:
@@ -60,14 +42,9 @@ def _zstandard() -> Any:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    if not is_url(url):
+    if "://" not in url:
         raise UserError(f"{url!r} is no URL; expected such as file://{url}, s3://bucket/name, hf://datasets/user/name")
-    try:
-        return url_to_fs(url)
-    except (ValueError, ImportError) as error:  # fsspec does not know the protocol, or lacks the package for it
-        raise UserError(f"{url} cannot be opened: {error}") from None
+    return filesystem_of(url)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -196,8 +173,8 @@ def _chunks(length: Any) -> Any:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-class Shards:
-    """A data set in shards. Of its files, only the newest few that were asked for are in memory.
+class Shards(Stream):
+    """A data set in shards. Reading one frame decompresses 16.
 
     Raises:
         FileNotFoundError: there is none at this URL.
@@ -212,40 +189,20 @@ class Shards:
                 f"there is no data set at {url}: it has no {INDEX}; `worldgym shard --dataset ID --out {url}` makes one"
             )
         self.about, self.files = index["about"], index["shards"]
-        self.shapes = {name: tuple(shape) for name, shape in index["shapes"].items()}
-        self.reward_variance = _Moments(index["rewards"]).variance()
-        counts = [len(one["lengths"]) for one in self.files]
-        self.lengths = np.concatenate([one["lengths"] for one in self.files])
-        self.shard_of = np.repeat(np.arange(len(self.files)), counts)
-        """Of each episode; episodes are in the order of the files."""
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.firsts = self.starts[np.concatenate([[0], np.cumsum(counts)])]
-        """The first row of each shard."""
-        self.window = max(2, int(WINDOW / np.mean([one["bytes"] for one in self.files])))
+        self.rewards = _Moments(index["rewards"])
+        super().__init__(
+            [one["lengths"] for one in self.files],
+            [one["split"] for one in self.files],
+            {name: np.dtype((DTYPES[name], tuple(shape))) for name, shape in index["shapes"].items()},
+            int(streams.WINDOW / np.mean([one["bytes"] for one in self.files])),
+        )
         self._decompress = _zstandard().ZstdDecompressor
-        self._held: OrderedDict[int, Future[_Shard]] = OrderedDict()
-        self._lock, self._pool = Lock(), ThreadPoolExecutor(4, "shards")
 
-    def rows(self, name: str) -> "Rows":
-        return Rows(self, name)
+    @property
+    def reward_variance(self) -> np.ndarray:
+        return self.rewards.variance()
 
-    def episodes(self, split: str) -> np.ndarray:
-        """Of a split, by number."""
-        return np.flatnonzero(np.array([one["split"] == split for one in self.files])[self.shard_of])
-
-    def fetch(self, numbers: Sequence[int]) -> "list[Future[_Shard]]":
-        """Begin to fetch shards; those that were not asked for the longest are forgotten."""
-        with self._lock:
-            for number in numbers:
-                if number not in self._held:
-                    self._held[number] = self._pool.submit(self._load, number)
-                self._held.move_to_end(number)
-            found = [self._held[number] for number in numbers]
-            while len(self._held) > self.window + AHEAD + 1:  # a batch may be of two neighbouring windows
-                self._held.popitem(last=False)
-        return found
-
-    def _load(self, number: int) -> "_Shard":
+    def load(self, number: int) -> "_Shard":
         told = self.files[number]
         where = f"{self.url}/{told['file']}"
         try:
@@ -260,11 +217,11 @@ class Shards:
             raise UserError(f"{where} is damaged: {error}") from None
         lengths, decompress = np.asarray(told["lengths"]), self._decompress().decompress
         parts = {
-            name: np.frombuffer(decompress(tensors[name].tobytes()), DTYPES[name]).reshape(lengths.sum(), *shape)
-            for name, shape in self.shapes.items()
-            if name != "frames"
+            name: np.frombuffer(decompress(tensors[name].tobytes()), row.base).reshape(lengths.sum(), *row.shape)
+            for name, row in self.parts.items()
+            if name in tensors and name != "frames"
         }
-        return _Shard(parts, tensors["frames"], tensors["chunk_ends"], lengths, self.shapes["frames"])
+        return _Shard(parts, tensors["frames"], tensors["chunk_ends"], lengths, self.parts["frames"].shape)
 
 
 @dataclass(frozen=True)
@@ -288,46 +245,11 @@ class _Shard:
         chunk, place = np.divmod(rows - starts[episode], CHUNK)
         found = np.empty((len(rows), *self.shape), np.uint8)
         decompress = _zstandard().ZstdDecompressor().decompress
-        for number, here in _groups(first_chunk[episode] + chunk):
+        for number, here in groups(first_chunk[episode] + chunk):
             begin = int(self.chunk_ends[number - 1]) if number else 0
             content = decompress(self.frames[begin : int(self.chunk_ends[number])].data)
             found[here] = np.frombuffer(content, np.uint8).reshape(-1, *self.shape)[place[here]]
         return found
-
-
-class Rows:
-    """A part of all episodes, by row, as a numpy array has it: `rows[i]`, `rows[3:7]`, `rows[indices]`."""
-
-    def __init__(self, shards: Shards, name: str):
-        self.shards, self.name = shards, name
-        self.shape = (int(shards.starts[-1]), *shards.shapes[name])
-        self.dtype = np.dtype(DTYPES[name])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        wanted = np.arange(*key.indices(len(self))) if isinstance(key, slice) else np.asarray(key)
-        flat = wanted.ravel()
-        if flat.dtype.kind not in "iu" and flat.size:
-            raise IndexError(f"rows are asked for by {flat.dtype}; expected whole numbers")
-        if flat.size and not (-len(self) <= flat.min() and flat.max() < len(self)):
-            raise IndexError(f"rows {flat.min()} to {flat.max()} of {len(self)}")
-        flat = np.where(flat < 0, flat + len(self), flat)
-        found = np.empty((len(flat), *self.shape[1:]), self.dtype)
-        groups = list(_groups(np.searchsorted(self.shards.firsts, flat, side="right") - 1))
-        self.shards.fetch([number for number, _ in groups[: self.shards.window]])
-        for number, here in groups:
-            shard = self.shards.fetch([number])[0].result()
-            found[here] = shard.read(self.name, flat[here] - self.shards.firsts[number])
-        return found.reshape(*wanted.shape, *self.shape[1:])
-
-
-def _groups(numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each number that occurs, and where."""
-    order = np.argsort(numbers, kind="stable")
-    values, begins = np.unique(numbers[order], return_index=True)
-    yield from zip(values.tolist(), np.split(order, begins)[1:], strict=True)
 
 
 def _read_index(filesystem: Any, root: str, url: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from .config import WorldConfig
 from .episodes import as_array, as_floats, as_truths
 from .errors import UserError
 from .listing import find_world
-from .shards import is_url
+from .streams import is_streamed
 
 
 class Start(NamedTuple):
@@ -101,8 +101,8 @@ def recorded_starts(dataset_id: str, config: WorldConfig) -> InitialStates:
     """
     from .data import load_episodes  # brings Minari
 
-    if is_url(dataset_id):
-        raise UserError(f"dreams begin from a Minari data set; {dataset_id} is in shards, all of which it would take")
+    if is_streamed(dataset_id):
+        raise UserError(f"dreams begin from a Minari data set; {dataset_id} is streamed, all of which it would take")
     data, count = load_episodes(dataset_id), config.dynamics.observed
     side, found, size = config.tokenizer.resolution, data.frames.shape[1], data.actions.shape[1]
     if (found, size) != (side, config.action_size):

@@ -1,4 +1,4 @@
-"""Every stage trains on a data set in shards, and a resumed training sees what it would have seen."""
+"""Every stage trains on shards and on LeRobot data sets, and a resumed training sees what it would have seen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from worldgym import lerobot_files
 from worldgym import shards as shards_module
+from worldgym import streams as streams_module
 from worldgym.cli.shard import Shard, shard
 from worldgym.config import DecoderConfig, DynamicsConfig, RecurrentConfig, Schedule, SwinConfig, TokenizerConfig
 from worldgym.data import load_episodes
+from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot
+from worldgym.shards import Shards
 from worldgym.train import loop as loop_module
+from worldgym.train import recurrent_state as recurrent_state_module
 from worldgym.train.decoder import DecoderStage
 from worldgym.train.dynamics import DynamicsStage
 from worldgym.train.loop import schedule
-from worldgym.train.recurrent_state import RecurrentStage
+from worldgym.train.recurrent_state import RecurrentStage, Source
 from worldgym.train.settings import DecoderTraining, DynamicsTraining, RecurrentTraining, TokenizerTraining
 from worldgym.train.tokenizer import TokenizerStage, train_tokenizer
 
@@ -32,20 +37,43 @@ DECODER = DecoderConfig(
 CPU = torch.device("cpu")
 
 
+def sharded(dataset: str, folder: Path, size: int) -> str:
+    """URL of a recording in shards of so many bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards_module, "SHARD", size)
+        shard(Shard(dataset, f"file://{folder}"))
+    return f"file://{folder}"
+
+
 @pytest.fixture(scope="module")
 def url(dataset, tmp_path_factory) -> str:
     """The recording, an episode or two in a shard."""
-    url = f"file://{tmp_path_factory.mktemp('shards')}"
+    return sharded(dataset, tmp_path_factory.mktemp("shards"), 1000)
+
+
+@pytest.fixture(scope="module")
+def robot(dataset, tmp_path_factory) -> str:
+    """The recording as a LeRobot data set."""
+    folder = tmp_path_factory.mktemp("robot") / "set"
+    minari_to_lerobot(dataset, folder)
+    return f"lerobot:{folder}"
+
+
+@pytest.fixture(scope="module")
+def copy(robot, tmp_path_factory) -> str:
+    """What `lerobot_to_minari` makes of it, each episode in a shard of its own."""
+    folder = tmp_path_factory.mktemp("copy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SHARD", 1000)
-        shard(Shard(dataset, url))
-    return url
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+        lerobot_to_minari(Path(robot.removeprefix("lerobot:")), "test/copy-v0", size=64)
+        return sharded("test/copy-v0", folder / "shards", 1)
 
 
 @pytest.fixture(autouse=True)
 def window(monkeypatch):
-    """Of a few shards."""
-    monkeypatch.setattr(shards_module, "WINDOW", 5000)
+    """Of a few pieces."""
+    monkeypatch.setattr(streams_module, "WINDOW", 5000)
+    monkeypatch.setattr(lerobot_files, "DECODED", 5 * 12 * 64 * 64 * 3)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +101,13 @@ def tensors(batch) -> list[torch.Tensor]:
     return [one for part in batch for one in tensors(part)] if isinstance(batch, tuple) else []
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "dynamics", "state", "decoder"])
-def test_a_batch_in_the_middle_of_an_epoch_is_what_it_was(name, url, world, tmp_path):
-    make = stages(url, world, tmp_path / "out")[name]
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("tokenizer", "url"), ("dynamics", "url"), ("state", "url"), ("decoder", "url"),
+     ("tokenizer", "robot"), ("state", "robot")],
+)  # fmt: skip
+def test_a_batch_in_the_middle_of_an_epoch_is_what_it_was(name, kind, world, tmp_path, request):
+    make = stages(request.getfixturevalue(kind), world, tmp_path / "out")[name]
     walked, resumed = make(), make()
     batches = [tensors(walked.draw(step, 0, 1)) for step in range(7)]
     for step in (6, 4):
@@ -92,6 +124,16 @@ def test_its_batches_are_cut_from_training_episodes(name, url, world, tmp_path):
     said = stage.source(5)
     numbers = {int(one) for one in said.removeprefix("episodes ").partition(" of ")[0].split(", ")}
     assert numbers <= train and url in said
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "dynamics", "state", "decoder"])
+def test_a_lerobot_data_set_gives_the_batches_of_its_copy_in_shards(name, robot, copy, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(streams_module, "WINDOW", 5.5 * np.mean([file["bytes"] for file in Shards(copy).files]))
+    made = [stages(url, world, tmp_path / "out")[name]() for url in (robot, copy)]
+    assert all(stage.data.stream.window == 5 for stage in made)
+    for step in (0, 3):
+        ours, theirs = (tensors(stage.draw(step, 0, 1)) for stage in made)
+        assert len(ours) > 1 and all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_processes_share_a_batch(url, world, tmp_path):
@@ -118,7 +160,34 @@ def test_the_recurrent_state_is_shown_the_components_of_its_frames(url, world, t
     assert torch.allclose(stretches.components[:, 0], first, rtol=1e-3, atol=1e-3 * first.std().item())
 
 
-def test_a_killed_training_continues_as_it_would_have(url, tmp_path, monkeypatch):
+def test_components_are_the_same_where_memory_does_not_hold_them(url, world, tmp_path, monkeypatch):
+    """Those of a window of very small shards may take more memory than the shards themselves."""
+    make = stages(url, world, tmp_path / "out")["state"]
+    held = make()
+    monkeypatch.setattr(recurrent_state_module, "WINDOW", 0)
+    each_batch = make()
+    assert held.recorded.components is not None and each_batch.recorded.components is None
+    (ours,), (theirs,) = held.draw(3, 0, 1), each_batch.draw(3, 0, 1)
+    assert torch.allclose(ours.components, theirs.components, rtol=1e-3, atol=1e-3 * ours.components.std().item())
+    for one, other in zip(tensors(ours._replace(components=theirs.components)), tensors(theirs), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_epoch_projects_a_frame_once_in_a_window(url, world, tmp_path, monkeypatch):
+    stage = stages(url, world, tmp_path / "out")["state"]()
+    projected, project = [], Source._project
+    monkeypatch.setattr(Source, "_project", lambda self, frames: projected.append(len(frames)) or project(self, frames))
+    stage.recorded.components.stream._makers["components"] = stage.recorded._project
+    train = stage.data.split("train")
+    draws = int((-(-stage.data.stream.lengths[train] // 16)).sum())
+    for step in range(draws // 8):
+        stage.draw(step, 0, 1)
+    window = stage.data.stream.window * max(np.diff(stage.data.stream.firsts))
+    assert sum(projected) <= stage.data.stream.lengths[train].sum() + 2 * window
+
+
+@pytest.mark.parametrize("kind", ["url", "robot"])
+def test_a_killed_training_continues_as_it_would_have(kind, request, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -128,7 +197,13 @@ def test_a_killed_training_continues_as_it_would_have(url, tmp_path, monkeypatch
         return schedule(step, steps, warm_up)
 
     whole = TokenizerTraining(
-        url, tmp_path / "whole", steps=6, batch=8, evaluate_every=3, device="cpu", tokenizer=TOKENIZER
+        request.getfixturevalue(kind),
+        tmp_path / "whole",
+        steps=6,
+        batch=8,
+        evaluate_every=3,
+        device="cpu",
+        tokenizer=TOKENIZER,
     )
     killed = replace(whole, out=tmp_path / "killed")
     with monkeypatch.context() as patch:

@@ -28,7 +28,8 @@ class Evaluate:
     episodes: int = 256
     """Held-out episodes: of a Tabletop made on the spot by the twin, of other worlds from the --dataset."""
     dataset: str | None = None
-    """Minari id of the recording whose test split is dreamed; a Tabletop needs none, any other world does."""
+    """The recording whose test split is dreamed (Minari id, URL of shards or lerobot:URL); a Tabletop needs none, any
+    other world does."""
     steps: int = 16
     """Steps dreamed from one real frame."""
     sentences: int = 12

@@ -14,16 +14,15 @@ class Shard:
     """
 
     dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
+    """Minari id of the recorded episodes, or a LeRobot data set, lerobot:URL."""
     out: str = "file://shards/tabletop"
     """URL of the data set in shards; what is there already is added to. With the package for it, any that fsspec knows:
     s3://bucket/name, gs://bucket/name, hf://datasets/user/name."""
 
 
 def shard(config: Shard) -> None:
-    from ..data import about, checked_episodes, open_dataset
+    from ..data import episodes_and_about
     from ..shards import write_shards
 
-    recorded = open_dataset(config.dataset)
-    episodes = checked_episodes(recorded, "sharding")
-    print(f"added {write_shards(config.out, config.dataset, about(recorded), episodes)} episodes to {config.out}")
+    episodes, about = episodes_and_about(config.dataset)
+    print(f"added {write_shards(config.out, config.dataset, about, episodes)} episodes to {config.out}")

@@ -7,6 +7,7 @@ come reaches the state.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..checkpoint import decoder_files, load_config, load_tensors, load_weights
 from ..config import RecurrentConfig
-from ..data import Episodes, StreamedEpisodes, load_episodes
+from ..data import Episodes, Rows, StreamedEpisodes, load_episodes
 from ..errors import UserError
 from ..evaluate.fidelity import check_recording
 from ..listing import find_world
@@ -31,6 +32,7 @@ from ..model.pixels import to_float
 from ..model.processes import mean_of_processes
 from ..model.recurrent_state import RecurrentState
 from ..results import current_commit
+from ..streams import WINDOW
 from ..world import WorldModel
 from .appearance import alter, draw_looks
 from .checkpoints import check_world, load_world, save_world, world_done
@@ -43,6 +45,8 @@ READOUTS = "readouts.safetensors"
 """Weights that training alone needs, beside the world's."""
 COMPONENTS = 256
 """Principal components of frames that are read off every state."""
+TOGETHER = 256
+"""Frames that are projected on them at a time, so that a processor's cache holds them."""
 SAMPLED = 3000
 """Frames that means and principal components are taken from."""
 LEVELLED = 0.25
@@ -151,7 +155,8 @@ class RecurrentLoss(nn.Module):
         if fresh:
             self.state.mean_frame.copy_(images.mean(0))
             self.state.frame_scale.copy_((images - self.state.mean_frame).square().mean().sqrt())
-        centred = (images - self.state.mean_frame).flatten(1)
+        del images  # as large as what comes next
+        centred = self._centred(frames)
         variances, vectors = principal_components(centred, min(COMPONENTS, len(centred)))
         scales = (variances / variances.sum()).clamp(min=1e-6) ** -LEVELLED
         self.readouts.basis[: len(vectors)].copy_(vectors * scales[:, None])
@@ -160,7 +165,11 @@ class RecurrentLoss(nn.Module):
     @torch.no_grad()
     def project(self, frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n p"]:
         """Principal components of frames, levelled."""
-        return (to_float(frames) - self.state.mean_frame).flatten(1) @ self.readouts.basis.T
+        return self._centred(frames) @ self.readouts.basis.T
+
+    def _centred(self, frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n d"]:
+        """As `to_float` has them, but in their own layout: to change it takes a CPU as long as to project them."""
+        return frames.flatten(1).float().div_(127.5).sub_(1 + self.state.mean_frame.permute(1, 2, 0).flatten())
 
     def forward(self, stretches: Stretches) -> dict[str, Tensor]:
         state, (batch, most) = self.state, stretches.shown.shape
@@ -270,11 +279,18 @@ class Source:
     def __init__(self, data: Episodes, model: RecurrentLoss, episodes: np.ndarray, batch: int):
         self.data, self.model, self.device, self.batch = data, model, model.state.initial.device, batch
         self.rows, self.choose = first_rows(data, episodes), data.choice(episodes, batch)
-        self.components: Tensor | None = None
-        """Of every frame, where memory holds them."""
+        self.components: Rows | None = None
+        """Of every frame, float32 [n, p]; None where memory does not hold those of a window of pieces."""
+        row, length = np.dtype((np.float32, (COMPONENTS,))), len(data.frames)
         if not isinstance(data, StreamedEpisodes):
-            parts = np.array_split(np.arange(len(data.frames)), -(-len(data.frames) // 1024))
-            self.components = torch.cat([model.project(_frames(data, part, self.device)).cpu() for part in parts])
+            parts = np.array_split(np.arange(length), -(-length // TOGETHER))
+            self.components = np.concatenate([self._project(data.frames[part]) for part in parts])
+        elif row.itemsize * length * data.stream.window <= WINDOW * (len(data.stream.firsts) - 1):
+            self.components = data.stream.derived("components", row, self._project)
+
+    def _project(self, frames: np.ndarray) -> np.ndarray:
+        parts = torch.from_numpy(np.array(frames)).split(TOGETHER)
+        return torch.cat([self.model.project(part.to(self.device)).cpu() for part in parts]).numpy()
 
     def begin(self, seed: int, step: int, random: np.random.Generator) -> np.ndarray:
         """The frames that the stretches of a batch begin with."""
@@ -285,13 +301,13 @@ class Source:
 
     def _seen(self, when: np.ndarray, *picked: np.ndarray) -> tuple[Tensor, ...]:
         """Components of the rows `when` [b, t + 1], and the frames of some of these rows, for each of `picked`."""
-        if self.components is not None:
-            frames = (_frames(self.data, rows, self.device) for rows in picked)
-            return self.components[torch.from_numpy(when)].to(self.device), *frames
-        rows = np.unique(when)  # each is read once: in shards that takes longer
+        wanted = picked if self.components is not None else (when, *picked)
+        rows = np.unique(np.concatenate([one.ravel() for one in wanted]))  # each is read once: in shards it takes time
         pictures = _frames(self.data, rows, self.device)
-        places = [torch.from_numpy(np.searchsorted(rows, wanted)) for wanted in (when, *picked)]
-        return self.model.project(pictures)[places[0]], *(pictures[place] for place in places[1:])
+        shown = (pictures[torch.from_numpy(np.searchsorted(rows, one))] for one in picked)
+        if self.components is not None:
+            return torch.from_numpy(self.components[when]).to(self.device), *shown
+        return self.model.project(pictures)[torch.from_numpy(np.searchsorted(rows, when))], *shown
 
     def cut(
         self, rows: np.ndarray, observed: np.ndarray, ahead: int, random: np.random.Generator, mine: slice = slice(None)
@@ -374,7 +390,6 @@ class RecurrentStage:
         self.recorded = Source(data, self.model, data.split("train"), config.batch)
         lived = map(load_episodes, config.lived)
         self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1), config.batch) for one in lived]
-        self.validation = first_rows(data, data.split("validation"))
         self.single = 0.5 if world.config.dynamics.observed == 1 else 0.0
         """Share of the stretches that show a single frame: many, where one frame shows all there is to know."""
         self.files = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
@@ -410,20 +425,24 @@ class RecurrentStage:
         names = dict(zip(map(id, self.lived), self.config.lived, strict=True))
         return named(names.get(id(source), self.config.dataset), source.data.episodes_of(rows))
 
+    @cached_property
+    def held_out(self) -> tuple[int, Stretches]:
+        """(how many frames they show, 128 stretches); read once, lest they drive out what training is going to read."""
+        random, observed = np.random.default_rng(0), 1 if self.single else self.config.recurrent.observed
+        rows = random.choice(first_rows(self.data, self.data.split("validation")), 128)
+        return observed, self.recorded.cut(rows, np.full(len(rows), observed), self.config.ahead, random)
+
     @torch.no_grad()
     def evaluate(self, step: int, log: Log, writer: SummaryWriter) -> None:
         """Rewards of held-out stretches, imagined after as many frames as the state is used to."""
-        random, recurrent = np.random.default_rng(0), self.world.recurrent
+        recurrent, (observed, held_out) = self.world.recurrent, self.held_out
         assert recurrent is not None
-        rows = random.choice(self.validation, 128)
-        observed = np.full(len(rows), 1 if self.single else self.config.recurrent.observed)
-        held_out = self.recorded.cut(rows, observed, self.config.ahead, random)
         self.model.eval()
         states, _ = self.model._follow(self.model._embed(held_out), held_out)
         said = recurrent.heads(states[:, 1:], self.model.instructions).reward
         self.model.train()
         for ahead in (1, 4, 8, 12, 16):
-            at = int(observed[0]) - 2 + ahead
+            at = observed - 2 + ahead
             if at + 1 < held_out.inside.shape[1] and (inside := held_out.inside[:, at + 1]).any():
                 pair = (part[inside, at].flatten().cpu().numpy() for part in (said, held_out.rewards))
                 self.figures[f"reward_correlation_{ahead}"] = correlation(*pair)

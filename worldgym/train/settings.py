@@ -52,7 +52,7 @@ class TokenizerTraining:
     """
 
     dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
+    """Minari id of the recorded episodes; URL of shards; or a LeRobot data set, lerobot:URL."""
     out: Path = Path("runs/tabletop/tokenizer")
     """Checkpoint folder; an existing one is resumed."""
     begin_from: str | None = None
@@ -84,7 +84,7 @@ class DynamicsTraining:
     """
 
     dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
+    """Minari id of the recorded episodes; URL of shards; or a LeRobot data set, lerobot:URL."""
     tokenizer: Path = Path("runs/tabletop/tokenizer")
     """Checkpoint folder of the trained tokenizer, or of a world whose tokenizer to keep."""
     out: Path = Path("runs/tabletop/world")
@@ -128,7 +128,7 @@ class RecurrentTraining:
     """
 
     dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
+    """Minari id of the recorded episodes; URL of shards; or a LeRobot data set, lerobot:URL."""
     world: str = "runs/tabletop/world"
     """The trained world: a folder, a bundled name or user/name."""
     out: Path = Path("runs/tabletop/planned")
@@ -174,7 +174,7 @@ class DecoderTraining:
     world: str = "tabletop"
     """The trained world: a bundled name, a folder or user/name."""
     dataset: str = "worldgym/tabletop-v0"
-    """Minari id of the recorded episodes."""
+    """Minari id of the recorded episodes; URL of shards; or a LeRobot data set, lerobot:URL."""
     out: Path = Path("runs/tabletop/decoder")
     """Folder of the run, an existing one is resumed; the decoder itself is in its subfolder `decoder`."""
     steps: int = 3000
