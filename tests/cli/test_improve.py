@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from worldgym.cli.improve import improve
 from worldgym.cli.improve_settings import Improve
 from worldgym.data import load_episodes
+from worldgym.errors import UserError
 from worldgym.world import WorldModel
 
 from ..conftest import tiny_world, write_world
@@ -39,7 +40,8 @@ def asked(source, dataset, tmp_path, monkeypatch) -> Improve:
 
 def test_a_world_learns_from_what_was_done_in_it(asked, source):
     found = improve(asked)["rounds"]
-    name = f"improve/{asked.out.name}-1-v0"
+    recording = asked.dataset.rpartition("-v")[0].rpartition("/")[2]
+    name = f"improve/{recording}-{asked.out.name}-1-v0"
     data, stored = load_episodes(name), minari.load_dataset(name)
     assert len(data.starts) == 3 and found[0]["episodes"] == 1  # the other one had bursts
     assert found[0]["real_steps"] == len(data.frames) - 2
@@ -53,6 +55,14 @@ def test_a_world_learns_from_what_was_done_in_it(asked, source):
     assert changed == {"recurrent"}
     assert np.array_equal(before["recurrent.mean_frame"], after["recurrent.mean_frame"])  # it began from the state
     assert WorldModel.load(str(asked.out / "round1"), "cpu").recurrent is not None
+
+
+def test_what_another_run_did_is_not_taken(asked, tmp_path):
+    improve(asked)
+    elsewhere = tmp_path / "elsewhere" / asked.out.name
+    with pytest.raises(UserError, match=rf"holds what the run in {asked.out} did"):
+        improve(replace(asked, out=elsewhere))
+    assert not (elsewhere / "round1").exists()
 
 
 def test_rounds_continue_where_they_stood(asked, monkeypatch):

@@ -29,7 +29,7 @@ class Improve:
     """Minari id of the recording that it was trained on; two thirds of the training stay with it."""
     out: Path | None = None
     """Folder of the run, runs/improve/WORLD by default. Round 3 leaves its world in round3 and its data set under the
-    Minari id OUT-3-v0, with the last part of the folder's name."""
+    Minari id improve/RECORDING-OUT-3-v0, with the last part of the folder's name."""
     rounds: int = 6
     real_steps: int = 3200
     """Taken on the twin in each round at least, in whole episodes, two or more."""

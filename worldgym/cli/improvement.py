@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import minari
 import numpy as np
 import torch
 from minari.data_collector import EpisodeBuffer
@@ -82,25 +83,40 @@ def _begun(config: Improve, out: Path) -> list[dict[str, Any]]:
     return found["rounds"]
 
 
-def _data_set(out: Path, number: int) -> str:
-    return f"improve/{out.name}-{number}-v0"
+def _data_set(config: Improve, out: Path, number: int) -> str:
+    recording = config.dataset.rpartition("-v")[0] or config.dataset
+    return f"improve/{recording.rpartition('/')[2]}-{out.name}-{number}-v0"
+
+
+def _lived(name: str, out: Path) -> bool:
+    """Whether this run has written the data set already; a UserError if another run did."""
+    if not get_dataset_path(name).exists():
+        return False
+    if (run := minari.load_dataset(name).storage.metadata.get("run")) != str(out.resolve()):
+        raise UserError(
+            f"{name} holds what the run in {run} did. `minari delete {name}` deletes it, or choose an --out whose last "
+            "part is another"
+        )
+    return True
 
 
 def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env) -> dict[str, Any]:
     """Act in the current world's dream, and train it on."""
-    world, name = WorldModel.load(current, config.device), _data_set(out, number)
+    world, name = WorldModel.load(current, config.device), _data_set(config, out, number)
     layout = EpisodeFormat(
         world.config.tokenizer.resolution, world.config.action_size, world.config.instructions,
         actions=world.config.actions,
     )  # fmt: skip
-    if not get_dataset_path(name).exists():
+    if not _lived(name, out):
         acted, what = _acted(config, world, twin, number), f"what it did in {world.config.name}"
-        write_dataset(name, acted, layout, "CEM in the recurrent state", what, about={"seed": config.seed})
+        about = {"seed": config.seed, "run": str(out.resolve())}
+        write_dataset(name, acted, layout, "CEM in the recurrent state", what, about=about)
     found = _judged(world, name, number)
+    lived = tuple(_data_set(config, out, one) for one in range(1, number + 1))
     assert world.config.recurrent is not None
     train_recurrent_state(
         RecurrentTraining(
-            config.dataset, current, out / f"round{number}", tuple(_data_set(out, one) for one in range(1, number + 1)),
+            config.dataset, current, out / f"round{number}", lived,
             fresh=False, looks=config.looks, steps=config.steps, learning_rate=config.learning_rate,
             seed=config.seed + number, evaluate_every=config.steps, device=config.device,
             recurrent=world.config.recurrent,
@@ -171,8 +187,6 @@ def _worth(twin: gym.Env, several: bool, reward: float, success: bool, over: boo
 @torch.no_grad()
 def _judged(world: WorldModel, name: str, number: int) -> dict[str, Any]:
     """What the episodes of a data set are worth, and how true what the world foresees of them is."""
-    import minari
-
     data, plain = load_episodes(name), minari.load_dataset(name)
     episodes = [one for one in plain.iterate_episodes() if one.infos["plain"][0]]
     totals = np.array([float(np.sum(one.rewards)) for one in episodes])
