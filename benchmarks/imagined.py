@@ -28,8 +28,8 @@ from worldgym.planners.mpc import DreamReturns, TwinReturns
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
 
-WORLDS = ("tabletop", "hopper")
-"""Those that are bundled with a recurrent state."""
+WORLDS = ("tabletop", "reacher", "hopper")
+"""Those that are bundled."""
 
 
 @dataclass(frozen=True)

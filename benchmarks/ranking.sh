@@ -22,7 +22,9 @@ rank tabletop_push tabletop --instruction "push the red block to the centre" --a
 agent runs/rank/agents/reacher reacher --agent actor-critic --discount 0.95 --starts worldgym/reacher-v1 --steps 3000 \
     --save-every 300
 rank reacher reacher --imagined --agents runs/rank/agents/reacher --horizon 8 --action-repeat 2 --replan-every 2
-agent runs/rank/agents/hopper hopper --agent actor-critic --discount 0.97 --starts worldgym/hopper-v1 --steps 4000 \
-    --save-every 400
-rank hopper hopper --imagined --agents runs/rank/agents/hopper --horizon 16 --action-repeat 2 --replan-every 2
+for seed in 0 1 2; do # guided.py takes these as well
+    agent runs/agents/hopper_$seed hopper --agent actor-critic --discount 0.97 --starts worldgym/hopper-v1 --steps 4000 \
+        --seed $seed
+done
+rank hopper hopper --imagined --agents runs/agents/hopper_{0,1,2} --horizon 16 --action-repeat 2 --replan-every 2
 cp runs/rank/tabletop_push/policies.png docs/images/ranked_policies.png

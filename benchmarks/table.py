@@ -132,9 +132,10 @@ def more() -> list[str]:
         f"- Futures that planners imagine in the recurrent state, times as many a second as MuJoCo's on the Tabletop: "
         f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
         "(`benchmarks/imagined.py`).",
-        f"- Planning in the Reacher's dream goes {percent(planning_share('reacher'))} of the way from random torques "
-        "to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's "
-        f"{percent(planning_share('hopper'))}, in its recurrent state. Drawn, that dream foresees "
+        f"- Planning in the Reacher's state goes {percent(planning_share('reacher'))} of the way from random torques "
+        f"to the same planner on true physics, in dreams that draw every frame "
+        f"{percent(planning_share('reacher', 'drawn'))} (`benchmarks/reacher.sh`), in the Hopper's state "
+        f"{percent(planning_share('hopper'))}. Drawn, that dream foresees "
         f"{percent(ends['foreseen']['rate'])} of held-out falls within two steps, {ends['steps']} ahead "
         "(`benchmarks/hopper.sh`).",
         guided_planning(),

@@ -35,7 +35,8 @@ def rank(config: Rank) -> dict[str, Any]:
     policies |= {name: make for name, make in simple_policies(world).items() if name not in policies}
     policies |= planned_policies(config, world, twin)
     for folder in config.agents:
-        policies |= agent_policies(folder, world)
+        of = f"{folder.name}: " if len(config.agents) > 1 else ""
+        policies |= {of + name: make for name, make in agent_policies(folder, world).items()}
     sees: dict[str, Any] = {"obs_type": "state", "imagined": True} if config.imagined else {}
     limit = twin.spec.max_episode_steps if twin.spec else None
     dream = gym.make("worldgym/Dream-v0", world=config.world, max_episode_steps=limit, **sees)
