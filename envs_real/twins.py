@@ -31,6 +31,10 @@ class TwinKind:
     """Finds the objects in pictures, a `worldgym.evaluate.Locate`; None if nothing does."""
     cases: str | None = None
     """Module of held-out episodes and sentences, which has the names of envs_real/tabletop/cases.py; None without."""
+    play: str | None = None
+    """(RecordConfig, i) -> episode i as its recorder plays it, with "poses"."""
+    goals: str | None = None
+    """When it has reached a pose: a dict of `goals.Rule` by name; None where that is not known."""
     objects: tuple[str, ...] = ()
     """What its instructions can be about, as they name it."""
 
@@ -41,9 +45,15 @@ TWINS: dict[str, TwinKind] = {
         controller="worldgym.envs_real.tabletop.env:controller",
         locate="worldgym.envs_real.tabletop.vision:locate",
         cases="worldgym.envs_real.tabletop.cases",
+        play="worldgym.envs_real.tabletop.record:play_episode",
+        goals="worldgym.envs_real.tabletop.goals:RULES",
         objects=("red block", "blue block"),
     ),
-    REACHER: TwinKind("worldgym.envs_real.reacher_record:record"),
+    REACHER: TwinKind(
+        "worldgym.envs_real.reacher_record:record",
+        play="worldgym.envs_real.reacher_record:play_episode",
+        goals="worldgym.envs_real.reacher_goals:RULES",
+    ),
     HOPPER: TwinKind("worldgym.envs_real.hopper_record:record"),
 }
 """The bundled ones, by Gymnasium id."""
