@@ -1,5 +1,4 @@
-"""Goals that are pictures: pairs of a start and a goal out of the recorder's episodes, and the rule that says when a goal
-is reached.
+"""Goals that are pictures: pairs of a start and a goal out of the recorder's episodes, and when a goal is reached.
 
 The protocol is that of CLEAR-LeWM (github.com/DavidSunok/CLEAR-LeWM, its specification 0.9): the goal is what the same
 episode shows 25 steps after the start; one pair an episode; pairs that are solved already are left out; the twin begins
@@ -65,15 +64,16 @@ def rules_of(world: WorldConfig) -> dict[str, Rule]:
     if kind.goals is None:
         known = ", ".join(id for id, other in TWINS.items() if other.goals)
         raise UserError(
-            f"when {world.twin or 'a world without a twin'} has reached a recorded goal is not known; it is of {known}. "
-            "--goal takes a picture, too"
+            f"no rule says when {world.twin or 'a world without a twin'} has reached a recorded goal; rules are of "
+            f"{known}. --goal takes a picture, too"
         )
     return resolve_name(kind.goals)
 
 
-def draw_pairs(world: WorldConfig, rule: Rule, count: int, seed: int) -> list[Pair]:
-    """Pairs from as many episodes, which the twin's recorder plays under a seed that no recording has."""
-    kind, found, episode = twin_kind(world.twin), [], 0
+def draw_pairs(world: WorldConfig, count: int, seed: int) -> list[Pair]:
+    """Pairs from as many episodes, which the twin's recorder plays under a seed that no recording has. What is solved
+    already by one of the rules is left out."""
+    kind, rules, found, episode = twin_kind(world.twin), rules_of(world), [], 0
     assert kind.play is not None
     play, random = resolve_name(kind.play), np.random.default_rng([HELD_OUT, seed])
     config = RecordConfig(env=world.twin, seed=HELD_OUT + seed, resolution=world.tokenizer.resolution)
@@ -82,39 +82,48 @@ def draw_pairs(world: WorldConfig, rule: Rule, count: int, seed: int) -> list[Pa
         poses = played["poses"]
         step = int(random.integers(len(poses) - APART))
         start, goal = poses[step], poses[step + APART]
-        if rule.off(start, goal) >= 1.0:
+        if all(rule.off(start, goal) >= 1.0 for rule in rules.values()):
             found.append(Pair(episode, step, start, goal, played["frames"][step + APART]))
         episode += 1
     return found
 
 
 class GoalTwin(gym.Wrapper):
-    """A twin that is to reach a pose. The rewards, successes and ends that it has of its own do not count.
+    """A twin that is to reach a pose, under several rules at once. Its own rewards, successes and ends do not count.
 
-    `reset(options={"start": pose, "goal": pose})`. Reward: minus how far it is off, see `Rule`. `info["success"]`, and
-    the episode ends, once the goal is reached; it is truncated after 50 steps.
+    `reset(options={"start": pose, "goal": pose})`. Reward: minus how far it is off, the mean over the rules. The
+    episode ends once the goal is reached by all rules, `info["success"]`; `reached` says by which. It is truncated
+    after 50 steps.
     """
 
-    def __init__(self, twin: gym.Env, rule: Rule):
+    def __init__(self, twin: gym.Env, rules: dict[str, Rule]):
         super().__init__(twin)
-        self.rule, self.true = rule, twin.unwrapped
-        self.goal: np.ndarray | None = None
-        self._held = self._steps = 0
+        self.rules, self.true = rules, twin.unwrapped
+        self.goal = np.zeros(0)
+        self._held, self._steps = dict.fromkeys(rules, 0), 0
+
+    @property
+    def reached(self) -> dict[str, bool]:
+        """By which rules the goal was reached in this episode."""
+        return {name: self._held[name] >= rule.hold for name, rule in self.rules.items()}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         options = options or {}
         if set(options) != {"start", "goal"}:
             raise ValueError(f"reset options are {sorted(options)}; a start and a goal are needed")
-        self.goal, self._held, self._steps = np.asarray(options["goal"]), 0, 0
         frame, info = self.true.reset(seed=seed, options={"pose": options["start"]})
+        self.goal, self._held, self._steps = np.asarray(options["goal"]), dict.fromkeys(self.rules, 0), 0
         return frame, info | {"success": False}
 
     def step(self, action: Any):
         frame, _, _, _, info = self.true.step(action)  # beneath the wrappers, which would end the episode
+        self._steps += 1
         off = self._off()
-        self._held, self._steps = self._held + 1 if off < 1.0 else 0, self._steps + 1
-        success = self._held >= self.rule.hold
-        return frame, -off, success, self._steps >= BUDGET and not success, info | {"success": success}
+        for name, rule in self.rules.items():
+            if self._held[name] < rule.hold:
+                self._held[name] = self._held[name] + 1 if off[name] < 1.0 else 0
+        success = all(self.reached.values())
+        return frame, -_mean(off), success, self._steps >= BUDGET and not success, info | {"success": success}
 
     def evaluate(self, action_sequences: np.ndarray) -> np.ndarray:
         """Returns [n] of action sequences [n, horizon, a] tried from here on true physics: the same planner's upper
@@ -125,31 +134,34 @@ class GoalTwin(gym.Wrapper):
             twin.restore(before)
             for action in sequence:
                 twin.advance(action)
-                returns[index] -= self._off()
+                returns[index] -= _mean(self._off())
         twin.restore(before)
         return returns
 
-    def _off(self) -> float:
-        assert self.goal is not None
-        return float(self.rule.off(self.true.get_wrapper_attr("pose"), self.goal))
+    def _off(self) -> dict[str, float]:
+        pose = self.true.get_wrapper_attr("pose")
+        return {name: float(rule.off(pose, self.goal)) for name, rule in self.rules.items()}
+
+
+def _mean(off: dict[str, float]) -> float:
+    return sum(off.values()) / len(off)
 
 
 # -- manifests ---------------------------------------------------------------------------------------------------------
 
 
-def write_manifest(path: Path, world: WorldConfig, name: str, rule: Rule, seed: int, pairs: list[Pair]) -> None:
+def write_manifest(path: Path, world: WorldConfig, seed: int, pairs: list[Pair]) -> None:
     """Which pairs a figure is of, with a digest of their poses: whoever draws them again can compare."""
     content = {
         "version": MANIFEST_VERSION,
         "twin": world.twin,
-        "rule": name,
-        "about": rule.about,
-        "hold": rule.hold,
+        "rules": {name: rule.about for name, rule in rules_of(world).items()},
         "apart": APART,
         "budget": BUDGET,
         "seed": seed,
         "sha256": digest(pairs),
-        "pairs": [[pair.episode, pair.step] for pair in pairs],
+        "episodes": [pair.episode for pair in pairs],
+        "steps": [pair.step for pair in pairs],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")

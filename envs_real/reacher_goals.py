@@ -28,7 +28,8 @@ def tip_off(poses: np.ndarray, goal: np.ndarray) -> np.ndarray:
 def tip(poses: np.ndarray) -> np.ndarray:
     """Where the arm ends, [..., 2], metres."""
     first, both = poses[..., 0], poses[..., 0] + poses[..., 1]
-    return np.stack([ARM[0] * np.cos(first) + ARM[1] * np.cos(both), ARM[0] * np.sin(first) + ARM[1] * np.sin(both)], -1)
+    joints = np.stack([first, both], -1)
+    return np.stack([np.cos(joints) @ ARM, np.sin(joints) @ ARM], -1)
 
 
 RULES = {

@@ -1,5 +1,5 @@
-"""When the Tabletop is as a pose has it. The tolerances are those of CLEAR-LeWM for PushT, as shares of the table's width:
-20 and 10 of 512 pixels. How blocks are turned does not count."""
+"""When the Tabletop is as a pose has it. The tolerances are those of CLEAR-LeWM for PushT, as shares of the table's
+width: 20 and 10 of 512 pixels. How blocks are turned does not count."""
 
 import numpy as np
 
