@@ -9,36 +9,44 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldgym.checkpoint import goal_weights, load_weights
 from worldgym.errors import UserError
-from worldgym.model.goal_heads import GoalHeads
+from worldgym.model.recurrent_state import component_head
 from worldgym.world import WorldModel
+
+EVERY = 3
+"""Steps between two that are compared as pictures, each of which takes as long as many steps."""
 
 
 class GoalReturns:
     """Minus the distance to a goal picture, summed over the steps of each action sequence.
 
+    The state that observed the goal alone is the goal. States are compared by the principal components that a head
+    reads off them, which training leaves beside the world; in a world without, by the pictures that they draw.
+
     Args:
         world: one with a recurrent state.
         picture: uint8 [h, w, 3], of the world's resolution.
-        heads: that learned to tell how far a state is from a picture; by default, the pictures that the state draws are
-            compared with the goal as the state would draw it, pixel by pixel.
 
     Raises:
         UserError: the world has no recurrent state, or shows pictures of another size.
     """
 
-    def __init__(self, world: WorldModel, picture: np.ndarray, heads: GoalHeads | None = None):
+    def __init__(self, world: WorldModel, picture: np.ndarray):
         size = world.config.tokenizer.resolution
-        if world.recurrent is None:
+        if world.recurrent is None or world.config.recurrent is None:
             raise UserError(
                 f"{world.config.name!r} has no recurrent state, in which goals are planned for; `worldgym train state` "
                 "makes one"
             )
         if picture.shape != (size, size, 3) or picture.dtype != np.uint8:
             raise UserError(f"the goal is {picture.dtype} {picture.shape}; this world shows uint8 {(size, size, 3)}")
-        self.world, self.recurrent, self.heads = world, world.recurrent, heads
-        frame = torch.from_numpy(picture.copy())[None].to(world.device)
-        self.goal = self.recurrent.embed(frame) if heads else self._drawn(world.observe(frame[None])[:, None])
+        self.world, self.recurrent, self.components = world, world.recurrent, None
+        if world.folder is not None and (weights := goal_weights(world.folder)):
+            self.components = component_head(world.config.recurrent)
+            load_weights(self.components, weights, world.folder)
+            self.components.to(world.device).requires_grad_(False)
+        self.goal = self.look(world.observe(picture[None, None])[:, None])
         self._state: Float[Tensor, "1 s"] | None = None
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
@@ -50,13 +58,12 @@ class GoalReturns:
             raise RuntimeError("ground() the planner on an observation first")
         tried = torch.from_numpy(sequences).to(self._state)
         states = self.recurrent.imagine(self._state.expand(len(tried), -1), tried)
-        return -self.distance(states).sum(1).cpu().numpy()
+        if self.components is None:
+            states = states[:, (states.shape[1] - 1) % EVERY :: EVERY]
+        return -(self.look(states) - self.goal).square().sum(-1).sqrt().sum(1).cpu().numpy()
 
-    def distance(self, states: Float[Tensor, "b t s"]) -> Float[Tensor, "b t"]:
-        """From states to the goal."""
-        if self.heads is not None:
-            return self.heads.distance(states, self.goal)
-        return (self._drawn(states) - self.goal).square().mean(-1)
-
-    def _drawn(self, states: Float[Tensor, "b t s"]) -> Float[Tensor, "b t p"]:
+    def look(self, states: Float[Tensor, "b t s"]) -> Float[Tensor, "b t p"]:
+        """What states are compared by."""
+        if self.components is not None:
+            return self.components(states)
         return self.recurrent.picture(states.flatten(0, 1)).flatten(1).unflatten(0, states.shape[:2])

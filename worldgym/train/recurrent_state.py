@@ -19,7 +19,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..checkpoint import decoder_files, load_config, load_tensors, load_weights
+from ..checkpoint import READOUTS, decoder_files, load_config, load_tensors, load_weights
 from ..config import RecurrentConfig
 from ..data import Episodes, StreamedEpisodes, load_episodes
 from ..errors import UserError
@@ -29,7 +29,7 @@ from ..metrics import correlation
 from ..model.outcome_heads import OutcomeVotes
 from ..model.pixels import to_float
 from ..model.processes import mean_of_processes
-from ..model.recurrent_state import RecurrentState
+from ..model.recurrent_state import COMPONENTS, RecurrentState, component_head
 from ..results import current_commit
 from ..world import WorldModel
 from .appearance import alter, draw_looks
@@ -39,10 +39,6 @@ from .log import Log
 from .loop import named, run, train
 from .settings import RecurrentTraining
 
-READOUTS = "readouts.safetensors"
-"""Weights that training alone needs, beside the world's."""
-COMPONENTS = 256
-"""Principal components of frames that are read off every state."""
 SAMPLED = 3000
 """Frames that means and principal components are taken from."""
 LEVELLED = 0.25
@@ -123,7 +119,7 @@ class Readouts(nn.Module):
         self.seen = nn.Sequential(
             nn.Linear(config.embedding, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS + instructions)
         )
-        self.components = nn.Sequential(nn.Linear(config.width, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS))
+        self.components = component_head(config)
         self.inverse = nn.Sequential(nn.Linear(2 * config.embedding, 128), nn.SiLU(), nn.Linear(128, action_size))
         self.register_buffer("basis", torch.zeros(COMPONENTS, 3 * resolution**2), persistent=False)
         self.register_buffer("spread", torch.ones(()), persistent=False)
