@@ -90,6 +90,8 @@ class Planning:
             raise UserError("--planner gradient climbs learned rewards, and a --goal has none")
         if self.goal not in (None, "recorded") and self.on != "dream":
             raise UserError("true physics does not judge a picture; --on mujoco takes --goal recorded")
+        if self.goal and self.guide:
+            raise UserError("--guide is of instructions, and a --goal has none")
         if self.pairs and self.goal != "recorded":
             raise UserError("--pairs are of --goal recorded")
         if self.episodes < 1:
