@@ -14,7 +14,6 @@ import numpy as np
 import tyro
 from section import RESULTS, Results, Section, estimate, made_by, markdown
 
-from worldgym.checkpoint import goal_weights
 from worldgym.envs_real.goals import APART, BUDGET, GoalTwin, digest, draw_pairs, rules_of, write_manifest
 from worldgym.envs_real.twins import twin_of
 from worldgym.metrics import student, wilson
@@ -70,7 +69,7 @@ def main(config: Goals) -> dict[str, Any]:
     metrics = {
         "world": world.config.name,
         "twin": world.config.twin,
-        "compared_by": "components" if world.folder and goal_weights(world.folder) else "pictures",
+        "compared_by": found["the dream"][0]["compared_by"],
         "rules": {name: rule.about for name, rule in rules.items()},
         "seeds": list(config.seeds),
         "pairs": config.pairs,

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
+from worldgym.checkpoint import goal_weights
 from worldgym.evaluate.rollout import Episode, Policy, play
 from worldgym.metrics import psnr, wilson
 from worldgym.world import WorldModel
@@ -58,6 +59,7 @@ def plan_and_reach(
         "planner": config.planner,
         "on": on,
         "goal": config.goal,
+        "compared_by": _compared_by(world) if on == "dream" else None,
         "episodes": len(played),
         "reached": {
             name: {"rate": float(np.mean(won)), "interval": wilson(sum(won), len(won))} for name, won in rates.items()
@@ -72,6 +74,11 @@ def plan_and_reach(
             for won, episode, likeness in zip(reached, played, at_the_end, strict=True)
         ],
     }, played
+
+
+def _compared_by(world: WorldModel) -> str:
+    """What `GoalReturns` compares states of this world by."""
+    return "components" if world.folder is not None and goal_weights(world.folder) else "pictures"
 
 
 def _policy(config: Planning, world: WorldModel, twin: gym.Env, picture: np.ndarray, seed: int) -> Policy:
