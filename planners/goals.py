@@ -19,7 +19,7 @@ EVERY = 3
 
 
 class GoalReturns:
-    """Minus the distance to a goal picture, summed over the steps of each action sequence.
+    """Minus the squared distance to a goal picture, summed over the steps of each action sequence.
 
     The state that observed the goal alone is the goal. States are compared by the principal components that a head
     reads off them, which training leaves beside the world; in a world without, by the pictures that they draw.
@@ -60,7 +60,7 @@ class GoalReturns:
         states = self.recurrent.imagine(self._state.expand(len(tried), -1), tried)
         if self.components is None:
             states = states[:, (states.shape[1] - 1) % EVERY :: EVERY]
-        return -(self.look(states) - self.goal).square().sum(-1).sqrt().sum(1).cpu().numpy()
+        return -(self.look(states) - self.goal).square().sum((1, 2)).cpu().numpy()
 
     def look(self, states: Float[Tensor, "b t s"]) -> Float[Tensor, "b t p"]:
         """What states are compared by."""
