@@ -18,11 +18,11 @@ TIP = 0.01
 def joints_off(poses: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """The larger error of the two joints. The shoulder's is taken the short way round; the elbow cannot turn round."""
     shoulder, elbow = np.moveaxis(poses[..., :2] - goal[:2], -1, 0)
-    return np.maximum(np.abs((shoulder + np.pi) % (2 * np.pi) - np.pi), np.abs(elbow)) / JOINT
+    return np.asarray(np.maximum(np.abs((shoulder + np.pi) % (2 * np.pi) - np.pi), np.abs(elbow)) / JOINT)
 
 
 def tip_off(poses: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(tip(poses) - tip(goal), axis=-1) / TIP
+    return np.asarray(np.linalg.norm(tip(poses) - tip(goal), axis=-1) / TIP)
 
 
 def tip(poses: np.ndarray) -> np.ndarray:

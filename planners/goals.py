@@ -11,7 +11,7 @@ from torch import Tensor
 
 from worldgym.checkpoint import goal_weights, load_weights
 from worldgym.errors import UserError
-from worldgym.model.recurrent_state import component_head
+from worldgym.model.goal_heads import GoalHeads
 from worldgym.world import WorldModel
 
 EVERY = 3
@@ -21,8 +21,8 @@ EVERY = 3
 class GoalReturns:
     """Minus the squared distance to a goal picture, summed over the steps of each action sequence.
 
-    The state that observed the goal alone is the goal. States are compared by the principal components that a head
-    reads off them, which training leaves beside the world; in a world without, by the pictures that they draw.
+    States and goal are compared by the principal components that heads read off them, which training leaves beside the
+    world (`GoalHeads`); in a world without, by the pictures that a state draws, and one draws that observed the goal.
 
     Args:
         world: one with a recurrent state.
@@ -41,12 +41,17 @@ class GoalReturns:
             )
         if picture.shape != (size, size, 3) or picture.dtype != np.uint8:
             raise UserError(f"the goal is {picture.dtype} {picture.shape}; this world shows uint8 {(size, size, 3)}")
-        self.world, self.recurrent, self.components = world, world.recurrent, None
+        self.world, self.recurrent, self.heads = world, world.recurrent, None
         if world.folder is not None and (weights := goal_weights(world.folder)):
-            self.components = component_head(world.config.recurrent)
-            load_weights(self.components, weights, world.folder)
-            self.components.to(world.device).requires_grad_(False)
-        self.goal = self.look(world.observe(picture[None, None])[:, None])
+            heads = GoalHeads(world.config.recurrent, len(weights["seen.2.bias"]))
+            load_weights(heads, weights, world.folder)
+            self.heads = heads.to(world.device).requires_grad_(False)
+        frame = torch.from_numpy(picture.copy())[None].to(world.device)
+        with torch.no_grad():
+            if self.heads is not None:
+                self.goal = self.heads.of_frames(self.recurrent.embed(frame))
+            else:
+                self.goal = self.look(world.observe(frame[None])[:, None])[:, 0]
         self._state: Float[Tensor, "1 s"] | None = None
 
     def ground(self, frames: np.ndarray, actions: np.ndarray | None = None) -> None:
@@ -58,12 +63,12 @@ class GoalReturns:
             raise RuntimeError("ground() the planner on an observation first")
         tried = torch.from_numpy(sequences).to(self._state)
         states = self.recurrent.imagine(self._state.expand(len(tried), -1), tried)
-        if self.components is None:
+        if self.heads is None:
             states = states[:, (states.shape[1] - 1) % EVERY :: EVERY]
         return -(self.look(states) - self.goal).square().sum((1, 2)).cpu().numpy()
 
     def look(self, states: Float[Tensor, "b t s"]) -> Float[Tensor, "b t p"]:
         """What states are compared by."""
-        if self.components is not None:
-            return self.components(states)
+        if self.heads is not None:
+            return self.heads.components(states)
         return self.recurrent.picture(states.flatten(0, 1)).flatten(1).unflatten(0, states.shape[:2])

@@ -51,10 +51,8 @@ def plan_and_reach(
         reached.append(getattr(twin, "reached", {}))
         seconds += policy.seconds
     rates = {name: [one[name] for one in reached] for name in reached[0]}
-    at_first, at_the_end = (
-        [float(psnr(one.frames[when], asked.picture)) for one, asked in zip(played, wanted, strict=True)]
-        for when in (0, -1)
-    )
+    goals = np.stack([asked.picture for asked in wanted])
+    at_first, at_the_end = (psnr(np.stack([one.frames[when] for one in played]), goals) for when in (0, -1))
     return {
         "planner": config.planner,
         "on": on,
@@ -70,7 +68,7 @@ def plan_and_reach(
         "seconds_per_decision": float(np.mean(seconds)) if seconds else None,
         "budget": {name: getattr(config, name) for name in (*kind.budget, *(("replan_every",) if kind.budget else ()))},
         "by_episode": [
-            {"reached": won, "nearest": float(-episode.rewards.max()), "psnr": likeness}
+            {"reached": won, "nearest": float(-episode.rewards.max()), "psnr": float(likeness)}
             for won, episode, likeness in zip(reached, played, at_the_end, strict=True)
         ],
     }, played

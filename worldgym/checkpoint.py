@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 READOUTS = "readouts.safetensors"
 """Beside a world whose recurrent state was trained: what training alone reads off it."""
 GOALS = "goals.safetensors"
-"""The same in an exported world: the one of these heads by which goals are judged, `components`."""
+"""The same in an exported world: the heads by which goals are judged."""
 
 
 def save_checkpoint(
@@ -184,15 +184,13 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
 
 
 def goal_weights(folder: Path) -> dict[str, Tensor]:
-    """Weights of the head that reads the principal components of its frame off a recurrent state; none in a world whose
-    training has left none."""
+    """Weights of `model.goal_heads.GoalHeads`; none in a world whose training has left none."""
     if (folder / GOALS).exists():
         return load_tensors(folder / GOALS)
     if not (folder / READOUTS).exists():
         return {}
-    own = "components."
     readouts = load_tensors(folder / READOUTS)
-    return {name.removeprefix(own): tensor for name, tensor in readouts.items() if name.startswith(own)}
+    return {name: tensor for name, tensor in readouts.items() if name.startswith(("components.", "seen."))}
 
 
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:

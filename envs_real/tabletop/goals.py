@@ -11,21 +11,21 @@ MODERATE, STRICT = 0.08, 0.04
 
 def everything_off(poses: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Of the pusher and the blocks, the one that is furthest off."""
-    return np.maximum(_distance(poses[..., :2], goal[:2]), _blocks(poses, goal)) / MODERATE
+    return np.asarray(np.maximum(_distance(poses[..., :2], goal[:2]), _blocks(poses, goal)) / MODERATE)
 
 
 def blocks_off(poses: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """The same of the blocks alone."""
-    return _blocks(poses, goal) / STRICT
+    return np.asarray(_blocks(poses, goal) / STRICT)
 
 
 def _blocks(poses: np.ndarray, goal: np.ndarray) -> np.ndarray:
     places, wanted = (part[..., 2:].reshape(*part.shape[:-1], -1, 3)[..., :2] for part in (poses, goal))
-    return _distance(places, wanted).max(-1)
+    return np.asarray(_distance(places, wanted).max(-1))
 
 
 def _distance(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(places - wanted, axis=-1)
+    return np.asarray(np.linalg.norm(places - wanted, axis=-1))
 
 
 RULES = {

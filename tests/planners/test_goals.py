@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from worldgym.checkpoint import GOALS, READOUTS, export_world, goal_weights
 from worldgym.errors import UserError
-from worldgym.model.recurrent_state import component_head
+from worldgym.model.goal_heads import COMPONENTS, GoalHeads
 from worldgym.planners.goals import GoalReturns
 
 from ..cli.briefly import run
@@ -22,24 +22,27 @@ def judged(tmp_path):
     world = filtered_world()
     world.folder = write_world(tmp_path / "world", world)
     torch.manual_seed(0)
-    head = component_head(RECURRENT)
-    weights = {f"components.{name}": tensor for name, tensor in head.state_dict().items()}
-    save_file(weights | {"inverse.0.weight": torch.ones(2, 2)}, world.folder / READOUTS)
-    return world, head
+    heads = GoalHeads(RECURRENT, COMPONENTS + 2)
+    save_file(heads.state_dict() | {"inverse.0.weight": torch.ones(2, 2)}, world.folder / READOUTS)
+    return world, heads
 
 
-@pytest.mark.parametrize("learned", [True, False], ids=["components", "pictures"])
-def test_the_goal_itself_is_no_distance_away_and_another_picture_is(judged, frames, learned):
-    world, head = judged
-    if not learned:
-        (world.folder / READOUTS).unlink()
+def test_states_are_compared_with_the_goal_by_what_heads_read_off_both(judged, frames):
+    world, heads = judged
     returns = GoalReturns(world, frames[0, 0])
-    assert (returns.components is not None) == learned
+    seen = world.recurrent.embed(torch.from_numpy(frames[0, :1]))
+    assert torch.allclose(returns.goal, heads.seen(seen)[:, :COMPONENTS], atol=1e-5)
+    state = world.observe(frames[1, :1][None])
+    assert torch.allclose(returns.look(state[:, None])[:, 0], heads.components(state), atol=1e-5)
+
+
+def test_without_heads_pictures_are_compared(judged, frames):
+    world, _ = judged
+    (world.folder / READOUTS).unlink()
+    returns = GoalReturns(world, frames[0, 0])
     there, elsewhere = (world.observe(frames[0, when][None, None])[:, None] for when in (0, 1))
-    assert float((returns.look(there) - returns.goal).abs().max()) < 1e-5
-    assert float((returns.look(elsewhere) - returns.goal).abs().max()) > 1e-3
-    if learned:
-        assert torch.allclose(returns.look(elsewhere), head(elsewhere), atol=1e-6)
+    assert float((returns.look(there)[:, 0] - returns.goal).abs().max()) < 1e-5
+    assert float((returns.look(elsewhere)[:, 0] - returns.goal).abs().max()) > 1e-3
 
 
 def test_a_sequence_is_worth_its_distances_to_the_goal(judged, frames, actions):
@@ -56,11 +59,11 @@ def test_a_sequence_is_worth_its_distances_to_the_goal(judged, frames, actions):
 
 
 def test_an_exported_world_keeps_what_goals_are_judged_by(judged, tmp_path):
-    world, head = judged
+    world, heads = judged
     export_world(world.folder, tmp_path / "exported")
     kept = goal_weights(tmp_path / "exported")
     assert not (tmp_path / "exported" / READOUTS).exists() and (tmp_path / "exported" / GOALS).exists()
-    for name, tensor in head.state_dict().items():
+    for name, tensor in heads.state_dict().items():
         assert torch.allclose(kept[name].float(), tensor, atol=1e-3), name
     assert goal_weights(tmp_path) == {}
 

@@ -17,8 +17,6 @@ from ..config import RecurrentConfig
 from .outcome_heads import OutcomeVotes, returns_until_end
 from .pixels import to_float, to_uint8
 
-COMPONENTS = 256
-"""Principal components of frames that are read off states in training, and to judge goals."""
 NARROW = 16
 """Channels between a grid of cells and a vector."""
 SHARPNESS = 2.0
@@ -176,14 +174,6 @@ class GatedCell(nn.Module):
         reset_by, update_by, entered = entered.chunk(3, -1)
         proposed = torch.tanh(entered + (reset + reset_by).sigmoid() * new)
         return torch.lerp(proposed, state, (update + update_by).sigmoid())
-
-
-def component_head(config: RecurrentConfig) -> nn.Sequential:
-    """Reads off a state where its newest frame lies along the recording's principal components, those of little
-    variance enlarged: how far two of these are apart says how differently everything lies, at no price of a picture."""
-    return nn.Sequential(
-        nn.Linear(config.width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, COMPONENTS)
-    )
 
 
 class StateHeads(nn.Module):

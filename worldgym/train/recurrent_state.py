@@ -26,10 +26,11 @@ from ..errors import UserError
 from ..evaluate.fidelity import check_recording
 from ..listing import find_world
 from ..metrics import correlation
+from ..model.goal_heads import COMPONENTS, GoalHeads
 from ..model.outcome_heads import OutcomeVotes
 from ..model.pixels import to_float
 from ..model.processes import mean_of_processes
-from ..model.recurrent_state import COMPONENTS, RecurrentState, component_head
+from ..model.recurrent_state import RecurrentState
 from ..results import current_commit
 from ..world import WorldModel
 from .appearance import alter, draw_looks
@@ -107,19 +108,14 @@ class Stretches(NamedTuple):
     """What they show."""
 
 
-class Readouts(nn.Module):
-    """What training alone reads off states and embeddings."""
+class Readouts(GoalHeads):
+    """What training reads off states and embeddings; acting never does, but to judge goals."""
 
     spread: Tensor
     basis: Tensor
 
     def __init__(self, config: RecurrentConfig, resolution: int, action_size: int, instructions: int):
-        super().__init__()
-        hidden = config.head_width
-        self.seen = nn.Sequential(
-            nn.Linear(config.embedding, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS + instructions)
-        )
-        self.components = component_head(config)
+        super().__init__(config, COMPONENTS + instructions)
         self.inverse = nn.Sequential(nn.Linear(2 * config.embedding, 128), nn.SiLU(), nn.Linear(128, action_size))
         self.register_buffer("basis", torch.zeros(COMPONENTS, 3 * resolution**2), persistent=False)
         self.register_buffer("spread", torch.ones(()), persistent=False)
