@@ -119,6 +119,19 @@ class Pictured(MujocoEnv):
         self.restore(before)
         return returns
 
+    def poses_after(self, action_sequences: np.ndarray) -> np.ndarray:
+        """The poses [n, horizon, p] that action sequences [n, horizon, a] would lead through, whatever would end the
+        episode; nothing changes."""
+        before = self.snapshot()
+        poses = np.empty((*action_sequences.shape[:2], len(self.pose)))
+        for index, sequence in enumerate(action_sequences):
+            self.restore(before)
+            for step, action in enumerate(sequence):
+                self.advance(action)
+                poses[index, step] = self.data.qpos
+        self.restore(before)
+        return poses
+
     def fork(self) -> "Pictured":
         """An independent environment that continues from here exactly as this one would."""
         other = type(self)(self.instruction, resolution=self.resolution)

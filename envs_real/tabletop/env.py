@@ -171,6 +171,13 @@ class TabletopEnv(gym.Env):
         A sequence stops earning when the task succeeds. The planner's upper bound: the same protocol as the
         dream's `WorldModel.evaluate`. MuJoCo's `rollout` tries them on a thread for each core.
         """
+        qpos = self.poses_after(action_sequences)
+        rewards, successes = evaluate_task(self.task, qpos[..., self._joints].astype(np.float32), self.colors)
+        over = np.cumsum(successes, axis=1) - successes > 0  # before this step
+        return np.where(over, 0.0, rewards).sum(1).astype(np.float32)
+
+    def poses_after(self, action_sequences: np.ndarray) -> np.ndarray:
+        """The poses [n, horizon, p] that action sequences [n, horizon, 2] would lead through; nothing changes."""
         kind = mujoco.mjtState.mjSTATE_FULLPHYSICS
         state = np.empty(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, state, kind)
@@ -180,10 +187,7 @@ class TabletopEnv(gym.Env):
             self.model, self._threads, state, self._commands(action_sequences).repeat(FRAME_SKIP, axis=1),
             initial_warmstart=self.data.qacc_warmstart,
         )  # fmt: skip
-        qpos = states[:, FRAME_SKIP - 1 :: FRAME_SKIP, 1 : 1 + self.model.nq]  # behind the time
-        rewards, successes = evaluate_task(self.task, qpos[..., self._joints].astype(np.float32), self.colors)
-        over = np.cumsum(successes, axis=1) - successes > 0  # before this step
-        return np.where(over, 0.0, rewards).sum(1).astype(np.float32)
+        return states[:, FRAME_SKIP - 1 :: FRAME_SKIP, 1 : 1 + self.model.nq]  # behind the time
 
     def _commands(self, actions: np.ndarray) -> np.ndarray:
         """What `advance` would make of actions [n, horizon, 2] from here on, by its noise and delay."""
