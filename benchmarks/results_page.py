@@ -15,6 +15,7 @@ import drift
 import environments
 import freed_memory
 import fuzz
+import goals
 import guided
 import gymnasium_worlds
 import imagined
@@ -74,6 +75,8 @@ SECTIONS = (
     motion.SECTION,
     wordings.SECTION,
     two_steps.SECTION,
+    goals.REACHER,
+    goals.TABLETOP,
     zero_shot.SECTION,
     drift.SECTION,
     past.SECTION,

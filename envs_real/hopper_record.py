@@ -64,7 +64,8 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     if index % 2:
         for _ in range(rng.integers(10, 80)):
             env.advance(gait(env))
-    frames, positions, actions, rewards, over = [env.render()], [env.positions], [], [0.0], [env.over]
+    frames, positions, poses, actions = [env.render()], [env.positions], [env.pose], []
+    rewards, over = [0.0], [env.over]
     noise, lost = rng.normal(size=3), rng.integers(0, 48)
     mine = GAIT
     if rng.random() < 2 / 3:
@@ -83,12 +84,14 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         rewards.append(env.advance(action))
         frames.append(env.render())
         positions.append(env.positions)
+        poses.append(env.pose)
         actions.append(action)
         over.append(over[-1] or env.over)
     ended = np.array(over)[:, None]
     return {
         "frames": np.stack(frames),
         "positions": np.stack(positions),
+        "poses": np.stack(poses),
         "rewards": np.array(rewards, np.float32)[:, None],
         "successes": np.zeros_like(ended),
         "terminations": ended,

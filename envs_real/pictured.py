@@ -15,6 +15,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from worldgym.actions import ActionCodec
 from worldgym.spaces import ActionMode, read_action, read_seed
 
+from .poses import read_pose
 from .rendering import Renderer, open_renderer
 
 SNAPSHOT_VERSION = 1
@@ -58,6 +59,11 @@ class Pictured(MujocoEnv):
         raise NotImplementedError
 
     @property
+    def pose(self) -> np.ndarray:
+        """How everything lies, without its motion: float64 [p], MuJoCo's `qpos`."""
+        return self.data.qpos.copy()
+
+    @property
     def over(self) -> bool:
         """Whether the episode has ended."""
         return False
@@ -70,11 +76,13 @@ class Pictured(MujocoEnv):
     # -- Gymnasium ------------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None):
-        """Gymnasium's start."""
-        if unknown := set(options or {}) - {"instruction"}:
-            raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
+        """Gymnasium's start; with `options={"pose": ...}` everything is at rest where the pose has it."""
+        if unknown := set(options or {}) - {"instruction", "pose"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction and pose")
         self._check((options or {}).get("instruction", self.instruction))
         super().reset(seed=read_seed(seed))
+        if (pose := (options or {}).get("pose")) is not None:
+            super().set_state(read_pose(pose, self.pose), np.zeros(self.model.nv))
         return self._frame(), self._info(0)
 
     def step(self, action):
@@ -110,6 +118,19 @@ class Pictured(MujocoEnv):
                     break
         self.restore(before)
         return returns
+
+    def poses_after(self, action_sequences: np.ndarray) -> np.ndarray:
+        """The poses [n, horizon, p] that action sequences [n, horizon, a] would lead through, whatever would end the
+        episode; nothing changes."""
+        before = self.snapshot()
+        poses = np.empty((*action_sequences.shape[:2], len(self.pose)))
+        for index, sequence in enumerate(action_sequences):
+            self.restore(before)
+            for step, action in enumerate(sequence):
+                self.advance(action)
+                poses[index, step] = self.data.qpos
+        self.restore(before)
+        return poses
 
     def fork(self) -> "Pictured":
         """An independent environment that continues from here exactly as this one would."""

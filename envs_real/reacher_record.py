@@ -47,7 +47,7 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     if index % 2:
         angles = rng.uniform(-np.pi, np.pi), rng.uniform(-2.8, 2.8)
         env.set_state(np.concatenate([angles, env.goal]), np.zeros(4))
-    frames, positions, actions, judged = [env.render()], [env.positions], [], [env.all_rewards()]
+    frames, positions, poses, actions, judged = [env.render()], [env.positions], [env.pose], [], [env.all_rewards()]
     left = 0
     for _ in range(config.steps):
         if left == 0:
@@ -73,12 +73,14 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         env.advance(action)
         frames.append(env.render())
         positions.append(env.positions)
+        poses.append(env.pose)
         actions.append(action)
         judged.append(env.all_rewards())
     successes = np.stack([success for _, success in judged])
     return {
         "frames": np.stack(frames),
         "positions": np.stack(positions),
+        "poses": np.stack(poses),
         "rewards": np.stack([reward for reward, _ in judged]),
         "successes": successes,
         "terminations": np.zeros_like(successes),

@@ -33,6 +33,10 @@ class TwinKind:
     """Module of held-out episodes and sentences, which has the names of envs_real/tabletop/cases.py; None without."""
     policies: str | None = None
     """() -> scripted policies that look at pictures, by name, each (instruction, seed) -> a policy; None without."""
+    play: str | None = None
+    """(RecordConfig, i) -> episode i as its recorder plays it, with "poses"."""
+    goals: str | None = None
+    """When it has reached a pose: a dict of `goals.Rule` by name; None where that is not known."""
     objects: tuple[str, ...] = ()
     """What its instructions can be about, as they name it."""
 
@@ -44,9 +48,15 @@ TWINS: dict[str, TwinKind] = {
         locate="worldgym.envs_real.tabletop.vision:locate",
         cases="worldgym.envs_real.tabletop.cases",
         policies="worldgym.envs_real.tabletop.transfer:policies",
+        play="worldgym.envs_real.tabletop.record:play_episode",
+        goals="worldgym.envs_real.tabletop.goals:RULES",
         objects=("red block", "blue block"),
     ),
-    REACHER: TwinKind("worldgym.envs_real.reacher_record:record"),
+    REACHER: TwinKind(
+        "worldgym.envs_real.reacher_record:record",
+        play="worldgym.envs_real.reacher_record:play_episode",
+        goals="worldgym.envs_real.reacher_goals:RULES",
+    ),
     HOPPER: TwinKind("worldgym.envs_real.hopper_record:record"),
 }
 """The bundled ones, by Gymnasium id."""

@@ -75,6 +75,7 @@ PLANNERS: dict[str, PlannerKind] = {
 _NAMES = {kind.make.partition(":")[2]: kind.make for kind in PLANNERS.values()} | {
     name: f"worldgym.planners.{module}:{name}"
     for module, names in {
+        "goals": ("GoalReturns",),
         "guide": ("Guide", "GuidedReturns"),
         "mpc": ("MPC", "DreamReturns", "TwinReturns"),
         "pan": ("PanFutures",),

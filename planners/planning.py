@@ -119,29 +119,38 @@ def make_policy(
         UserError: no sentence of the world matches `config.say`, or the planner cannot search among its actions.
     """
     kind, dreams = PLANNERS[config.planner], config.on == "dream"
-    make, space = resolve_name(kind.make), twin.action_space
-    budget = {name: getattr(config, name) for name in kind.budget}
     if kind.over == "nothing":
-        return make(space, seed)
+        return resolve_name(kind.make)(twin.action_space, seed)
     if kind.over == "sentences":
         futures = DreamFutures(world, instruction) if dreams else TwinFutures(twin)
-        return TextMPC(make(futures, Phrases(sayable(config, world)), **budget))
-    codec = world.config.codec
+        budget = {name: getattr(config, name) for name in kind.budget}
+        return TextMPC(resolve_name(kind.make)(futures, Phrases(sayable(config, world)), **budget))
+    returns: Returns = TwinReturns(twin)
+    if dreams and guide is not None:
+        returns = GuidedReturns(world, instruction, guide, seed)
+    elif dreams:
+        returns = resolve_name(kind.dream)(world, instruction, config.drawn)
+    return searching(config, world, returns, seed)
+
+
+def searching(config: Planning, world: WorldModel, returns: Returns, seed: int) -> MPC:
+    """A policy that searches among vector actions for what earns most.
+
+    Raises:
+        UserError: the planner cannot search among the world's actions.
+    """
+    kind, codec = PLANNERS[config.planner], world.config.codec
     if codec.choices and not kind.choices:
         able = ", ".join(name for name, other in PLANNERS.items() if other.over == "actions" and other.choices)
         raise UserError(
             f"--planner {config.planner} searches among continuous actions alone, and {world.config.name!r} takes "
             f"{codec.space}; {able} search among categories, too"
         )
-    returns: Returns = TwinReturns(twin)
-    if dreams and guide is not None:
-        returns = GuidedReturns(world, instruction, guide, seed)
-    elif dreams:
-        returns = resolve_name(kind.dream)(world, instruction, config.drawn)
+    budget = {name: getattr(config, name) for name in kind.budget}
     if codec.choices:
         budget["choices"] = codec.choices
     high = np.ones(codec.size, np.float32)
-    search = make(returns, -high, high, seed=seed, **budget)
+    search = resolve_name(kind.make)(returns, -high, high, seed=seed, **budget)
     return MPC(returns, search, config.replan_every, world.config.observed, codec)
 
 

@@ -19,6 +19,7 @@ class Planning:
         worldgym plan tabletop --instruction "reach the centre"
         worldgym plan tabletop --on mujoco --episodes 10
         worldgym plan reacher --planner icem --video plan.mp4
+        worldgym plan reacher --goal recorded
     """
 
     world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]
@@ -40,6 +41,12 @@ class Planning:
     instruction: tuple[str, ...] = ()
     """Instructions to draw episodes from; * stands for anything. By default the only one there is, or "reach *". One
     may ask for several things in a row: "push the red block to the centre, then reach the top left corner"."""
+    goal: str | None = None
+    """Plan for a picture in place of an instruction: a file, of the world's resolution; or "recorded", starts and goals
+    25 steps apart in episodes that the twin's recorder plays under seeds that no recording has, next to random
+    actions from the same starts."""
+    pairs: Path | None = None
+    """Write here which recorded starts and goals they were, with a digest."""
     episodes: int = 50
     """Played on the twin."""
     seed: int = 0
@@ -77,6 +84,16 @@ class Planning:
         if self.guide and (self.on != "dream" or self.drawn or not PLANNERS[self.planner].guided):
             able = " or ".join(name for name, kind in PLANNERS.items() if kind.guided)
             raise UserError(f"--guide is of --planner {able} in the recurrent state of a dream")
+        if self.goal and (self.instruction or self.drawn or PLANNERS[self.planner].over == "sentences"):
+            raise UserError("--goal is in place of --instruction, and of planners over actions in the recurrent state")
+        if self.goal and self.planner == "gradient":
+            raise UserError("--planner gradient climbs learned rewards, and a --goal has none")
+        if self.goal not in (None, "recorded") and self.on != "dream":
+            raise UserError("true physics does not judge a picture; --on mujoco takes --goal recorded")
+        if self.goal and self.guide:
+            raise UserError("--guide is of instructions, and a --goal has none")
+        if self.pairs and self.goal != "recorded":
+            raise UserError("--pairs are of --goal recorded")
         if self.episodes < 1:
             raise UserError(f"episodes is {self.episodes}; it must be positive")
         if self.action_repeat < 1 or self.horizon < 1 or self.horizon % self.action_repeat:

@@ -27,6 +27,10 @@ SMALL = {
         "(1, 16, 8, 2)": "(1, 4, 2, 2)", "replan_every=4": "replan_every=2",
         "instruction=instruction)\nbounds": "instruction=instruction, max_episode_steps=3)\nbounds",
     },
+    "tutorials/goals.md": {
+        "horizon=12": "horizon=3", "samples=64": "samples=4", "iterations=3": "iterations=1", "elites=10": "elites=2",
+        "range(40)": "range(2)",
+    },
     "tutorials/sb3.md": {
         "num_envs=8": "num_envs=2", "n_steps=64": "n_steps=4", "batch_size=128": "batch_size=8",
         "total_timesteps=20_000": "total_timesteps=8", "range(20)": "range(1)",

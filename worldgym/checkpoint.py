@@ -23,6 +23,10 @@ from .config import DynamicsConfig, RecurrentConfig, TokenizerConfig, WorldConfi
 from .files import check_room, recover, replacing
 
 FORMAT_VERSION = 1
+READOUTS = "readouts.safetensors"
+"""Beside a world whose recurrent state was trained: what training alone reads off it."""
+GOALS = "goals.safetensors"
+"""The same in an exported world: the heads by which goals are judged."""
 
 
 def save_checkpoint(
@@ -174,7 +178,19 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
             whole = path.suffix == ".json"
             content = path.read_bytes() if whole else save_bytes(_halved(load_tensors(path)), {"format": "pt"})
             extras[f"decoder/{path.name}"] = content
+    if judge := goal_weights(source):
+        extras[GOALS] = save_bytes(_halved(judge), {"format": "pt"})
     save_checkpoint(target, config, _halved(load_world(source, config)), stage, extras)
+
+
+def goal_weights(folder: Path) -> dict[str, Tensor]:
+    """Weights of `model.goal_heads.GoalHeads`; none in a world whose training has left none."""
+    if (folder / GOALS).exists():
+        return load_tensors(folder / GOALS)
+    if not (folder / READOUTS).exists():
+        return {}
+    readouts = load_tensors(folder / READOUTS)
+    return {name: tensor for name, tensor in readouts.items() if name.startswith(("components.", "seen."))}
 
 
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from worldgym.actions import read_codec
 from worldgym.reader import reader_of
 from worldgym.spaces import ActionMode, action_space, read_action, read_seed
 
+from ..poses import read_pose
 from ..rendering import Renderer, open_renderer
 from .scene import TIMESTEP, Variation, mjcf
 from .skills import SPEED, phrases, skill_action
@@ -90,14 +91,22 @@ class TabletopEnv(gym.Env):
         """Where everything is, float32 [1 + blocks, 2], pusher first."""
         return self.data.qpos[self._joints].astype(np.float32)
 
+    @property
+    def pose(self) -> np.ndarray:
+        """Where and how turned everything is: float64 [2 + 3 * blocks], the pusher's x and y, then x, y and angle of
+        each block."""
+        return self.data.qpos.copy()
+
     # -- Gymnasium ---------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None):
-        """Scatter the objects. `options={"instruction": ...}` changes the task from here on."""
-        if unknown := set(options or {}) - {"instruction"}:
-            raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction")
+        """Scatter the objects, or put them where `options={"pose": ...}` has them. `options={"instruction": ...}`
+        changes the task from here on."""
+        options = options or {}
+        if unknown := set(options) - {"instruction", "pose"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; the twin knows instruction and pose")
         seed = read_seed(seed)
-        if options:
+        if "instruction" in options:
             self.instruct(options["instruction"])
         super().reset(seed=seed)
         mujoco.mj_resetData(self.model, self.data)
@@ -117,6 +126,8 @@ class TabletopEnv(gym.Env):
         for index in range(self.variation.distractors):
             spot = self.np_random.uniform(-0.9, 0.9, 2)
             self.model.geom(f"distractor{index}").pos[:2] = spot
+        if "pose" in options:
+            self.data.qpos[:] = read_pose(options["pose"], self.pose)
         mujoco.mj_forward(self.model, self.data)
         return self._frame(), self._info(evaluate_task(self.task, self.positions, self.colors)[1], 0)
 
@@ -160,6 +171,13 @@ class TabletopEnv(gym.Env):
         A sequence stops earning when the task succeeds. The planner's upper bound: the same protocol as the
         dream's `WorldModel.evaluate`. MuJoCo's `rollout` tries them on a thread for each core.
         """
+        qpos = self.poses_after(action_sequences)
+        rewards, successes = evaluate_task(self.task, qpos[..., self._joints].astype(np.float32), self.colors)
+        over = np.cumsum(successes, axis=1) - successes > 0  # before this step
+        return np.where(over, 0.0, rewards).sum(1).astype(np.float32)
+
+    def poses_after(self, action_sequences: np.ndarray) -> np.ndarray:
+        """The poses [n, horizon, p] that action sequences [n, horizon, 2] would lead through; nothing changes."""
         kind = mujoco.mjtState.mjSTATE_FULLPHYSICS
         state = np.empty(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, state, kind)
@@ -169,10 +187,7 @@ class TabletopEnv(gym.Env):
             self.model, self._threads, state, self._commands(action_sequences).repeat(FRAME_SKIP, axis=1),
             initial_warmstart=self.data.qacc_warmstart,
         )  # fmt: skip
-        qpos = states[:, FRAME_SKIP - 1 :: FRAME_SKIP, 1 : 1 + self.model.nq]  # behind the time
-        rewards, successes = evaluate_task(self.task, qpos[..., self._joints].astype(np.float32), self.colors)
-        over = np.cumsum(successes, axis=1) - successes > 0  # before this step
-        return np.where(over, 0.0, rewards).sum(1).astype(np.float32)
+        return states[:, FRAME_SKIP - 1 :: FRAME_SKIP, 1 : 1 + self.model.nq]  # behind the time
 
     def _commands(self, actions: np.ndarray) -> np.ndarray:
         """What `advance` would make of actions [n, horizon, 2] from here on, by its noise and delay."""

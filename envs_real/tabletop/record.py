@@ -48,7 +48,7 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
     weights = np.array([2.0 if task.verb == "push" and task.target in DIRECTIONS else 1.0 for task in known])
     weights /= weights.sum()
 
-    frames, positions, actions = [env.render()], [env.positions], []
+    frames, positions, poses, actions = [env.render()], [env.positions], [env.pose], []
     judged = [env.all_rewards()]
     for step in range(config.steps):
         if step % FRAMES_PER_TEXT == 0:
@@ -64,12 +64,14 @@ def play_episode(config: RecordConfig, index: int) -> dict[str, np.ndarray]:
         env.advance(action)
         frames.append(env.render())
         positions.append(env.positions)
+        poses.append(env.pose)
         actions.append(action)
         judged.append(env.all_rewards())
     sentences = rng.integers(len(known), size=(config.steps + 1, EXPLAINED))
     return {
         "frames": np.stack(frames),
         "positions": np.stack(positions),
+        "poses": np.stack(poses),
         "rewards": np.stack([rewards for rewards, _ in judged]),
         "successes": np.stack([successes for _, successes in judged]),
         "terminations": np.stack([successes for _, successes in judged]),

@@ -23,7 +23,8 @@ class Seeds:
 
     seeds: tuple[int, ...] = ()
     """Run once with each of these in place of --seed; the figures are then means over them, with 95% intervals. What a
-    run writes is in seed_N of its folder, and a video has the seed in its name."""
+    run writes is in seed_N of its folder, and a video or a list of pairs has the seed in its
+    name."""
     ray: str | None = None
     """Where the runs of --seeds are: "local" starts a Ray cluster on this machine, "auto" finds one that runs here, and
     HOST:PORT or ray://HOST:PORT is one elsewhere. By default they run here, one after another."""
@@ -107,8 +108,9 @@ def with_seed(config: Settings, seed: int) -> Settings:
     match asked:
         case Learning():
             alone["out"] = asked.out / f"seed_{seed}"
-        case Planning() if asked.video is not None:
-            alone["video"] = asked.video.with_stem(f"{asked.video.stem}_seed_{seed}")
+        case Planning():
+            for name, path in (("video", asked.video), ("pairs", asked.pairs)):
+                alone[name] = path and path.with_stem(f"{path.stem}_seed_{seed}")
         case Evaluate():
             alone["report"] = _report(asked) / f"seed_{seed}"
     return replace(config, **alone)

@@ -20,13 +20,14 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..checkpoint import decoder_files, load_config, load_tensors, load_weights
+from ..checkpoint import READOUTS, decoder_files, load_config, load_tensors, load_weights
 from ..config import RecurrentConfig
 from ..data import Episodes, Rows, StreamedEpisodes, load_episodes
 from ..errors import UserError
 from ..evaluate.fidelity import check_recording
 from ..listing import find_world
 from ..metrics import correlation
+from ..model.goal_heads import COMPONENTS, GoalHeads
 from ..model.outcome_heads import OutcomeVotes
 from ..model.pixels import to_float
 from ..model.processes import mean_of_processes
@@ -41,12 +42,8 @@ from .log import Log
 from .loop import named, run, train
 from .settings import RecurrentTraining
 
-READOUTS = "readouts.safetensors"
-"""Weights that training alone needs, beside the world's."""
-COMPONENTS = 256
-"""Principal components of frames that are read off every state."""
 TOGETHER = 256
-"""Frames that are projected on them at a time, so that a processor's cache holds them."""
+"""Frames that are projected on components at a time, so that a processor's cache holds them."""
 SAMPLED = 3000
 """Frames that means and principal components are taken from."""
 LEVELLED = 0.25
@@ -115,19 +112,14 @@ class Stretches(NamedTuple):
     """What they show."""
 
 
-class Readouts(nn.Module):
-    """What training alone reads off states and embeddings."""
+class Readouts(GoalHeads):
+    """What training reads off states and embeddings; acting never does, but to judge goals."""
 
     spread: Tensor
     basis: Tensor
 
     def __init__(self, config: RecurrentConfig, resolution: int, action_size: int, instructions: int):
-        super().__init__()
-        hidden = config.head_width
-        self.seen = nn.Sequential(
-            nn.Linear(config.embedding, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS + instructions)
-        )
-        self.components = nn.Sequential(nn.Linear(config.width, hidden), nn.SiLU(), nn.Linear(hidden, COMPONENTS))
+        super().__init__(config, COMPONENTS + instructions)
         self.inverse = nn.Sequential(nn.Linear(2 * config.embedding, 128), nn.SiLU(), nn.Linear(128, action_size))
         self.register_buffer("basis", torch.zeros(COMPONENTS, 3 * resolution**2), persistent=False)
         self.register_buffer("spread", torch.ones(()), persistent=False)
