@@ -37,7 +37,8 @@ FILE = Path(__file__).with_name("wordings_development.json")
 REFUSED = ("negations", "impossible", "nonsense")
 WITH_MEANING = (
     "push", "move", "go to", "touch", "gather", "separate", "stay still", "red", "blue", "green", "yellow", "purple",
-    "block", "blocks", "left", "right", "up", "down", "centre", "side", "corner", "to", "together", "apart", "", "quickly",
+    "block", "blocks", "left", "right", "up", "down", "centre", "side", "corner", "to", "together", "apart", "",
+    "quickly",
 )  # fmt: skip
 WITHOUT = (
     "lift", "paint", "eat", "break", "rotate", "throw", "measure", "describe", "look at", "open", "burn", "sing to",
@@ -145,11 +146,12 @@ def main(config: UnknownWords) -> dict[str, Any]:
 def section(results: Results) -> list[str]:
     m = results["metrics"]
     text = (
-        f"Of {m['sentences']} sentences for developing (`benchmarks/wordings_development.json`), many of them with rare "
-        f"words, the reader reads {m['read']}; {m['with_unknown_words']} have a word that it does not know. all-MiniLM-L6-v2 "
-        f"chooses words of the lexicon for those and for {m['refused']} sentences that must be refused. The reading is "
-        f"right for {m['right']} and wrong for {m['wrong']}. Kept: right readings above a threshold that no wrong one "
-        "reaches, or one wrong one in twenty. The reader goes without it."
+        f"Of {m['sentences']} sentences for developing (`benchmarks/wordings_development.json`), many of them with "
+        f"rare words, the reader reads {m['read']}; {m['with_unknown_words']} have a word that it does not know. For "
+        f"those and for {m['refused']} sentences that must be refused, all-MiniLM-L6-v2 chooses words of the lexicon "
+        f"instead. {m['right']} sentences are then read as they are meant, {m['wrong']} are not, most of which must be "
+        "refused. Kept: right readings above a threshold that no wrong one reaches, or one wrong one in twenty. The "
+        "reader goes without an encoder."
     )
     rows = [[name, str(one["none_wrong"]), str(one["one_in_20_wrong"])] for name, one in m["kept"].items()]
     return [text, "", *markdown(["score", "kept, none wrong", "kept, 1 in 20 wrong"], rows), "", made_by(results)]
