@@ -68,7 +68,7 @@ class Arm(NamedTuple):
     weights: str
     layers: int
     trained: bool = False
-    rate: float = 1e-3
+    rate: float = 2e-3
     """Of learning, at its peak."""
 
 
@@ -76,13 +76,13 @@ ARMS = {
     "pretrained, frozen": Arm(PRETRAINED, 6),
     "random weights, frozen": Arm(SHUFFLED, 6),
     "pretrained, frozen, a third": Arm(PRETRAINED, 2),
-    "random weights, trained": Arm(FRESH, 6, True, 3e-4),
+    "random weights, trained": Arm(FRESH, 6, True, 5e-4),
 }
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    steps: int = 400
+    steps: int = 200
     batch: int = 32
     episodes: int = 4096
     """Sentences that are carried out for the training."""
@@ -103,6 +103,8 @@ class Cases(NamedTuple):
 
     frames: np.ndarray
     """uint8 [n, h, w, 3], before."""
+    states: np.ndarray
+    """[n, s], the bundled world's recurrent states of these."""
     before: np.ndarray
     """[n, k, 2], places of all objects."""
     after: np.ndarray
@@ -110,7 +112,7 @@ class Cases(NamedTuple):
     """[n], indices."""
 
 
-def carried_out(count: int, seed: int, out: Path) -> Cases:
+def carried_out(world: WorldModel, count: int, seed: int, out: Path) -> Cases:
     """Random phrases from random starts."""
     folder = out / f"cases-{count}-{seed}"
     if not folder.exists():
@@ -121,12 +123,16 @@ def carried_out(count: int, seed: int, out: Path) -> Cases:
             phrase = int(random.integers(len(env.phrases)))
             for _ in carry_out(env, env.phrases[phrase]):
                 pass
-            rows.append((frame, info["positions"], env.positions, phrase))
+            rows.append((frame, observe(world, frame[None])[0], info["positions"], env.positions, phrase))
         env.close()
         with replacing(folder) as temporary:
             for name, column in zip(Cases._fields, zip(*rows, strict=True), strict=True):
                 np.save(temporary / f"{name}.npy", np.array(column))
     return Cases(*(np.load(folder / f"{name}.npy") for name in Cases._fields))
+
+
+def observe(world: WorldModel, frames: np.ndarray) -> np.ndarray:
+    return world.observe(frames[:, None]).numpy()
 
 
 def judged_wordings() -> dict[str, dict[str, str]]:
@@ -256,27 +262,23 @@ class Table(NamedTuple):
 class Reading:
     """Places by a ridge regression from recurrent states, fitted on the training's first frames."""
 
-    def __init__(self, world: WorldModel, cases: Cases):
-        self.world = world
-        states = self.observe(cases.frames)
+    def __init__(self, cases: Cases):
+        states = torch.from_numpy(cases.states)
         self.mean, self.spread = states.mean(0), states.std(0) + 1e-3
         x, y = self._extended(states).double(), torch.from_numpy(cases.before).flatten(1).double()
         self.weights = torch.linalg.solve(x.T @ x + torch.eye(x.shape[1]).double(), x.T @ y).float()
 
-    def observe(self, frames: np.ndarray) -> Tensor:
-        parts = np.array_split(frames[:, None], -(-len(frames) // 256))
-        return torch.cat([self.world.observe(part) for part in parts])
-
     def _extended(self, states: Tensor) -> Tensor:
         return torch.cat([(states - self.mean) / self.spread, states.new_ones(len(states), 1)], 1)
 
-    def places(self, states: Tensor) -> Tensor:
-        return self._extended(states) @ self.weights
+    def places(self, states: np.ndarray) -> Tensor:
+        """[n, k * 2]."""
+        return self._extended(torch.from_numpy(states)) @ self.weights
 
     def table(self, cases: Cases) -> Table:
-        states = self.observe(cases.frames)
-        places, after = self.places(states), torch.from_numpy(cases.after).flatten(1)
-        return Table((states - self.mean) / self.spread, places, (after - places) / BLOCK_WIDTH)
+        places, after = self.places(cases.states), torch.from_numpy(cases.after).flatten(1)
+        states = (torch.from_numpy(cases.states) - self.mean) / self.spread
+        return Table(states, places, (after - places) / BLOCK_WIDTH)
 
 
 def train(model: Backbone, table: Table, wordings: list[list[str]], phrases: np.ndarray, arm: Arm, config: Pretrained,
@@ -322,30 +324,28 @@ def predict(model: Backbone, table: Table, wordings: Sequence[str]) -> np.ndarra
 # -- what it is compared with, and how it is judged -------------------------------------------------------------------
 
 
-def dreamed(reading: Reading, cases: Cases, places: np.ndarray) -> np.ndarray:
-    """Places afterwards by the bundled Tabletop, its sentence policy, and frames that it draws.
-
-    Args:
-        places: before; a table on which nothing is carried out.
-    """
-    phrases = reading.world.config.phrases
+def dreamed(world: WorldModel, reading: Reading, cases: Cases) -> np.ndarray:
+    """Places afterwards by the bundled Tabletop, its sentence policy, and frames that it draws."""
+    phrases = world.config.phrases
     dreams = gym.make_vec("worldgym/Tabletop-v0", len(cases.frames), action_mode="text")
     dreams.reset(seed=0, options={"frames": cases.frames[:, None]})
     after, *_ = dreams.step(tuple(phrases[phrase] for phrase in cases.phrases))
     dreams.close()
-    return reading.places(reading.observe(after)).view(places.shape).numpy()
+    return reading.places(observe(world, after)).view(cases.after.shape).numpy()
 
 
 def first(cases: Cases, count: int) -> Cases:
     return Cases(*(column[:count] for column in cases))
 
 
-def bundled(reading: Reading, test: Table, cases: Cases, said: dict[str, list[str]]) -> tuple[dict, dict]:
+def bundled(
+    world: WorldModel, reading: Reading, cases: Cases, said: dict[str, list[str]]
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Share of the wordings that the reader reads, and what the bundled world makes of them: what is not read moves
     nothing, and the others mean their phrase."""
-    phrases = reading.world.config.phrases
-    before = test.places[: len(cases.frames)].unflatten(1, (-1, 2)).numpy()
-    after, shares, found = dreamed(reading, cases, before), {}, {}
+    phrases = world.config.phrases
+    before = reading.places(cases.states).view(cases.before.shape).numpy()
+    after, shares, found = dreamed(world, reading, cases), {}, {}
     for kind, ways in said.items():
         meant = [reader_of(phrases).read(one).phrase for one in ways]
         right = np.array([one == phrases[phrase] for one, phrase in zip(meant, cases.phrases, strict=False)])
@@ -395,9 +395,9 @@ def main(config: Pretrained) -> dict[str, Any]:
     world = WorldModel.load("tabletop", "cpu")
     phrases = world.config.phrases
     cases, held_out = (
-        carried_out(config.episodes, 1, config.out), carried_out(config.held_out, 2, config.out),
+        carried_out(world, config.episodes, 1, config.out), carried_out(world, config.held_out, 2, config.out),
     )  # fmt: skip
-    reading, taught = Reading(world, cases), taught_wordings(phrases)
+    reading, taught = Reading(cases), taught_wordings(phrases)
     table, test = reading.table(cases), reading.table(held_out)
     said = asked(held_out, taught, phrases)
     settings = {k: v for k, v in asdict(config).items() if k not in ("seeds", "out", "json")}
@@ -419,7 +419,7 @@ def main(config: Pretrained) -> dict[str, Any]:
     if "sentence_policy" not in metrics:
         metrics["if_still"] = judge(held_out.before, held_out)
         some_cases = first(held_out, config.dreamed)
-        metrics["read"], metrics["sentence_policy"] = bundled(reading, test, some_cases, said)
+        metrics["read"], metrics["sentence_policy"] = bundled(world, reading, some_cases, said)
         write_results(config.json, 0, metrics, commit)
     return metrics
 
