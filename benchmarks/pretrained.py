@@ -82,7 +82,7 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    steps: int = 200
+    steps: int = 400
     batch: int = 32
     episodes: int = 4096
     """Sentences that are carried out for the training."""
@@ -187,7 +187,7 @@ def convert(out: Path) -> Path:
 
 
 def language_model(folder: Path, arm: Arm, seed: int) -> LlamaModel:
-    """The first layers, without the norm after the last: the adapter has its own."""
+    """The first layers, without the norm after the last: the adapter behind it is calibrated."""
     torch.manual_seed(seed)
     if arm.weights == FRESH:
         config = LlamaConfig.from_pretrained(folder)
@@ -224,7 +224,8 @@ class Backbone(nn.Module):
         self.entered = nn.LayerNorm(width)
         nn.init.constant_(self.entered.weight, size)  # as large as the model's own tokens
         self.queries = nn.Parameter(torch.randn(QUERIES, width) * size)
-        self.norm = nn.LayerNorm(width)
+        self.register_buffer("mean", torch.zeros(QUERIES * width))
+        self.register_buffer("spread", torch.ones(QUERIES * width))
         self.leave = nn.Linear(QUERIES * width, places)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # at first nothing moves
@@ -235,8 +236,19 @@ class Backbone(nn.Module):
         past = self.model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).past_key_values
         return Said([(layer.keys, layer.values) for layer in past.layers], ids["attention_mask"])
 
+    @torch.no_grad()
+    def calibrate(self, state: Tensor, said: Said) -> None:
+        """Have outputs of size one for the adapter: a pretrained model's differ a thousandfold in size."""
+        hidden = self.outputs(state, said)
+        self.mean.copy_(hidden.mean(0))
+        self.spread.copy_(hidden.std(0) + 1e-3 * hidden.std())
+
     def forward(self, state: Tensor, said: Said) -> Tensor:
         """How all places differ afterwards, [b, places], in block widths."""
+        return self.leave((self.outputs(state, said) - self.mean) / self.spread)
+
+    def outputs(self, state: Tensor, said: Said) -> Tensor:
+        """What comes out at the queries, [b, q * d]."""
         tokens = self.entered(self.enter(state).unflatten(1, (STATE_TOKENS, -1)))
         tokens = torch.cat([tokens, self.queries.expand(len(state), -1, -1)], 1)
         more = torch.ones(tokens.shape[:2], dtype=torch.long)
@@ -246,7 +258,7 @@ class Backbone(nn.Module):
             position_ids=said.shown.sum(1, keepdim=True) + torch.arange(tokens.shape[1]),
             past_key_values=DynamicCache(said.layers),
         ).last_hidden_state[:, STATE_TOKENS:]
-        return self.leave(self.norm(hidden.float()).flatten(1))
+        return hidden.float().flatten(1)
 
 
 class Table(NamedTuple):
@@ -287,13 +299,18 @@ def train(model: Backbone, table: Table, wordings: list[list[str]], phrases: np.
     cached = None if arm.trained else read_all(model, every)
     learned = [weight for weight in model.parameters() if weight.requires_grad]
 
-    def loss(step: int) -> Tensor:
+    def drawn(step: int, count: int) -> tuple[np.ndarray, Said]:
         random = np.random.default_rng([seed, step])
-        rows = random.integers(len(table.states), size=config.batch)
-        chosen = phrases[rows] * several + random.integers(several, size=config.batch)
-        said = model.read([every[one] for one in chosen]) if cached is None else some(cached, chosen)
+        rows = random.integers(len(table.states), size=count)
+        chosen = phrases[rows] * several + random.integers(several, size=count)
+        return rows, model.read([every[one] for one in chosen]) if cached is None else some(cached, chosen)
+
+    def loss(step: int) -> Tensor:
+        rows, said = drawn(step, config.batch)
         return F.smooth_l1_loss(model(table.states[rows], said), table.moves[rows])
 
+    rows, said = drawn(config.steps, 256)
+    model.calibrate(table.states[rows], said)
     fit(learned, loss, config.steps, arm.rate, f"seed {seed}", 50, (0.9, 0.95))
     model.eval()
 
@@ -402,6 +419,11 @@ def main(config: Pretrained) -> dict[str, Any]:
     said = asked(held_out, taught, phrases)
     settings = {k: v for k, v in asdict(config).items() if k not in ("seeds", "out", "json")}
     metrics = begun(config.json, settings)
+    if "sentence_policy" not in metrics:
+        metrics["if_still"] = judge(held_out.before, held_out)
+        some_cases = first(held_out, config.dreamed)
+        metrics["read"], metrics["sentence_policy"] = bundled(world, reading, some_cases, said)
+        write_results(config.json, 0, metrics, commit)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for seed in range(config.seeds):
         for name, arm in ARMS.items():
@@ -416,11 +438,6 @@ def main(config: Pretrained) -> dict[str, Any]:
             entry["seeds"][str(seed)] = found | {"minutes": (time.monotonic() - began) / 60}
             write_results(config.json, 0, metrics, commit)
             print(f"{name}, seed {seed}: { ({kind: round(one['relative'], 3) for kind, one in found.items()}) }")
-    if "sentence_policy" not in metrics:
-        metrics["if_still"] = judge(held_out.before, held_out)
-        some_cases = first(held_out, config.dreamed)
-        metrics["read"], metrics["sentence_policy"] = bundled(world, reading, some_cases, said)
-        write_results(config.json, 0, metrics, commit)
     return metrics
 
 

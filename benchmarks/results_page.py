@@ -26,6 +26,7 @@ import mutations
 import pan_backbone
 import pan_suite
 import past
+import pretrained
 import ray_recording
 import scaling
 import serving
@@ -37,6 +38,7 @@ import tabletop
 import token_cache
 import transfer
 import two_steps
+import unknown_words
 import weak_scaling
 import wordings
 import zero_shot
@@ -70,6 +72,7 @@ SECTIONS = (
     scaling.SECTION,
     motion.SECTION,
     wordings.SECTION,
+    unknown_words.SECTION,
     two_steps.SECTION,
     zero_shot.SECTION,
     drift.SECTION,
@@ -80,6 +83,7 @@ SECTIONS = (
     swin_drift.SECTION,
     latent_matching.SECTION,
     pan_backbone.SECTION,
+    pretrained.SECTION,
     cluster.SECTION,
     weak_scaling.SECTION,
     compiled.SECTION,
