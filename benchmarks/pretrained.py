@@ -427,7 +427,7 @@ def main(config: Pretrained) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for seed in range(config.seeds):
         for name, arm in ARMS.items():
-            entry = metrics["arms"].setdefault(name, {"seeds": {}})
+            entry = metrics.setdefault("arms", {}).setdefault(name, {"seeds": {}})
             if str(seed) in entry["seeds"]:
                 continue
             began = time.monotonic()
@@ -444,7 +444,7 @@ def main(config: Pretrained) -> dict[str, Any]:
 def begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What a run by the same settings has found so far."""
     if not path.exists():
-        return {"settings": settings, "arms": {}}
+        return {"settings": settings}
     found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
     if found["settings"] != settings:
         raise UserError(f"{path} is of {found['settings']}; delete it or name another --json for {settings}")

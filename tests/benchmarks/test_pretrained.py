@@ -87,7 +87,7 @@ def test_the_truth_has_no_error_and_a_still_table_all(bench):
 def test_figures_of_other_settings_are_not_continued(bench, tmp_path):
     path = tmp_path / "figures.json"
     found = bench.begun(path, {"steps": 1})
-    assert found == {"settings": {"steps": 1}, "arms": {}}
+    assert found == {"settings": {"steps": 1}}
     bench.write_results(path, 0, found, "")
     assert bench.begun(path, {"steps": 1}) == found
     with pytest.raises(UserError, match="delete it or name another --json"):
