@@ -27,6 +27,7 @@ import pan_backbone
 import pan_suite
 import past
 import pretrained
+import pretrained_words
 import ray_recording
 import scaling
 import serving
@@ -84,6 +85,7 @@ SECTIONS = (
     latent_matching.SECTION,
     pan_backbone.SECTION,
     pretrained.SECTION,
+    pretrained_words.SECTION,
     cluster.SECTION,
     weak_scaling.SECTION,
     compiled.SECTION,
