@@ -29,6 +29,8 @@ import mutations
 import pan_backbone
 import pan_suite
 import past
+import pretrained
+import pretrained_words
 import ranking
 import ray_recording
 import scaling
@@ -41,6 +43,7 @@ import tabletop
 import token_cache
 import transfer
 import two_steps
+import unknown_words
 import weak_scaling
 import wordings
 import zero_shot
@@ -74,6 +77,7 @@ SECTIONS = (
     scaling.SECTION,
     motion.SECTION,
     wordings.SECTION,
+    unknown_words.SECTION,
     two_steps.SECTION,
     goals.REACHER,
     goals.TABLETOP,
@@ -86,6 +90,8 @@ SECTIONS = (
     swin_drift.SECTION,
     latent_matching.SECTION,
     pan_backbone.SECTION,
+    pretrained.SECTION,
+    pretrained_words.SECTION,
     cluster.SECTION,
     weak_scaling.SECTION,
     compiled.SECTION,
