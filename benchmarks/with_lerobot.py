@@ -165,9 +165,11 @@ def import_theirs(folder: Path) -> str:
 
 
 def stream_theirs(folder: Path) -> str:
-    """What LeRobot writes itself: two cameras in several videos, streamed. Its own loader says which frame of which video
-    each row shows, and ffmpeg decodes that from the video's start: LeRobot's own decoders need an older torchvision, or
-    torchcodec."""
+    """What LeRobot writes itself: two cameras in several videos, streamed.
+
+    Its own metadata say which frame of which video each row shows, and ffmpeg decodes that from the video's start:
+    LeRobot's own decoders need an older torchvision, or torchcodec.
+    """
     cameras = {f"observation.images.{name}": sides for name, sides in (("top", (96, 128)), ("wrist", (64, 64)))}
     features: dict[str, dict[str, Any]] = {
         name: {"dtype": "video", "shape": (*sides, 3), "names": ["height", "width", "channels"]}
