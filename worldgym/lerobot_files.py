@@ -326,7 +326,7 @@ class LeRobotStream(Stream):
     def load(self, number: int) -> "_Decoded":
         return _Decoded(self.files.frames(number))
 
-    def _numbers(self) -> dict[str, np.ndarray]:
+    def _numbers(self) -> dict[str, Any]:
         layout, found = self.files.layout, []
         for number, row in enumerate(self.files.rows):
             actions, told = self.files.told(number)
