@@ -1,24 +1,16 @@
-"""Policies of every quality, by name: what a world that is asked to rank them needs."""
+"""Agents as policies of every quality, by name: what a world that is asked to rank them needs."""
 
 from pathlib import Path
 
-import gymnasium as gym
-import numpy as np
-
 from worldgym.evaluate.rollout import Policy
-from worldgym.planners import RandomActions
-from worldgym.planners.planning import make_policy
-from worldgym.planners.settings import Planning
 from worldgym.world import WorldModel
 
 from .learning import checkpoints as ages
 from .learning import load_policy, policy_of
 from .ranking import MakePolicy, Mistaken
-from .settings import Rank
 
 MISTAKES = 0.2, 0.4, 0.6, 0.8
 """Shares of an agent's actions that are drawn at random."""
-ITERATIONS = 2
 
 
 def agent_policies(folder: Path, world: WorldModel, checkpoints: bool = True) -> dict[str, MakePolicy]:
@@ -27,30 +19,6 @@ def agent_policies(folder: Path, world: WorldModel, checkpoints: bool = True) ->
         return dict([_agent(folder, "", world)])
     found = dict(_agent(folder, age, world) for age in ages(folder))
     return found | dict(_agent(folder, "", world, share) for share in MISTAKES)
-
-
-def planned_policies(config: Rank, world: WorldModel, twin: gym.Env) -> dict[str, MakePolicy]:
-    """CEM in the dream, by each of its budgets."""
-
-    def planner(samples: int) -> MakePolicy:
-        budget = Planning(
-            config.world, samples=samples, iterations=ITERATIONS, horizon=config.horizon,
-            action_repeat=config.action_repeat, replan_every=config.replan_every,
-        )  # fmt: skip
-        return lambda instruction, seed: make_policy(budget, world, twin, instruction, seed)
-
-    return {f"CEM, {samples} x {ITERATIONS}": planner(samples) for samples in sorted(config.samples)}
-
-
-def simple_policies(world: WorldModel) -> dict[str, MakePolicy]:
-    """Those that look at nothing."""
-    codec = world.config.codec
-    rest = np.zeros(codec.size, np.float32)
-
-    def still(instruction: str, seed: int) -> Policy:
-        return lambda observation: rest if codec.plain else codec.decode(rest)
-
-    return {"random": lambda instruction, seed: RandomActions(codec.space, seed), "still": still}
 
 
 def _agent(folder: Path, age: str, world: WorldModel, share: float = 0.0) -> tuple[str, MakePolicy]:

@@ -1,15 +1,17 @@
 """How dreams rank policies: benchmarks/ranking.sh."""
 
-from section import Results, Section, estimate, made_by, markdown
+from section import RESULTS, Results, Section, estimate, made_by, markdown
 
 from worldgym.agents.rank_report import policy_table
 
-TASKS = {
+ASKED = {
     "rank_tabletop_reach": 'Tabletop, "reach the centre"',
     "rank_tabletop_push": 'Tabletop, "push the red block to the centre"',
     "rank_reacher": "Reacher",
     "rank_hopper": "Hopper",
 }
+TASKS = {name: called for name, called in ASKED.items() if (RESULTS / f"{name}.json").exists()}
+"""Those that were run."""
 
 
 def agreement(results: Results) -> tuple[str, str]:

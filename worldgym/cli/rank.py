@@ -13,10 +13,12 @@ from ..errors import UserError
 
 UNSEEN = 1_000_000_007 % 2**31
 """Episodes begin from here on: no recording has these seeds."""
+ITERATIONS = 2
+"""Rounds of trying and narrowing down of the planners that are ranked."""
 
 
 def rank(config: Rank) -> dict[str, Any]:
-    from ..agents.policies import agent_policies, planned_policies, simple_policies
+    from ..agents.policies import agent_policies
     from ..agents.rank_report import write_report
     from ..agents.ranking import MakePolicy, Nearness, draw_starts, rank_policies
     from ..envs_real.twins import twin_kind, twin_of
@@ -32,8 +34,8 @@ def rank(config: Rank) -> dict[str, Any]:
     policies: dict[str, MakePolicy] = {}
     if kind.policies and not config.imagined:  # these look at pictures
         policies |= resolve_name(kind.policies)()
-    policies |= {name: make for name, make in simple_policies(world).items() if name not in policies}
-    policies |= planned_policies(config, world, twin)
+    policies |= {name: make for name, make in _blind(world).items() if name not in policies}
+    policies |= _planned(config, world, twin)
     for folder in config.agents:
         of = f"{folder.name}: " if len(config.agents) > 1 else ""
         policies |= {of + name: make for name, make in agent_policies(folder, world).items()}
@@ -70,3 +72,31 @@ def _picture(world, states: np.ndarray) -> np.ndarray:
 
     with torch.no_grad():
         return world.recurrent.render(torch.from_numpy(states).to(world.device)).cpu().numpy()
+
+
+def _planned(config: Rank, world, twin: gym.Env) -> dict[str, Any]:
+    """CEM in the dream, by each of its budgets, as makers of policies."""
+    from ..planners.planning import make_policy
+    from ..planners.settings import Planning
+
+    def planner(samples: int):
+        budget = Planning(
+            config.world, samples=samples, iterations=ITERATIONS, horizon=config.horizon,
+            action_repeat=config.action_repeat, replan_every=config.replan_every,
+        )  # fmt: skip
+        return lambda instruction, seed: make_policy(budget, world, twin, instruction, seed)
+
+    return {f"CEM, {samples} x {ITERATIONS}": planner(samples) for samples in sorted(config.samples)}
+
+
+def _blind(world) -> dict[str, Any]:
+    """Those that look at nothing."""
+    from ..planners.shooting import RandomActions
+
+    codec = world.config.codec
+    rest = np.zeros(codec.size, np.float32)
+
+    def still(instruction: str, seed: int):
+        return lambda observation: rest if codec.plain else codec.decode(rest)
+
+    return {"random": lambda instruction, seed: RandomActions(codec.space, seed), "still": still}
