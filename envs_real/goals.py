@@ -73,7 +73,9 @@ def rules_of(world: WorldConfig) -> dict[str, Rule]:
 def draw_pairs(world: WorldConfig, count: int, seed: int) -> list[Pair]:
     """Pairs from as many episodes, which the twin's recorder plays under a seed that no recording has. What is solved
     already by one of the rules is left out."""
-    kind, rules, found, episode = twin_kind(world.twin), rules_of(world), [], 0
+    kind, rules = twin_kind(world.twin), rules_of(world)
+    found: list[Pair] = []
+    episode = 0
     assert kind.play is not None
     play, random = resolve_name(kind.play), np.random.default_rng([HELD_OUT, seed])
     config = RecordConfig(env=world.twin, seed=HELD_OUT + seed, resolution=world.tokenizer.resolution)

@@ -75,11 +75,11 @@ def other_goal(sentence: str, seed: int) -> str:
 def policies() -> dict[str, Callable[[str, int], Policy]]:
     """Scripted ones by name, each made of an instruction and a seed."""
 
-    def scripted(arguments: dict[str, float]) -> Callable[[str, int], Policy]:
-        return lambda instruction, seed: SeenSkill(instruction, seed=seed, **arguments)
+    def scripted(mistakes: float = 0.0, speed: float = 1.0) -> Callable[[str, int], Policy]:
+        return lambda instruction, seed: SeenSkill(instruction, mistakes, speed, seed)
 
     astray = {"script, another goal": lambda instruction, seed: SeenSkill(other_goal(instruction, seed), seed=seed)}
-    return {name: scripted(arguments) for name, arguments in SCRIPTED.items()} | astray
+    return {name: scripted(**arguments) for name, arguments in SCRIPTED.items()} | astray
 
 
 class Table(NamedTuple):
