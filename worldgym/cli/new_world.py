@@ -43,16 +43,16 @@ RECORDING = 0.2
 """Share of the time that is recorded in at most."""
 EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
-SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.3}
-"""Of what is left when a stage begins. Most is left for rounds of acting and training the state on: noise ends many
-episodes soon, so only what planners did shows what they could do."""
+SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.5}
+"""Of what is left when a stage begins. Planners and agents use the state, so it gets the most, and rounds of acting
+and training on what is left then."""
 FEWEST_EPISODES = 100
 """Of every 20 one is for testing, and judging takes four."""
 FEWEST, MOST = 20, 20_000
 """Steps of a stage."""
 TIMED = 4
 """Steps that are timed, from all over a stage: it gets slower as it dreams further."""
-ROUNDS = 6
+ROUNDS = 4
 """Of acting by plans and training on; more where they take less time than expected, up to twice as many."""
 TRAINED_ON = 0.6
 """Share of a round that trains."""
@@ -182,7 +182,7 @@ def _train(config: New, out: Path, dataset: str, plan: Plan) -> RecurrentTrainin
 def _improved(config: New, out: Path, trained: RecurrentTraining, plan: Plan) -> Path:
     """Rounds of acting by plans and training on, until the time is over; returns the world's folder."""
     asked = Improve(
-        str(trained.out), trained.dataset, out / "improved", real_steps=min(max(int(60 * config.minutes), 1), 4000),
+        str(trained.out), trained.dataset, out / "improved", real_steps=min(max(int(100 * config.minutes), 1), 4000),
         steps=plan.decided["steps_a_round"], learning_rate=trained.learning_rate / 2, looks=False, seed=config.seed,
         device=config.device, **PLANNED,
     )  # fmt: skip
