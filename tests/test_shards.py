@@ -79,6 +79,15 @@ def test_rows_are_indexed_as_an_array_is(url):
             rows[len(rows)]
 
 
+def test_parts_may_have_no_width(tmp_path):
+    """As sentences of a data set without phrases."""
+    none = {"sentences": np.zeros((15, 0), np.int16), "sentence_actions": np.zeros((15, 0, 2), np.float32)}
+    write_shards(f"file://{tmp_path}/bare", "mine/bare-v0", ABOUT, [episode(0) | none] * 2)
+    data = load_episodes(f"file://{tmp_path}/bare")
+    part = segments_at(data, data.starts[:-1], 5)
+    assert part.sentences.shape == (2, 5, 0) and part.sentence_actions.shape == (2, 5, 0, 2)
+
+
 def test_the_splits_are_those_of_a_recording(url):
     data = load_episodes(url)
     first = {episode(one)["frames"].tobytes()[:64]: one for one in range(45)}

@@ -149,7 +149,7 @@ class Rows:
         if flat.size and not (-len(self) <= flat.min() and flat.max() < len(self)):
             raise IndexError(f"rows {flat.min()} to {flat.max()} of {len(self)}")
         flat = np.where(flat < 0, flat + len(self), flat)
-        found = np.empty(len(flat), self.row)
+        found = np.empty((len(flat), *self.shape[1:]), self.dtype)
         pieces = list(groups(np.searchsorted(self.stream.firsts, flat, side="right") - 1))
         self.stream.fetch([number for number, _ in pieces[: self.stream.window]])
         for number, here in pieces:
