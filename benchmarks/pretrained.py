@@ -40,6 +40,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig, LlamaModel
 
 from worldgym.bench import num_parameters
+from worldgym.checkpoint import fingerprint
 from worldgym.envs_real.tabletop.cases import BLOCK_WIDTH, ENOUGH, HELD_OUT, carry_out, case_env
 from worldgym.errors import UserError
 from worldgym.files import replacing
@@ -103,13 +104,13 @@ class Cases(NamedTuple):
 
     frames: np.ndarray
     """uint8 [n, h, w, 3], before."""
-    states: np.ndarray
-    """[n, s], the bundled world's recurrent states of these."""
     before: np.ndarray
     """[n, k, 2], places of all objects."""
     after: np.ndarray
     phrases: np.ndarray
     """[n], indices."""
+    states: np.ndarray
+    """[n, s], the bundled world's recurrent states of the frames. They are not kept: the world may be trained again."""
 
 
 def carried_out(world: WorldModel, count: int, seed: int, out: Path) -> Cases:
@@ -123,16 +124,20 @@ def carried_out(world: WorldModel, count: int, seed: int, out: Path) -> Cases:
             phrase = int(random.integers(len(env.phrases)))
             for _ in carry_out(env, env.phrases[phrase]):
                 pass
-            rows.append((frame, observe(world, frame[None])[0], info["positions"], env.positions, phrase))
+            rows.append((frame, info["positions"], env.positions, phrase))
         env.close()
         with replacing(folder) as temporary:
-            for name, column in zip(Cases._fields, zip(*rows, strict=True), strict=True):
+            for name, column in zip(Cases._fields[:-1], zip(*rows, strict=True), strict=True):
                 np.save(temporary / f"{name}.npy", np.array(column))
-    return Cases(*(np.load(folder / f"{name}.npy") for name in Cases._fields))
+    frames, *others = (np.load(folder / f"{name}.npy") for name in Cases._fields[:-1])
+    return Cases(frames, *others, observe(world, frames))
 
 
 def observe(world: WorldModel, frames: np.ndarray) -> np.ndarray:
-    return world.observe(frames[:, None]).numpy()
+    """Of single frames."""
+    return np.concatenate(
+        [world.observe(part).numpy() for part in np.array_split(frames[:, None], -(-len(frames) // 64))]
+    )
 
 
 def judged_wordings() -> dict[str, dict[str, str]]:
@@ -351,10 +356,6 @@ def dreamed(world: WorldModel, reading: Reading, cases: Cases) -> np.ndarray:
     return reading.places(observe(world, after)).view(cases.after.shape).numpy()
 
 
-def first(cases: Cases, count: int) -> Cases:
-    return Cases(*(column[:count] for column in cases))
-
-
 def bundled(
     world: WorldModel, reading: Reading, cases: Cases, said: dict[str, list[str]]
 ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -417,11 +418,10 @@ def main(config: Pretrained) -> dict[str, Any]:
     reading, taught = Reading(cases), taught_wordings(phrases)
     table, test = reading.table(cases), reading.table(held_out)
     said = asked(held_out, taught, phrases)
-    settings = {k: v for k, v in asdict(config).items() if k not in ("seeds", "out", "json")}
-    metrics = begun(config.json, settings)
+    metrics = begun(config.json, settings_of(config, world))
     if "sentence_policy" not in metrics:
         metrics["if_still"] = judge(held_out.before, held_out)
-        some_cases = first(held_out, config.dreamed)
+        some_cases = Cases(*(column[: config.dreamed] for column in held_out))
         metrics["read"], metrics["sentence_policy"] = bundled(world, reading, some_cases, said)
         write_results(config.json, 0, metrics, commit)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -439,6 +439,12 @@ def main(config: Pretrained) -> dict[str, Any]:
             write_results(config.json, 0, metrics, commit)
             print(f"{name}, seed {seed}: { ({kind: round(one['relative'], 3) for kind, one in found.items()}) }")
     return metrics
+
+
+def settings_of(config: Any, world: WorldModel) -> dict[str, Any]:
+    """What figures have to share to stand in one file."""
+    chosen = {k: v for k, v in asdict(config).items() if k not in ("seeds", "out", "json")}
+    return chosen | {"world": fingerprint(world)}
 
 
 def begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ and judge are those of `pretrained.py`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from pretrained import (
     convert,
     judge,
     language_model,
+    settings_of,
     taught_wordings,
 )  # fmt: skip
 from section import RESULTS, Results, Section, made_by, markdown, over_seeds
@@ -157,8 +158,7 @@ def main(config: PretrainedWords) -> dict[str, Any]:
     held_out = carried_out(world, config.held_out, 2, config.out)
     reading, taught = Reading(cases), taught_wordings(phrases)
     table, test, said = reading.table(cases), reading.table(held_out), asked(held_out, taught, phrases)
-    settings = {k: v for k, v in asdict(config).items() if k not in ("seeds", "out", "json")}
-    metrics = begun(config.json, settings)
+    metrics = begun(config.json, settings_of(config, world))
     metrics |= {"if_still": judge(held_out.before, held_out), "readers": metrics.get("readers", {})}
     for name, reader in READERS.items():
         if len(metrics["readers"].get(name, ())) >= config.seeds:

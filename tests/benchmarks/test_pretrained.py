@@ -78,7 +78,7 @@ def test_shuffled_weights_are_the_same_numbers_in_another_order(bench, folder):
 def test_the_truth_has_no_error_and_a_still_table_all(bench):
     before, after = np.zeros((3, 3, 2)), np.zeros((3, 3, 2))
     after[:, :2] = [0.34, 0.0]
-    cases = bench.Cases(np.zeros((3, 1, 1, 3), np.uint8), np.zeros((3, 1)), before, after, np.zeros(3, int))
+    cases = bench.Cases(np.zeros((3, 1, 1, 3), np.uint8), before, after, np.zeros(3, int), np.zeros((3, 1)))
     truth, still = bench.judge(after, cases), bench.judge(before, cases)
     assert (truth["relative"], truth["moved_error"], truth["moved"]) == (0.0, 0.0, 3)
     assert (still["relative"], still["moved_error"]) == (1.0, pytest.approx(1.0))
