@@ -207,7 +207,7 @@ def section(results: Results) -> list[str]:
 
 
 SECTION = Section(
-    "How fast are LeRobot's videos read?", ("lerobot_videos",), "python benchmarks/lerobot_videos.py", section
+    "How fast are videos of LeRobot read?", ("lerobot_videos",), "python benchmarks/lerobot_videos.py", section
 )
 
 if __name__ == "__main__":

@@ -470,7 +470,7 @@ def test_a_recording_of_another_size_is_no_start(dataset, make_world):
 
 
 def test_shards_are_no_starts(make_world):
-    with pytest.raises(UserError, match="memory://set is in shards"):
+    with pytest.raises(UserError, match="memory://set is streamed"):
         recorded_starts("memory://set", make_world().config)
 
 
