@@ -22,7 +22,7 @@ from section import BY_A_DRAFT, Results, Section, estimate, made_by, markdown
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worldgym.envs_real.tabletop.cases import HELD_OUT
+from worldgym.envs_real.settings import HELD_OUT
 from worldgym.evaluate.rollout import Episode, episode_statistics
 from worldgym.metrics import bootstrap
 from worldgym.planners.interop import DreamCost

@@ -9,6 +9,8 @@ from worldgym.errors import UserError
 TABLETOP = "worldgym/TabletopMuJoCo-v0"
 REACHER = "worldgym/ReacherMuJoCo-v0"
 HOPPER = "worldgym/HopperMuJoCo-v0"
+HELD_OUT = 1_000_000_007
+"""Added to every seed of a judge, so that no held-out episode shares its seed with a recorded one."""
 
 Fit = Literal["crop", "pad", "stretch"]
 """How a picture becomes square."""

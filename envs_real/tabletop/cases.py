@@ -7,14 +7,12 @@ import numpy as np
 
 from worldgym.data import Segment
 
-from ..settings import RecordConfig
+from ..settings import HELD_OUT, RecordConfig
 from .env import FRAMES_PER_TEXT, TabletopEnv
 from .record import play_episode
 from .skills import phrases, skill_action
 from .tasks import BLOCK_HALF, DIRECTIONS
 
-HELD_OUT = 1_000_000_007
-"""Added to every seed, so that no held-out episode shares its seed with a recorded one."""
 BLOCK_WIDTH = 2 * BLOCK_HALF
 ENOUGH = 0.1
 """A pushed block that went less far than this was not moved."""

@@ -9,10 +9,9 @@ import gymnasium as gym
 import numpy as np
 
 from ..agents.settings import Rank
+from ..envs_real.settings import HELD_OUT
 from ..errors import UserError
 
-UNSEEN = 1_000_000_007 % 2**31
-"""Episodes begin from here on: no recording has these seeds."""
 ITERATIONS = 2
 """Rounds of trying and narrowing down of the planners that are ranked."""
 
@@ -45,7 +44,7 @@ def rank(config: Rank) -> dict[str, Any]:
     nearness = None
     if kind.locate and kind.cases and not config.imagined:
         nearness = Nearness(resolve_name(kind.locate), resolve_name(kind.cases).BLOCK_WIDTH / 2)
-    starts = draw_starts(wanted, config.episodes, UNSEEN + config.seed)
+    starts = draw_starts(wanted, config.episodes, HELD_OUT + config.seed)
     ranking = rank_policies(dream, twin, policies, starts, nearness)
     metrics = {"instructions": wanted, "imagined": config.imagined, **ranking.metrics}
     print(
