@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from copy import copy
+from typing import Any, NamedTuple
 
 import gymnasium as gym
+import mujoco
 import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.utils.env_checker import data_equivalence
 
 from worldgym.errors import UserError
@@ -16,12 +19,12 @@ LIMIT = 1000
 """Steps of an episode where the environment is registered without `max_episode_steps`: some never end."""
 SNAPSHOT_VERSION = 1
 
-
 class Replayed(gym.Wrapper):
     """A `Twin` with `snapshot`, `restore` and `evaluate`, for any environment that its seed and its actions determine.
 
-    Where a snapshot is of a late step, going back to it takes as many steps, and so does each sequence that is tried. A
-    second environment tries them, without pictures. After the end of an episode it stands still, and earns nothing.
+    Where a snapshot is of a late step, going back to it takes as many steps, and so does each sequence that is tried,
+    unless MuJoCo's data, which can be copied, are all that matters. A second environment tries them, without pictures.
+    After the end of an episode it stands still, and earns nothing.
 
     Args:
         twin: what is acted on.
@@ -34,6 +37,8 @@ class Replayed(gym.Wrapper):
         self.twin, self.again, self.instruction = twin, again, instruction
         self.limit = LIMIT if twin.spec is None or twin.spec.max_episode_steps is None else None
         self._other: Twin | None = None
+        self._copies: bool | None = None
+        """Whether to copy MuJoCo's data does what going through the episode does; None until it was tried."""
         self._seeds = np.random.default_rng()
         self._seed: int | None = None
         self._actions: list[np.ndarray] = []
@@ -89,13 +94,19 @@ class Replayed(gym.Wrapper):
             return returns
         if self._other is None:
             self._other = self.again()
+        other, here = self._other, None
         for index, sequence in enumerate(action_sequences):
-            self._go_through(self._other)
-            for action in sequence:
-                _, reward, terminated, truncated, _ = self._other.advance(action)
-                returns[index] += reward
-                if terminated or truncated:
-                    break
+            if here is None:
+                self._go_through(other)
+                here = _mujoco_data(other) if self._copies is not False else None
+            else:
+                _set_mujoco_data(other, here)
+            found = _try(other, sequence)
+            returns[index] = found[0]
+            if self._copies is None and here is not None:
+                _set_mujoco_data(other, here)
+                self._copies = data_equivalence(_try(other, sequence), found, exact=True)
+                here = here if self._copies else None
         return returns
 
     def snapshot(self) -> bytes:
@@ -134,3 +145,41 @@ class Replayed(gym.Wrapper):
                 f"{other.spec.id if other.spec else other} does something else when it is reset with the same seed and "
                 "takes the same actions, so nothing can be tried on it; the dream can be planned in all the same"
             )
+
+
+def _try(env: Twin, sequence: np.ndarray) -> tuple[float, Any]:
+    """The return of a sequence of vectors until the episode ends, and what it shows then."""
+    total, observed = 0.0, None
+    for action in sequence:
+        observed, reward, terminated, truncated, _ = env.advance(action)
+        total += reward
+        if terminated or truncated:
+            break
+    return total, observed
+
+
+class _Here(NamedTuple):
+    """What a MuJoCo environment of Gymnasium goes back to."""
+
+    data: mujoco.MjData
+    counted: list[tuple[gym.wrappers.TimeLimit, int | None]]
+    """The wrappers that count steps, and how many they had counted."""
+
+
+def _mujoco_data(env: Twin) -> _Here | None:
+    """None where this is no MuJoCo environment of Gymnasium."""
+    true, layer, counted = env.unwrapped, env.env, []
+    if not isinstance(true, MujocoEnv):
+        return None
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, gym.wrappers.TimeLimit):
+            counted.append((layer, layer._elapsed_steps))
+        layer = layer.env
+    return _Here(copy(true.data), counted)
+
+
+def _set_mujoco_data(env: Twin, here: _Here) -> None:
+    assert isinstance(env.unwrapped, MujocoEnv)
+    mujoco.mj_copyData(env.unwrapped.data, env.unwrapped.model, here.data)
+    for layer, steps in here.counted:
+        layer._elapsed_steps = steps
