@@ -19,6 +19,7 @@ LIMIT = 1000
 """Steps of an episode where the environment is registered without `max_episode_steps`: some never end."""
 SNAPSHOT_VERSION = 1
 
+
 class Replayed(gym.Wrapper):
     """A `Twin` with `snapshot`, `restore` and `evaluate`, for any environment that its seed and its actions determine.
 
