@@ -1,6 +1,7 @@
 """Data sets in shards, written and read."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from worldgym import streams as streams_module
 from worldgym.data import load_episodes, segments_at
 from worldgym.errors import UserError
 from worldgym.shards import DTYPES, Shards, write_shards
-from worldgym.streams import AHEAD
+from worldgym.streams import AHEAD, DRAWN
 
 ABOUT = {"instructions": ["go", "stop"], "phrases": ["left"], "frames_per_action": 2, "action_space": None,
          "environment": "Some-v0", "twin_options": {"fit": "crop"}}  # fmt: skip
@@ -127,7 +128,7 @@ def test_training_reads_shards_of_its_split_once_in_a_window(url, monkeypatch):
     monkeypatch.setattr(Shards, "load", counted)
     data = load_episodes(url)
     choose = data.choice(data.split("train"), 8)
-    draws = int((-(-data.stream.lengths[data.split("train")] // 16)).sum())
+    draws = int((-(-data.stream.lengths[data.split("train")] // DRAWN)).sum())
     for step in range(draws // 8):
         data.frames[data.starts[choose(0, step, np.random.default_rng(0))]]
     train = [one["file"] for one in data.stream.files if one["split"] == "train"]
@@ -143,6 +144,18 @@ def test_further_episodes_are_added(url):
     assert [len(data.split(split)) for split in ("train", "validation", "test")] == [54, 3, 3]
     rewards = np.concatenate([episode(one)["rewards"] for one in range(60)])
     assert np.isclose(data.reward_variance, rewards.var(0).mean())
+
+
+def test_chunks_of_an_earlier_release_are_read_and_added_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "CHUNK", shards_module.OLD_CHUNK)
+    url, index = f"file://{tmp_path}/set", tmp_path / "set" / "index.json"
+    write_shards(url, "mine/set-v0", ABOUT, map(episode, range(5)))
+    monkeypatch.undo()
+    index.write_text(index.read_text(encoding="utf-8").replace(f'"chunk": {shards_module.OLD_CHUNK}, ', ""))
+    write_shards(url, "mine/more-v0", ABOUT, map(episode, range(5, 10)))
+    data = load_episodes(url)
+    found = {data.frames[begin:end].tobytes() for begin, end in pairwise(data.starts)}
+    assert found == {episode(one)["frames"].tobytes() for one in range(10)}
 
 
 def test_a_write_that_fails_changes_nothing(url):

@@ -27,7 +27,7 @@ from .errors import UserError
 from .files import check_room, whole_folder
 from .shards import Shards
 from .storage import read_columns, to_metadata
-from .streams import AHEAD, CHUNK, LEROBOT, Stream, is_streamed, split_of
+from .streams import AHEAD, DRAWN, LEROBOT, Stream, is_streamed, split_of
 
 CACHE_VERSION = 4
 
@@ -119,7 +119,7 @@ class Episodes:
 @dataclass(frozen=True)
 class StreamedEpisodes(Episodes):
     """A data set in shards, or LeRobot's. Training goes through it epoch by epoch; in each it draws every episode once
-    for every 16 frames of it."""
+    for every 4 frames of it."""
 
     stream: Stream = field(kw_only=True)
 
@@ -133,7 +133,7 @@ class StreamedEpisodes(Episodes):
     def choice(self, episodes: np.ndarray, batch: int) -> Choice:
         """How training chooses among these episodes: as `EpochOrder` says. It also begins to fetch what comes next."""
         stream = self.stream
-        draws = -(-stream.lengths[episodes] // CHUNK)
+        draws = -(-stream.lengths[episodes] // DRAWN)
         order = EpochOrder(episodes, stream.piece_of[episodes], draws, stream.window)
         ahead = AHEAD + len(order.shards) * batch // order.length  # so many pieces come into the window with a batch
 

@@ -3,7 +3,7 @@
     index.json             what the data set is, and of each file its size, SHA-256, split and episodes' lengths
     train-00000.safetensors, validation-00000.safetensors, ...
 
-A shard is a safetensors file. Its tensors are bytes that Zstandard compressed: `frames` in chunks of 16 frames of one
+A shard is a safetensors file. Its tensors are bytes that Zstandard compressed: `frames` in chunks of 8 frames of one
 episode, one after another, which end at `chunk_ends`; every other part (`actions`, `rewards`, ...) as a whole. Any
 fsspec URL will do: file://, hf://, s3://, gs://, memory://.
 """
@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,16 @@ from safetensors.numpy import save as save_bytes
 
 from . import streams
 from .errors import UserError
-from .streams import CHUNK, SPLITS, Stream, filesystem_of, groups, split_of
+from .streams import SPLITS, Stream, filesystem_of, groups, split_of
 
 VERSION = 1
 INDEX = "index.json"
 SHARD = 4 * 2**20
 """Bytes after which a shard is full."""
+CHUNK = 8
+"""Frames of an episode that are compressed together."""
+OLD_CHUNK = 16
+"""The same, in data sets whose index does not say."""
 DTYPES: dict[str, Any] = {
           "frames": np.uint8, "actions": np.float32, "sentences": np.int16, "sentence_actions": np.float32,
           "rewards": np.float32, "successes": np.bool_, "terminations": np.bool_}  # fmt: skip
@@ -67,7 +72,8 @@ def write_shards(url: str, source: str, about: dict[str, Any], episodes: Iterabl
     filesystem, root = _filesystem(url)
     about = json.loads(json.dumps(about))
     index = _read_index(filesystem, root, url) or {
-        "version": VERSION, "about": about, "shapes": None, "sources": {}, "shards": [], "rewards": None,
+        "version": VERSION, "chunk": CHUNK, "about": about, "shapes": None, "sources": {}, "shards": [],
+        "rewards": None,
     }  # fmt: skip
     if source in index["sources"]:
         raise UserError(f"{url} has the episodes of {source} already")
@@ -79,8 +85,8 @@ def write_shards(url: str, source: str, about: dict[str, Any], episodes: Iterabl
     if set(filesystem.protocol if isinstance(filesystem.protocol, tuple) else (filesystem.protocol,)) & {"file"}:
         filesystem.makedirs(root, exist_ok=True)
     before = sum(index["sources"].values())
-    compress = _zstandard().ZstdCompressor(level=1).compress
-    files = {split: _Open() for split in SPLITS}
+    compress, chunk = _zstandard().ZstdCompressor(level=1).compress, index.get("chunk", OLD_CHUNK)
+    files = {split: _Open(chunk) for split in SPLITS}
     rewards = _Moments(index["rewards"])
     added = 0
 
@@ -91,7 +97,7 @@ def write_shards(url: str, source: str, about: dict[str, Any], episodes: Iterabl
         filesystem.pipe_file(f"{root}/{name}", content)
         told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "lengths": lengths}
         index["shards"].append({"file": name, "split": split, **told})
-        files[split] = _Open()
+        files[split] = _Open(chunk)
 
     for episode in episodes:
         if missing := [name for name in DTYPES if name not in episode]:
@@ -124,19 +130,20 @@ def write_shards(url: str, source: str, about: dict[str, Any], episodes: Iterabl
 class _Open:
     """A shard that is not full yet."""
 
-    def __init__(self):
-        self.chunks: list[bytes] = []
+    def __init__(self, chunk: int):
+        self.chunk, self.chunks = chunk, list[bytes]()
         self.rows: dict[str, list[np.ndarray]] = {name: [] for name in DTYPES if name != "frames"}
         self.lengths: list[int] = []
         self.size = 0
 
     def add(self, episode: dict[str, np.ndarray], compress: Any) -> None:
         frames = np.ascontiguousarray(episode["frames"], DTYPES["frames"])
-        self.chunks += [compress(frames[first : first + CHUNK]) for first in range(0, len(frames), CHUNK)]
+        chunks = [compress(frames[first : first + self.chunk]) for first in range(0, len(frames), self.chunk)]
+        self.chunks += chunks
         for name, rows in self.rows.items():
             rows.append(episode[name])
         self.lengths.append(len(frames))
-        self.size += sum(map(len, self.chunks[-_chunks(len(frames)) :]))
+        self.size += sum(map(len, chunks))
 
     def content(self, compress: Any) -> bytes:
         rows = {name: np.concatenate(parts).astype(DTYPES[name]) for name, parts in self.rows.items()}
@@ -165,16 +172,11 @@ class _Moments:
         return np.maximum(self.squares / self.count - (self.sums / self.count) ** 2, 0)
 
 
-def _chunks(length: Any) -> Any:
-    """Of an episode of so many frames."""
-    return -(-length // CHUNK)
-
-
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
 class Shards(Stream):
-    """A data set in shards. Reading one frame decompresses 16.
+    """A data set in shards. Reading one frame decompresses those of its chunk.
 
     Raises:
         FileNotFoundError: there is none at this URL.
@@ -188,7 +190,7 @@ class Shards(Stream):
             raise FileNotFoundError(
                 f"there is no data set at {url}: it has no {INDEX}; `worldgym shard --dataset ID --out {url}` makes one"
             )
-        self.about, self.files = index["about"], index["shards"]
+        self.about, self.files, self.chunk = index["about"], index["shards"], index.get("chunk", OLD_CHUNK)
         self.rewards = _Moments(index["rewards"])
         super().__init__(
             [one["lengths"] for one in self.files],
@@ -221,7 +223,7 @@ class Shards(Stream):
             for name, row in self.parts.items()
             if name in tensors and name != "frames"
         }
-        return _Shard(parts, tensors["frames"], tensors["chunk_ends"], lengths, self.parts["frames"].shape)
+        return _Shard(parts, tensors["frames"], tensors["chunk_ends"], lengths, self.chunk, self.parts["frames"].shape)
 
 
 @dataclass(frozen=True)
@@ -232,17 +234,24 @@ class _Shard:
     chunk_ends: np.ndarray
     lengths: np.ndarray
     """Of its episodes."""
+    chunk: int
+    """Frames."""
     shape: tuple[int, ...]
     """Of a frame."""
+
+    @cached_property
+    def _firsts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every episode, its first row and its first chunk."""
+        first_row, first_chunk = (np.cumsum(counts) for counts in (self.lengths, -(-self.lengths // self.chunk)))
+        return np.concatenate([[0], first_row]), np.concatenate([[0], first_chunk])
 
     def read(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Rows by their numbers within the shard, int [n]."""
         if name != "frames":
             return self.parts[name][rows]
-        starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        starts, first_chunk = self._firsts
         episode = np.searchsorted(starts, rows, side="right") - 1
-        first_chunk = np.concatenate([[0], np.cumsum(_chunks(self.lengths))])
-        chunk, place = np.divmod(rows - starts[episode], CHUNK)
+        chunk, place = np.divmod(rows - starts[episode], self.chunk)
         found = np.empty((len(rows), *self.shape), np.uint8)
         decompress = _zstandard().ZstdDecompressor().decompress
         for number, here in groups(first_chunk[episode] + chunk):

@@ -16,8 +16,9 @@ from .errors import UserError
 
 LEROBOT = "lerobot:"
 """Begins the name of a LeRobot data set."""
-CHUNK = 16
-"""Frames of an episode for which an epoch draws it once; in shards, those that are compressed together."""
+DRAWN = 4
+"""Frames of an episode for which an epoch draws it once. Stretches overlap, so that a piece that was fetched serves
+several batches."""
 WINDOW = 256 * 2**20
 """Bytes of shards that a reader keeps in memory, and that training shuffles."""
 AHEAD = 2
@@ -121,7 +122,8 @@ class Stream:
 
     def read(self, number: int, name: str, rows: np.ndarray) -> np.ndarray:
         """Rows of a part by their numbers within a piece."""
-        piece = self.fetch([number])[0].result()
+        held = self._held.get(number)  # as nearly always: whoever reads many rows has fetched their pieces
+        piece = (held or self.fetch([number])[0]).result()
         if name not in self._makers:
             return piece.read(name, rows)
         if (number, name) not in self._made:

@@ -16,6 +16,7 @@ from worldgym.config import DecoderConfig, DynamicsConfig, RecurrentConfig, Sche
 from worldgym.data import load_episodes
 from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot
 from worldgym.shards import Shards
+from worldgym.streams import DRAWN
 from worldgym.train import loop as loop_module
 from worldgym.train import recurrent_state as recurrent_state_module
 from worldgym.train.decoder import DecoderStage
@@ -147,7 +148,7 @@ def test_processes_share_a_batch(url, world, tmp_path):
 def test_an_epoch_shows_every_training_episode(url, world, tmp_path):
     stage = stages(url, world, tmp_path / "out")["tokenizer"]()
     train, starts = stage.data.split("train"), stage.data.starts
-    draws = -(-np.diff(starts)[train] // shards_module.CHUNK)
+    draws = -(-np.diff(starts)[train] // DRAWN)
     rows = np.concatenate([stage._rows(step)[0] for step in range(-(-int(draws.sum()) // 8))])[: draws.sum()]
     found = np.bincount(stage.data.episodes_of(rows), minlength=len(starts) - 1)
     assert np.array_equal(found[train], draws) and found.sum() == draws.sum()
