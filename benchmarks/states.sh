@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The recurrent state of a bundled world, what a planner's own experience adds to it, and the figures of both: about an
-# hour and a half a world on one core. The bundle has the state before `improve`.
+# The recurrent state of a bundled world, what a planner's own experience adds to it, and the figures of both: an hour and
+# a half to two hours a world on one core. The bundle has the state before `improve`.
 # benchmarks/states.sh tabletop|reacher|hopper
 source "$(dirname "$0")/setup.sh"
-world=$1
+world=$1 longer=()
 case $world in
 tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=() acting=(--instruction "push *") ;;
 reacher)
     data=worldgym/reacher-v1 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)
-    training=(--no-looks --ahead 12 --observed 4) acting=(--no-looks --horizon 8 --action-repeat 2 --replan-every 2)
+    training=(--no-looks --ahead 12 --observed 4) longer=(8000 9000)
+    acting=(--no-looks --horizon 8 --action-repeat 2 --replan-every 2)
     ;;
 hopper)
     data=worldgym/hopper-v1 recording=(--env worldgym/HopperMuJoCo-v0 --episodes 5000)
@@ -18,8 +19,14 @@ hopper)
 esac
 
 record $data "${recording[@]}"
-$worldgym train state --world "$world" --dataset $data --out "runs/states/$world/planned" "${training[@]}"
-$worldgym export "runs/states/$world/planned" "worlds/$world"
+planned="runs/states/$world/planned"
+$worldgym train state --world "$world" --dataset $data --out "$planned" "${training[@]}"
+for steps in "${longer[@]}"; do # trained on from its own weights, further ahead
+    $worldgym train state --world "$planned" --no-fresh --dataset $data --out "${planned}_$steps" --steps "$steps" \
+        --no-looks --ahead 24 --observed 4 --learning-rate 0.0015
+    planned="${planned}_$steps"
+done
+$worldgym export "$planned" "worlds/$world"
 $python benchmarks/imagined.py "$world" --dataset $data
-$worldgym improve "runs/states/$world/planned" --dataset $data --out "runs/improve/$world" --rounds 8 "${acting[@]}"
+$worldgym improve "$planned" --dataset $data --out "runs/improve/$world" --rounds 8 "${acting[@]}"
 cp "runs/improve/$world/rounds.json" "$results/${world}_improve.json"
