@@ -41,9 +41,10 @@ class Goals:
     pairs: int = 50
     """Of each seed."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    horizon: int = 12
-    samples: int = 64
-    iterations: int = 3
+    horizon: int = 24
+    samples: int = 128
+    iterations: int = 4
+    action_repeat: int = 3
     replan_every: int = 3
 
 
@@ -53,7 +54,8 @@ def main(config: Goals) -> None:
     twin = GoalTwin(twin_of(world.config), rules)
     asked = Planning(
         config.world or config.name, goal="recorded", episodes=config.pairs, horizon=config.horizon,
-        samples=config.samples, iterations=config.iterations, replan_every=config.replan_every,
+        samples=config.samples, iterations=config.iterations, action_repeat=config.action_repeat,
+        replan_every=config.replan_every,
     )  # fmt: skip
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in PLANNERS}
     digests = []
@@ -110,9 +112,9 @@ def _body(results: Results) -> list[str]:
         f"{len(metrics['seeds'])} seeds of {metrics['pairs']} pairs: the goal is what the recorder's episode shows "
         f"{APART} steps after the start, no episode is of a recording, none is solved already. MuJoCo begins at rest "
         f"and has {BUDGET} steps. {'. '.join(f'{rule.capitalize()}: {about}' for rule, about in said.items())}. CEM "
-        f"tries {budget['samples']} x {budget['iterations']} sequences of {budget['horizon']} steps for each decision "
-        f"of {budget['replan_every']}; in the dream, states are compared by their {metrics['compared_by']}. Intervals "
-        "are Wilson's over all pairs.",
+        f"tries {budget['samples']} x {budget['iterations']} sequences of {budget['horizon']} steps, each action held for "
+        f"{budget['action_repeat']}, for each decision of {budget['replan_every']}; in the dream, states are compared by "
+        f"their {metrics['compared_by']}. Intervals are Wilson's over all pairs.",
         "",
         *markdown(["planned on", *rules, "ms a decision"], rows),
         "",

@@ -171,8 +171,9 @@ def _train(config: New, out: Path, dataset: str, plan: Plan) -> RecurrentTrainin
     steps = plan.steps("dynamics", lambda most: DynamicsStage(of(dynamics, most), device), torch.bfloat16, shared)
     train_dynamics(of(dynamics, steps))
 
+    seeing = base if base is not None and load_config(find_world(base))[0].recurrent is not None else None
     state = RecurrentTraining(
-        world=str(dynamics.out), out=out / "state", looks=False, recurrent=config.recurrent, **about
+        world=str(dynamics.out), out=out / "state", begin_from=seeing, looks=False, recurrent=config.recurrent, **about
     )
     steps = plan.steps("state", lambda most: RecurrentStage(of(state, most), device), torch.float32)
     train_recurrent_state(of(state, steps))

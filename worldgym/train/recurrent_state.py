@@ -41,6 +41,7 @@ from .launch import launch
 from .log import Log
 from .loop import named, run, train
 from .settings import RecurrentTraining
+from .tokenizer import begin_from
 
 TOGETHER = 256
 """Frames that are projected on components at a time, so that a processor's cache holds them."""
@@ -74,6 +75,8 @@ def train_recurrent_state(config: RecurrentTraining) -> Path:
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
             return config.out
+    if config.begin_from is not None and load_config(find_world(config.begin_from))[0].recurrent is None:
+        raise UserError(f"{config.begin_from} has no recurrent state to begin from")
     for name in (config.dataset, *config.lived):
         check_recording(source, name, load_episodes(name))
     launch(_train, config)
@@ -363,6 +366,8 @@ class RecurrentStage:
         torch.manual_seed(config.seed)
         self.world = world = filtering(WorldModel.load(config.world, str(device)), config.recurrent, config.fresh)
         assert world.recurrent is not None
+        if config.begin_from is not None and not config.out.exists():
+            print(begin_from(config.begin_from, world.recurrent, "recurrent."))
         self.data = data = load_episodes(config.dataset)
         self.frames = config.batch * config.ahead
         about = world.config

@@ -137,6 +137,8 @@ class RecurrentTraining:
     """Further data sets, of what planners or agents did: a third of the stretches are of them."""
     fresh: bool = True
     """Begin anew; else from the state that the world has."""
+    begin_from: str | None = None
+    """World from whose state to begin anew, as far as it fits (a bundled name, a folder or user/name)."""
     looks: bool = True
     """Show half of the stretches in other light, from elsewhere, in other colours, with things lying about, so that the
     state is true in strange scenes, too."""
@@ -160,6 +162,8 @@ class RecurrentTraining:
     def __post_init__(self):
         if self.ahead < 1:
             raise UserError(f"--ahead is {self.ahead}; it must be at least one step")
+        if self.begin_from is not None and not self.fresh:
+            raise UserError("--no-fresh begins from the world's own state; leave it out, or --begin-from")
 
 
 @dataclass(frozen=True)
