@@ -112,9 +112,9 @@ def _body(results: Results) -> list[str]:
         f"{len(metrics['seeds'])} seeds of {metrics['pairs']} pairs: the goal is what the recorder's episode shows "
         f"{APART} steps after the start, no episode is of a recording, none is solved already. MuJoCo begins at rest "
         f"and has {BUDGET} steps. {'. '.join(f'{rule.capitalize()}: {about}' for rule, about in said.items())}. CEM "
-        f"tries {budget['samples']} x {budget['iterations']} sequences of {budget['horizon']} steps, each action held for "
-        f"{budget['action_repeat']}, for each decision of {budget['replan_every']}; in the dream, states are compared by "
-        f"their {metrics['compared_by']}. Intervals are Wilson's over all pairs.",
+        f"tries {budget['samples']} x {budget['iterations']} sequences of {budget['horizon']} steps, each action held "
+        f"for {budget['action_repeat']}, for each decision of {budget['replan_every']}; in the dream, states are "
+        f"compared by their {metrics['compared_by']}. Intervals are Wilson's over all pairs.",
         "",
         *markdown(["planned on", *rules, "ms a decision"], rows),
         "",
