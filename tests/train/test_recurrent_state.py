@@ -198,6 +198,28 @@ def test_what_is_trained_on_begins_with_its_readouts(source, dataset, tmp_path):
     assert torch.equal(stage.model.readouts.basis, again.model.readouts.basis)  # whatever the seed, so they fit
 
 
+def test_it_begins_from_another_world_as_far_as_that_fits(dataset, source, tmp_path, capsys):
+    base = train_recurrent_state(training(dataset, source, tmp_path / "base"))
+    wider = replace(RECURRENT, head_width=40)
+    again = training(
+        dataset, source, tmp_path / "out", begin_from=str(base), steps=1, learning_rate=1e-9, recurrent=wider
+    )
+    begun = train_recurrent_state(again)
+    said = capsys.readouterr().out
+    assert f"tensors of {base}; from scratch: heads." in said and "encoder" not in said.partition("from scratch")[2]
+    theirs, ours = (load_file(folder / "model.safetensors") for folder in (base, begun))
+    for name in ("recurrent.predictor.recur.weight", "recurrent.encoder.leave.0.weight"):
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
+
+
+def test_what_it_cannot_begin_from_is_a_mistake(dataset, source, tmp_path):
+    with pytest.raises(ValueError, match="has no recurrent state to begin from"):
+        train_recurrent_state(training(dataset, source, tmp_path / "out", begin_from=str(source)))
+    with pytest.raises(ValueError, match="leave it out, or --begin-from"):
+        training(dataset, source, tmp_path / "out", begin_from="reacher", fresh=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_training_continues_as_it_would_have(source, dataset, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
