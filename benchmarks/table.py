@@ -128,7 +128,8 @@ def more() -> list[str]:
         "**And further**, in [docs/results.md](docs/results.md):",
         "",
         f"- Policies of every quality: returns in the dream correlate with those in MuJoCo by {', '.join(ranked)} "
-        "(`benchmarks/ranking.sh`). States of Reacher and Hopper flatter the agents that learned in them.",
+        "(`benchmarks/ranking.sh`). States of Reacher and Hopper flatter the agents that learned in them. The Reacher's "
+        "state was one that had been trained a quarter as long as the one that is bundled now.",
         f"- Futures that planners imagine in the recurrent state, times as many a second as MuJoCo's on the Tabletop: "
         f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
         "(`benchmarks/imagined.py`).",
