@@ -41,10 +41,10 @@ class Goals:
     pairs: int = 50
     """Of each seed."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    horizon: int = 24
+    horizon: int = 12
     samples: int = 128
     iterations: int = 4
-    action_repeat: int = 3
+    action_repeat: int = 1
     replan_every: int = 3
 
 
