@@ -251,17 +251,15 @@ def main(config: Streaming) -> None:
 # -- the section of docs/results.md -----------------------------------------------------------------------------------
 
 
-def section(results: Results, state: Results) -> list[str]:
-    m, small = results["metrics"], state["metrics"]
-    measured = m["stages"] | small["stages"]
+def section(results: Results) -> list[str]:
+    m = results["metrics"]
     rows = [
         [stage, name, f"{one['updates_a_wall_second']:.2f}", f"{one['updates_a_processor_second']:.2f}",
          f"{one['drawing_share']:.1%}", f"{one['resident_gib']:.2f}",
          f"{one['page_cache_gib']:.2f}" if "page_cache_gib" in one else "not limited"]
-        for stage, two in measured.items() for name, one in two.items()
+        for stage, two in m["stages"].items() for name, one in two.items()
     ]  # fmt: skip
     ratios = [f"{window} shards {value:.2f}" for window, value in m["shuffling"].items()]
-    before = [m["stages"]["state"][name]["updates_a_processor_second"] for name in ("memory-mapped", "streamed")]
     return [
         f"`streamed` trains on {m['gigabytes']:.1f} GB of shards on the disk, {m['raw_gigabytes']:.0f} GB of frames in "
         f"{m['episodes']:,} episodes and {m['shards']:,} shards: those of {m['recording']} with noise of up to "
@@ -272,10 +270,7 @@ def section(results: Results, state: Results) -> list[str]:
         f"processor; figures are medians of {m['rounds']} turns.",
         "",
         "The recurrent state also projects frames on their principal components: once, where memory holds those of all "
-        "frames, and on shards once for each shard that comes into the window. Its rows were measured later, on "
-        f"{small['gigabytes']:.2f} GB of the same shards with a window of as many, {small['window']}. When it "
-        f"projected the frames of every batch, it made {before[1]:.2f} updates a second of the processor on the "
-        f"{m['gigabytes']:.0f} GB of shards, for {before[0]:.2f} from memory.",
+        "frames, and on shards once for each shard that comes into the window.",
         "",
         *markdown(
             ["stage", "data", "updates a second", "updates a second of the processor", "share of drawing batches",
@@ -287,13 +282,13 @@ def section(results: Results, state: Results) -> list[str]:
         f"random batch, by this factor in its variance: {', '.join(ratios)}. "
         "Without such a trend the factor is 1.",
         "",
-        f"{made_by(results)} The recurrent state: {made_by(state)}",
+        made_by(results),
     ]  # fmt: skip
 
 
 SECTION = Section(
     "Does a data set that fits no memory slow training down?",
-    ("streaming", "streaming_state"),
+    ("streaming",),
     "python benchmarks/streaming.py --folder runs/streaming",
     section,
 )
