@@ -93,8 +93,8 @@ def pictures_reached() -> str:
         [percent(one["reached"][rule]["rate"]) for rule in ("moderate", "strict")] for one in planners.values()
     )
     return (
-        f"- Asked for a picture of the Reacher, CEM in its state gets there in {dream[0]} of 150 pairs, by the strict one "
-        f"of CLEAR-LeWM's rules in {dream[1]}; on true physics in {truth[0]} and {truth[1]}, by chance in {chance[0]} "
+        f"- Asked for a picture of the Reacher, CEM in its state gets there in {dream[0]} of 150 pairs, by the strict "
+        f"one of CLEAR-LeWM's rules in {dream[1]}; on true physics in {truth[0]} and {truth[1]}, by chance in {chance[0]} "
         f"and {chance[1]} (`benchmarks/goals.py reacher`)."
     )
 
