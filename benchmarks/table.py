@@ -94,8 +94,8 @@ def pictures_reached() -> str:
     )
     return (
         f"- Asked for a picture of the Reacher, CEM in its state gets there in {dream[0]} of 150 pairs, by the strict "
-        f"one of CLEAR-LeWM's rules in {dream[1]}; on true physics in {truth[0]} and {truth[1]}, by chance in {chance[0]} "
-        f"and {chance[1]} (`benchmarks/goals.py reacher`)."
+        f"one of CLEAR-LeWM's rules in {dream[1]}; on true physics in {truth[0]} and {truth[1]}, by chance in "
+        f"{chance[0]} and {chance[1]} (`benchmarks/goals.py reacher`)."
     )
 
 
