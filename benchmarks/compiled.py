@@ -162,7 +162,8 @@ def section(results: Results) -> list[str]:
         f"`ACCELERATE_DYNAMO_BACKEND={m['backend']}` compiles the model of any stage. Here on a CPU, {m['rows']} rows "
         f"a batch, plain and compiled by turns from the same weights on the same batches, {m['updates']} updates each "
         "after those that compile. A graph that comes later was compiled while the clock ran, for shapes that had not "
-        "occurred before. Losses differ by rounding, which training then amplifies. No GPU has run this.",
+        "occurred before: the state's stretches have many, so compiling it is no use in a short training. "
+        "Losses differ by rounding, which training then amplifies. No GPU has run this.",
         "",
         *markdown(head, rows),
         "",
