@@ -42,7 +42,9 @@ class DreamSlope(DreamReturns):
         """The same in the recurrent state, where nothing is drawn."""
         assert self.world.recurrent is not None
         count = len(actions)
-        return self.world.recurrent.returns(state.expand(count, -1), actions, self.read.expand(count, -1))
+        return self.world.recurrent.returns(
+            state.expand(count, -1), actions, self.read.expand(count, -1), expected=True
+        )
 
 
 def differentiable_returns(

@@ -61,7 +61,7 @@ class DreamReturns:
     def __call__(self, sequences: np.ndarray) -> np.ndarray:
         state = self.state
         if isinstance(state, Tensor):
-            return self.world.imagine(state, sequences[None], self.read)[0].cpu().numpy()
+            return self.world.imagine(state, sequences[None], self.read, expected=True)[0].cpu().numpy()
         return self.world.evaluate(state, sequences[None], drawn=True)[0].cpu().numpy()
 
 

@@ -151,7 +151,8 @@ def test_chunks_of_an_earlier_release_are_read_and_added_to(tmp_path, monkeypatc
     url, index = f"file://{tmp_path}/set", tmp_path / "set" / "index.json"
     write_shards(url, "mine/set-v0", ABOUT, map(episode, range(5)))
     monkeypatch.undo()
-    index.write_text(index.read_text(encoding="utf-8").replace(f'"chunk": {shards_module.OLD_CHUNK}, ', ""))
+    told = index.read_text(encoding="utf-8").replace(f'"chunk": {shards_module.OLD_CHUNK}, ', "")
+    index.write_text(told, encoding="utf-8")
     write_shards(url, "mine/more-v0", ABOUT, map(episode, range(5, 10)))
     data = load_episodes(url)
     found = {data.frames[begin:end].tobytes() for begin, end in pairwise(data.starts)}

@@ -181,18 +181,20 @@ class WorldModel(WorldNetwork):
         recurrent: Float[Tensor, "b s"],
         action_sequences: Tensor | np.ndarray,
         instruction: Float[Tensor, "b d"],
+        expected: bool = False,
     ) -> Float[Tensor, "b n"]:
         """Return of each of n action sequences [b, n, horizon, a], tried from recurrent states: what `evaluate` says of
         states that `observe` gave.
 
         Args:
             instruction: of each state, as `read_instructions` reads it.
+            expected: what planners go by instead: chances of an end count, and what comes after a sequence.
         """
         future = self._filter
         sequences = inputs.action_sequences(action_sequences, len(recurrent), self.config, self.device)
         dreams = torch.arange(len(recurrent), device=self.device).repeat_interleave(sequences.shape[1])
         tiles = zip(dreams.split(TILE), sequences.flatten(0, 1).split(TILE), strict=True)
-        parts = [future.returns(recurrent[rows], tried, instruction[rows]) for rows, tried in tiles]
+        parts = [future.returns(recurrent[rows], tried, instruction[rows], expected) for rows, tried in tiles]
         return torch.cat(parts).view(sequences.shape[:2])
 
     @property

@@ -12,7 +12,7 @@ from worldgym.agents.observers import StateObserver
 from worldgym.checkpoint import export_world, load_config
 from worldgym.checks import check_dream_env, check_vector_env
 from worldgym.config import RecurrentConfig
-from worldgym.model.outcome_heads import AFTER, OutcomeVotes, returns_until_end
+from worldgym.model.outcome_heads import AFTER, OutcomeVotes, expected_returns, returns_until_end
 from worldgym.planners.gradient import DreamSlope
 from worldgym.planners.mpc import DreamReturns
 from worldgym.world import WorldModel, WorldState
@@ -225,6 +225,20 @@ def test_the_state_travels(world, tmp_path):
     assert WorldModel.load(str(tmp_path / "exported"), device="cpu").recurrent is not None
 
 
+@pytest.mark.parametrize("reward", [1.0, -1.0])
+def test_returns_stop_at_the_first_end_and_an_open_one_counts_as_what_is_worse(reward):
+    ends = {
+        "certain": (-9.0, 9.0, -9.0),
+        "never": (-9.0, -9.0, -9.0),
+        "open": (-9.0, 0.5, -9.0),
+        "less": (-9.0, -0.5, -9.0),
+    }
+    logits = torch.tensor(list(ends.values())).T[:, None]
+    votes = [OutcomeVotes(torch.full((1, 4), reward), torch.zeros(1, 4), each) for each in logits]
+    worse = 2.0 if reward > 0 else -3.0
+    assert returns_until_end(votes).tolist() == [2 * reward, 3 * reward, worse, worse]
+
+
 def futures(reward: float, ends: list[list[float]]) -> list[OutcomeVotes]:
     """Of one member: a row of logits of an end for each future."""
     logits = torch.tensor(ends).T[:, None]
@@ -232,7 +246,7 @@ def futures(reward: float, ends: list[list[float]]) -> list[OutcomeVotes]:
 
 
 def test_what_is_to_be_earned_counts_by_the_chance_that_the_episode_goes_on():
-    certain, never, even, late = returns_until_end(
+    certain, never, even, late = expected_returns(
         futures(1.0, [[-20.0, 20.0, -20.0], [-20.0, -20.0, -20.0], [-20.0, 0.0, -20.0], [-20.0, -20.0, 0.0]])
     ).tolist()
     assert np.allclose((certain, never), (2.0, 3.0 + AFTER))
@@ -241,4 +255,4 @@ def test_what_is_to_be_earned_counts_by_the_chance_that_the_episode_goes_on():
 
 def test_what_is_to_be_lost_counts_until_an_end_is_sure():
     ends = [[-9.0, 9.0, -9.0], [-9.0, -9.0, -9.0], [-9.0, 0.5, -9.0], [-9.0, -0.5, -9.0]]
-    assert returns_until_end(futures(-1.0, ends)).tolist() == [-2.0, -3.0, -3.0, -3.0]
+    assert expected_returns(futures(-1.0, ends)).tolist() == [-2.0, -3.0, -3.0, -3.0]

@@ -27,7 +27,7 @@ class OutcomeVotes(NamedTuple):
 
 
 DOUBT = 3.0
-"""Logit from which on an end is taken for sure, at 95%."""
+"""Logits of an end within this of 0 leave it open: it is likely by 5 to 95%."""
 AFTER = 8
 """Steps after a future's last one that are taken to earn what its steps earn on average, if that is positive."""
 
@@ -35,9 +35,26 @@ AFTER = 8
 def returns_until_end(outcomes: Iterable[OutcomeVotes]) -> Float[Tensor, " b"]:
     """Sum of the rewards of each future until the heads say that its episode has ended.
 
+    Where they leave it open, the worse of both counts: planners pick what looks best, and find every success that is
+    none and every fall that goes unnoticed.
+    """
+    later: Tensor | None = None
+    for votes in reversed(list(outcomes)):
+        reward, ends = votes.reward.mean(0).float(), votes.terminated.mean(0).float()
+        if later is None:
+            later = torch.zeros_like(reward)
+        open_still = torch.where(ends > -DOUBT, later.clamp(max=0), later)
+        later = reward + torch.where(ends > DOUBT, 0.0, open_still)
+    assert later is not None
+    return later
+
+
+def expected_returns(outcomes: Iterable[OutcomeVotes]) -> Float[Tensor, " b"]:
+    """What each future is worth to a planner.
+
     What is still to be earned counts by the chance that the episode goes on, and so does what comes after the future:
     that tells one that ends upright from one that is about to fall. What is still to be lost counts until an end is
-    sure: planners pick what looks best, and find every success that is none.
+    sure, as in `returns_until_end`.
     """
     steps = [(votes.reward.mean(0).float(), votes.terminated.mean(0).float()) for votes in outcomes]
     later = AFTER * torch.stack([reward for reward, _ in steps]).mean(0).clamp(min=0)

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..config import RecurrentConfig
-from .outcome_heads import OutcomeVotes, returns_until_end
+from .outcome_heads import OutcomeVotes, expected_returns, returns_until_end
 from .pixels import to_float, to_uint8
 
 NARROW = 16
@@ -90,12 +90,18 @@ class RecurrentState(nn.Module):
         return torch.stack(states, 1)
 
     def returns(
-        self, state: Float[Tensor, "b s"], actions: Float[Tensor, "b t a"], instruction: Float[Tensor, "b d"]
+        self,
+        state: Float[Tensor, "b s"],
+        actions: Float[Tensor, "b t a"],
+        instruction: Float[Tensor, "b d"],
+        expected: bool = False,
     ) -> Float[Tensor, " b"]:
-        """What t actions earn from each state by its instruction, until the episode is said to end."""
+        """What t actions earn from each state by its instruction, until the episode is said to end; or what they are
+        worth to a planner (`expected_returns`)."""
         said = self.heads.each(self.imagine(state, actions), instruction)
         steps = zip(*(part[None].unbind(2) for part in said), strict=True)
-        return returns_until_end(OutcomeVotes(*step) for step in steps)
+        judge = expected_returns if expected else returns_until_end
+        return judge(OutcomeVotes(*step) for step in steps)
 
 
 class FrameEncoder(nn.Module):
