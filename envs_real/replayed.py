@@ -163,13 +163,14 @@ class _Here(NamedTuple):
     """What a MuJoCo environment of Gymnasium goes back to."""
 
     data: mujoco.MjData
-    counted: list[tuple[gym.wrappers.TimeLimit, int | None]]
+    counted: list[tuple[gym.wrappers.TimeLimit, Any]]
     """The wrappers that count steps, and how many they had counted."""
 
 
 def _mujoco_data(env: Twin) -> _Here | None:
     """None where this is no MuJoCo environment of Gymnasium."""
-    true, layer, counted = env.unwrapped, env.env, []
+    true, layer = env.unwrapped, env.env
+    counted: list[tuple[gym.wrappers.TimeLimit, Any]] = []
     if not isinstance(true, MujocoEnv):
         return None
     while isinstance(layer, gym.Wrapper):
