@@ -21,6 +21,8 @@ import numpy as np
 import tyro
 from section import RESULTS, Results, Section, made_by, markdown
 
+from worldgym.streams import DRAWN
+
 CODEC, OPTIONS = "libsvtav1", {"g": "2", "crf": "30", "preset": "12"}
 """LeRobot's own, but for the preset, which makes encoding faster and files larger."""
 CAMERA = "observation.image"
@@ -99,7 +101,7 @@ def read_epoch(config: LeRobotVideos, data: Any, windows: list[np.ndarray] | Non
     random, train = np.random.default_rng(config.seed), data.split("train")
     if windows is None:
         assert isinstance(data, StreamedEpisodes)
-        choose, draws = data.choice(train, config.batch), int((-(-data.stream.lengths[train] // 16)).sum())
+        choose, draws = data.choice(train, config.batch), int(data.draws(train).sum())
     wanted, sums, began = [], [], time.process_time()
     for step in range(len(windows) if windows is not None else draws // config.batch):
         if windows is not None:
@@ -197,8 +199,8 @@ def section(results: Results) -> list[str]:
         f"video of enlarged pictures ({m['codec']}, {options}). We read the windows of one epoch, {m['frames']} frames "
         f"each at 64 pixels, {m['batch']} a batch, in the order in which training reads them. `as it is` decodes every "
         "training episode once, at the camera's resolution. All files are in the page cache, and seconds are of the "
-        "processor over all threads. An epoch draws a window for every 16 frames, so each window costs the decoding of "
-        "16 frames.",
+        f"processor over all threads. An epoch draws a window for every {DRAWN} frames, so each window costs "
+        "the decoding of as many.",
         "",
         *markdown(["LeRobot data set", "read", "windows a second", "MB", "seconds of preparing"], rows),
         "",

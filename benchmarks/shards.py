@@ -123,7 +123,7 @@ def lance(folder: Path, episodes: Episodes) -> Reader:
 
 def web_dataset(folder: Path, episodes: Episodes) -> Reader:
     """A tar file of episodes, each an .npy that zlib compressed. It is read from one end to the other: here the window
-    is cut from whichever episode comes next, `CHUNK` frames of it for each window, as training in shards does."""
+    is cut from whichever episode comes next, `CHUNK` frames of it for each window."""
     import zlib
 
     import webdataset as wds

@@ -88,13 +88,14 @@ def speed_table(results: Results) -> list[str]:
 
 def pictures_reached() -> str:
     """Goals that are pictures, in the dream, on true physics and by chance."""
-    planners = load("goals_reacher")["metrics"]["planners"]
+    metrics = load("goals_reacher")["metrics"]
+    planners, pairs = metrics["planners"], metrics["pairs"] * len(metrics["seeds"])
     dream, truth, chance = (
         [percent(one["reached"][rule]["rate"]) for rule in ("moderate", "strict")] for one in planners.values()
     )
     return (
-        f"- Asked for a picture of the Reacher, CEM in its state gets there in {dream[0]} of 150 pairs, by the strict "
-        f"one of CLEAR-LeWM's rules in {dream[1]}; on true physics in {truth[0]} and {truth[1]}, by chance in "
+        f"- Asked for a picture of the Reacher, CEM in its state gets there in {dream[0]} of {pairs} pairs, by the "
+        f"strict one of CLEAR-LeWM's rules in {dream[1]}; on true physics in {truth[0]} and {truth[1]}, by chance in "
         f"{chance[0]} and {chance[1]} (`benchmarks/goals.py reacher`)."
     )
 

@@ -102,8 +102,7 @@ class Replayed(gym.Wrapper):
                 here = _mujoco_data(other) if self._copies is not False else None
             else:
                 _set_mujoco_data(other, here)
-            found = _try(other, sequence)
-            returns[index] = found[0]
+            returns[index], _ = found = _try(other, sequence)
             if self._copies is None and here is not None:
                 _set_mujoco_data(other, here)
                 self._copies = data_equivalence(_try(other, sequence), found, exact=True)

@@ -130,11 +130,14 @@ class StreamedEpisodes(Episodes):
     def _members(self, split: str) -> np.ndarray:
         return self.stream.episodes(split)
 
+    def draws(self, episodes: np.ndarray) -> np.ndarray:
+        """How often an epoch draws each of these episodes."""
+        return np.asarray(-(-self.stream.lengths[episodes] // DRAWN))
+
     def choice(self, episodes: np.ndarray, batch: int) -> Choice:
         """How training chooses among these episodes: as `EpochOrder` says. It also begins to fetch what comes next."""
         stream = self.stream
-        draws = -(-stream.lengths[episodes] // DRAWN)
-        order = EpochOrder(episodes, stream.piece_of[episodes], draws, stream.window)
+        order = EpochOrder(episodes, stream.piece_of[episodes], self.draws(episodes), stream.window)
         ahead = AHEAD + len(order.shards) * batch // order.length  # so many pieces come into the window with a batch
 
         def chosen(seed: int, step: int, rng: np.random.Generator) -> np.ndarray:

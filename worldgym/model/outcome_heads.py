@@ -38,14 +38,11 @@ def returns_until_end(outcomes: Iterable[OutcomeVotes]) -> Float[Tensor, " b"]:
     Where they leave it open, the worse of both counts: planners pick what looks best, and find every success that is
     none and every fall that goes unnoticed.
     """
-    later: Tensor | None = None
-    for votes in reversed(list(outcomes)):
-        reward, ends = votes.reward.mean(0).float(), votes.terminated.mean(0).float()
-        if later is None:
-            later = torch.zeros_like(reward)
+    steps = _said(outcomes)
+    later = torch.zeros_like(steps[0][0])
+    for reward, ends in reversed(steps):
         open_still = torch.where(ends > -DOUBT, later.clamp(max=0), later)
         later = reward + torch.where(ends > DOUBT, 0.0, open_still)
-    assert later is not None
     return later
 
 
@@ -56,11 +53,16 @@ def expected_returns(outcomes: Iterable[OutcomeVotes]) -> Float[Tensor, " b"]:
     that tells one that ends upright from one that is about to fall. What is still to be lost counts until an end is
     sure, as in `returns_until_end`.
     """
-    steps = [(votes.reward.mean(0).float(), votes.terminated.mean(0).float()) for votes in outcomes]
+    steps = _said(outcomes)
     later = AFTER * torch.stack([reward for reward, _ in steps]).mean(0).clamp(min=0)
     for reward, ends in reversed(steps):
         later = reward + torch.where(later > 0, (-ends).sigmoid(), ends <= DOUBT) * later
     return later
+
+
+def _said(outcomes: Iterable[OutcomeVotes]) -> list[tuple[Float[Tensor, " b"], Float[Tensor, " b"]]]:
+    """Reward and logit of an end that the members say on average, step by step."""
+    return [(votes.reward.mean(0).float(), votes.terminated.mean(0).float()) for votes in outcomes]
 
 
 class OutcomeHeads(nn.Module):
