@@ -208,9 +208,9 @@ def shuffling(url: str, batch: int, seed: int) -> dict[str, float]:
     from worldgym.data import load_episodes
     from worldgym.epochs import EpochOrder
 
-    shards = load_episodes(url).stream  # type: ignore[attr-defined]
-    train = shards.episodes("train")
-    shard, draws = shards.piece_of[train], np.full(len(train), 4)
+    data = load_episodes(url)
+    train = data.split("train")
+    shard, draws = data.stream.piece_of[train], data.draws(train)  # type: ignore[attr-defined]
     found = {}
     for window in WINDOWS:
         order, place = EpochOrder(train, shard, draws, window), train / train.max()

@@ -180,7 +180,7 @@ def test_an_epoch_projects_a_frame_once_in_a_window(url, world, tmp_path, monkey
     monkeypatch.setattr(Source, "_project", lambda self, frames: projected.append(len(frames)) or project(self, frames))
     stage.recorded.components.stream._makers["components"] = stage.recorded._project
     train = stage.data.split("train")
-    draws = int((-(-stage.data.stream.lengths[train] // 16)).sum())
+    draws = int((-(-stage.data.stream.lengths[train] // DRAWN)).sum())
     for step in range(draws // 8):
         stage.draw(step, 0, 1)
     window = stage.data.stream.window * max(np.diff(stage.data.stream.firsts))
