@@ -45,6 +45,9 @@ from .tokenizer import begin_from
 
 TOGETHER = 256
 """Frames that are projected on components at a time, so that a processor's cache holds them."""
+AT_ONCE = 32
+"""Observed frames are embedded in multiples of this, the last ones black. For every number of frames that it meets,
+oneDNN makes kernels and keeps them: a gigabyte after sixty updates."""
 SAMPLED = 3000
 """Frames that means and principal components are taken from."""
 LEVELLED = 0.25
@@ -194,7 +197,8 @@ class RecurrentLoss(nn.Module):
 
     def _embed(self, stretches: Stretches) -> Float[Tensor, "b k e"]:
         """What each observed frame tells, in its place; zeros elsewhere."""
-        shown = self.state.embed(stretches.frames)
+        left_over = -len(stretches.frames) % AT_ONCE
+        shown = self.state.embed(F.pad(stretches.frames, (0, 0, 0, 0, 0, 0, 0, left_over)))
         # By number, not by mask, whose gradient has a size that `torch.compile` cannot know.
         number = (stretches.shown.flatten().cumsum(0) - 1).clamp(min=0).view(stretches.shown.shape)
         return torch.where(stretches.shown[..., None], shown[number], 0.0)
