@@ -104,10 +104,12 @@ def train(config: Streaming, stage: str, dataset: str, limit: float | None, comm
         resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), int(limit * 2**30)))
     import torch
 
+    from worldgym.train.memory import keep_freed_memory
     from worldgym.train.recurrent_state import RecurrentStage
     from worldgym.train.settings import RecurrentTraining, TokenizerTraining
     from worldgym.train.tokenizer import TokenizerStage
 
+    keep_freed_memory()  # as every training does
     torch.set_num_threads(1)
     cpu, out = torch.device("cpu"), Path(TemporaryDirectory().name) / "run"
     began = time.perf_counter()
