@@ -56,6 +56,8 @@ def differentiable_returns(
         ValueError: the horizon is longer than what is left of the world's window: continuing from a new context is not
             differentiated.
     """
+    if world.recurrent is not None and world.foretells(dreams):
+        return world.recurrent.returns(dreams.recurrent, actions, dreams.instruction)
     dynamics = world.dynamics
     room = world.config.dynamics.window - int(dreams.steps.max())
     if actions.shape[1] > room:

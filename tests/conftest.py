@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from worldgym.checkpoint import save_checkpoint
-from worldgym.config import DynamicsConfig, TokenizerConfig, WorldConfig
+from worldgym.checkpoint import adopt, save_checkpoint
+from worldgym.config import DynamicsConfig, RecurrentConfig, TokenizerConfig, WorldConfig
 from worldgym.data import Episodes
+from worldgym.model.recurrent_state import RecurrentState
 from worldgym.model.text import PhraseTokenizer
 from worldgym.world import WorldModel
 
@@ -51,6 +52,26 @@ def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prom
     return world.eval().requires_grad_(False)
 
 
+def drawing_world(window: int = 4, memory: int = 1, prompt: int = 0) -> WorldModel:
+    """The tiny world with a recurrent state, from which frames are drawn; of random weights, by which nothing ends."""
+    plain = tiny_world(window=window, memory=memory, prompt=prompt)
+    sizes = RecurrentConfig(width=32, embedding=24, head_width=16, channels=(4, 8, 8), observed=3)
+    dynamics = replace(plain.config.dynamics, state_channels=4)
+    world = WorldModel(replace(plain.config, recurrent=sizes, dynamics=dynamics), plain.text)
+    adopt(world, plain.state_dict())
+    torch.nn.init.normal_(world.dynamics.scale_head.from_state[-1].weight, std=0.5)  # untrained, it says nothing
+    assert world.recurrent is not None
+    never(world.recurrent)
+    return world.eval().requires_grad_(False)
+
+
+def never(recurrent: RecurrentState) -> None:
+    """Let it foresee no end."""
+    with torch.no_grad():
+        recurrent.heads.question[-1].bias.view(3, -1)[2, -1] = -5.0
+        recurrent.heads.question[-1].weight.view(3, -1, recurrent.heads.question[-1].in_features)[2] = 0.0
+
+
 def on_the_tabletop() -> WorldModel:
     """The tiny world, of which the Tabletop is the twin."""
     world = tiny_world()
@@ -73,10 +94,14 @@ def make_world():
 
 
 @pytest.fixture(
-    params=[("in_place", 1, 0), ("queries", 1, 0), ("queries_kept", 1, 0), ("in_place", 3, 0), ("in_place", 2, 2)],
-    ids=["in_place", "queries", "queries_kept", "memory", "prompt"],
-)
+    params=[
+        ("in_place", 1, 0), ("queries", 1, 0), ("queries_kept", 1, 0), ("in_place", 3, 0), ("in_place", 2, 2), None,
+    ],
+    ids=["in_place", "queries", "queries_kept", "memory", "prompt", "drawn from the state"],
+)  # fmt: skip
 def world(request) -> WorldModel:
+    if request.param is None:
+        return drawing_world()
     predict, memory, prompt = request.param
     return tiny_world(predict, memory=memory, prompt=prompt)
 

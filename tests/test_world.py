@@ -313,6 +313,7 @@ def test_the_newest_frames_tell_the_speed(make_world, frames, actions):
     assert (moving.fused - moving.past[:, -1]).any()
 
 
+@pytest.mark.parametrize("world", [("in_place", 1, 0), ("in_place", 3, 0), ("in_place", 2, 2)], indirect=True)
 def test_what_is_judged_is_the_newest_frame_and_how_it_moved(world, frames, actions):
     """Where the world has a memory; the same judgement in steps, of a state, and after a new context."""
     heads, memory = world.dynamics.outcome_heads, world.config.dynamics.memory
@@ -334,7 +335,11 @@ def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions,
     begin, maps = _beginning(world, seen)
     latent = world.latent(to_float(torch.from_numpy(seen[:, -1])), begin.context)
     whole = torch.from_numpy(actions[:, past - maps.shape[1] : 4])
-    dreamed, _ = world.dynamics.imagine(world.tokenizer, begin, latent, maps, whole)
+    foreseen = None
+    if world.recurrent is not None:
+        ahead = world.recurrent.imagine(world.observe(seen, done), torch.from_numpy(actions[:, past - 1 : 4]))
+        foreseen = torch.cat([ahead.new_zeros(3, past - 1, ahead.shape[2]), ahead], 1)
+    dreamed, _ = world.dynamics.imagine(world.tokenizer, begin, latent, maps, whole, foreseen)
     assert dreamed.shape[1] == 5 - past
     for when in range(5 - past):
         state, _ = world.step(state, actions[:, past - 1 + when])

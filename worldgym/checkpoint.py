@@ -23,6 +23,8 @@ from .config import DynamicsConfig, RecurrentConfig, TokenizerConfig, WorldConfi
 from .files import check_room, recover, replacing
 
 FORMAT_VERSION = 1
+ALWAYS = ("bpe.json", "starts.npz")
+"""Files that every world has, besides its weights and its config."""
 READOUTS = "readouts.safetensors"
 """Beside a world whose recurrent state was trained: what training alone reads off it."""
 GOALS = "goals.safetensors"
@@ -170,7 +172,7 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
         raise ValueError(f"{source} holds a {stage} only; there is nothing to dream with yet")
     if target.exists() and not (target / "config.json").exists():
         raise FileExistsError(f"{target} exists and is no checkpoint that an export could replace; name another folder")
-    extras = {name: (source / name).read_bytes() for name in ("bpe.json", "starts.npz")}
+    extras = {name: (source / name).read_bytes() for name in ALWAYS}
     if decoder is None and (source / "decoder").exists():
         decoder = source / "decoder"
     if decoder is not None:
@@ -181,6 +183,14 @@ def export_world(source: Path, target: Path, decoder: Path | None = None) -> Non
     if judge := goal_weights(source):
         extras[GOALS] = save_bytes(_halved(judge), {"format": "pt"})
     save_checkpoint(target, config, _halved(load_world(source, config)), stage, extras)
+
+
+def companions(folder: Path) -> dict[str, bytes]:
+    """What a world has beside its weights and its config, whatever part of it is trained on: name and content."""
+    files = {name: (folder / name).read_bytes() for name in ALWAYS}
+    if (folder / "decoder").exists():
+        files |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
+    return files
 
 
 def goal_weights(folder: Path) -> dict[str, Tensor]:

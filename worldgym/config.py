@@ -105,6 +105,9 @@ class DynamicsConfig:
     """Entries of the byte-level BPE."""
     outcome_heads: int = 3
     """Members of the reward ensemble."""
+    state_channels: int = 0
+    """Channels of the map in which the recurrent state shows the scale head what it foresees; 0 draws frames without
+    it."""
     residual: float = 0.5
     """Share of what a frame's tokens leave out that is kept in addition to them; 0 keeps the tokens alone (see
     model/scale_head.py)."""

@@ -105,7 +105,7 @@ class WorldModel(WorldNetwork):
         if not drawn:
             return self._imagined_step(state, action)
         vectors = self._vectors(action, state)
-        after, votes, entropy = self._step(state, self._embed(vectors), measure=True)
+        after, votes, entropy = self._step(state, vectors, measure=True)
         assert entropy is not None
         return self._observed(after, vectors), Outcome.of(votes, entropy)
 
@@ -118,7 +118,12 @@ class WorldModel(WorldNetwork):
         """The newest frame of each dream, on the model's device."""
         if self.recurrent is None:
             return self._decode(state)
-        return self.recurrent.render(state.recurrent) if state.imagined else state.frame
+        if state.imagined:
+            return self.recurrent.render(state.recurrent)
+        if not self._draws_from_state or not state.counters.any():
+            return state.frame
+        begun = (state.counters == 0)[:, None, None, None]
+        return torch.where(begun, state.frame, self._decode(state))
 
     def _decode(self, state: WorldState) -> UInt8[Tensor, "b h w c"]:
         """The newest frame of each dream, from its map."""
@@ -137,14 +142,15 @@ class WorldModel(WorldNetwork):
         Args:
             action_sequences: [b, n, horizon, a].
             drawn: draw every frame as `step` does, or try futures in the recurrent state, a hundred times faster. By
-                default the latter, in a world that has one.
+                default the latter, in a world that has one. Where the state says what happens both are the same, and
+                nothing is drawn.
 
         A sequence stops earning once the dream says that its episode has ended.
 
         Raises:
             ValueError: as `step` does.
         """
-        if drawn is False or (drawn is None and self.recurrent is not None):
+        if drawn is False or (drawn is None and self.recurrent is not None) or self.foretells(state):
             state._check_fresh()
             return self.imagine(state.recurrent, action_sequences, state.instruction)
         sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
@@ -198,6 +204,15 @@ class WorldModel(WorldNetwork):
         return torch.cat(parts).view(sequences.shape[:2])
 
     @property
+    def _draws_from_state(self) -> bool:
+        """Whether the scale head is shown what the recurrent state foresees."""
+        return self.config.dynamics.state_channels > 0
+
+    def foretells(self, state: WorldState) -> bool:
+        """Whether the recurrent state says what happens and frames follow it. Where chance draws, it follows them."""
+        return self._draws_from_state and state.temperature == 0
+
+    @property
     def _filter(self) -> RecurrentState:
         if self.recurrent is None:
             raise ValueError(f"the world {self.config.name!r} has no recurrent state; `worldgym train state` makes one")
@@ -213,8 +228,11 @@ class WorldModel(WorldNetwork):
         vectors = action_vectors(action, len(state), self.config, self.device)
         recurrent = self._filter.predict(state.recurrent, vectors)
         after = replace(state, recurrent=recurrent, counters=state.counters + 1, imagined=True)
-        votes = self.score(after, state.instruction)
+        votes = self._judged(recurrent, state.instruction)
         return after, Outcome.of(votes, torch.full_like(votes.reward[0], float("nan")))
+
+    def _judged(self, recurrent: Float[Tensor, "b s"], instruction: Float[Tensor, "b d"]) -> OutcomeVotes:
+        return OutcomeVotes(*(part.T for part in self._filter.heads.each(recurrent[:, None], instruction)))
 
     def _begun(self, frames: UInt8[Tensor, "b t h w c"], actions: Float[Tensor, "b t1 a"]) -> tuple[Tensor, Tensor]:
         """(The recurrent state of new dreams, the frame that it observed last), both of no size where there is none."""
@@ -223,8 +241,8 @@ class WorldModel(WorldNetwork):
         return self.recurrent.observe(frames, actions), frames[:, -1].contiguous()
 
     def _observed(self, state: WorldState, vectors: Float[Tensor, "b a"]) -> WorldState:
-        """Dreams whose recurrent state has observed the frame that was drawn."""
-        if self.recurrent is None:
+        """Dreams whose recurrent state has observed the frame that was drawn, if it was not drawn from it."""
+        if self.recurrent is None or self._draws_from_state:
             return state
         frame = self._decode(state)
         return replace(state, recurrent=self.recurrent.follow(state.recurrent, vectors, frame), frame=frame)
@@ -265,8 +283,8 @@ class WorldModel(WorldNetwork):
     @isolated
     def score(self, state: WorldState, instruction: Float[Tensor, "b d"]) -> OutcomeVotes:
         """What the newest frame of each dream is worth by an instruction that `read_instructions` read."""
-        if state.imagined:
-            return OutcomeVotes(*(part.T for part in self._filter.heads.each(state.recurrent[:, None], instruction)))
+        if state.imagined or self.foretells(state):
+            return self._judged(state.recurrent, instruction)
         return self.dynamics.outcome_heads.score(state.fused, self.motion(state), instruction)
 
     @isolated
@@ -348,14 +366,15 @@ class WorldModel(WorldNetwork):
         return self.tokenizer.encode_context(to_float(torch.from_numpy(drawn).to(images.device))).float()
 
     def _step(
-        self, state: WorldState, action: Float[Tensor, "b d"], measure: bool
+        self, state: WorldState, vectors: Float[Tensor, "b a"], measure: bool
     ) -> tuple[WorldState, OutcomeVotes, Float[Tensor, " b"] | None]:
         """One step of all dreams: (where they are, what the ensemble says, mean entropy of their tokens)."""
         state._check_fresh()
         if state.imagined:
             raise ValueError("this state was imagined and has no tokens to dream on from; continue with drawn=False")
         state = self._anchor(state)
-        motion = self.motion(state)
+        motion, action = self.motion(state), self._embed(vectors)
+        foreseen = self._filter.predict(state.recurrent, vectors) if self._draws_from_state else None
         compiled = self.compiled.get(len(state))
         if compiled and state.temperature == 0 and state.cache.level:
             made = compiled.step(
@@ -367,12 +386,15 @@ class WorldModel(WorldNetwork):
                 state.context,
                 state.instruction,
                 motion,
+                foreseen,
             )
             latent, fused, votes, entropy = Scored(*made)
         else:
             with self._precision():
                 hidden = self.dynamics.hidden_state(state.cache, state.steps, state.fused, action, motion)
-            parts = [self._frame(state, hidden, action, motion, rows, measure) for rows in self._blocks(len(state))]
+            parts = [
+                self._frame(state, hidden, action, motion, foreseen, rows, measure) for rows in self._blocks(len(state))
+            ]
             latent, fused, votes, entropy = parts[0] if len(parts) == 1 else Scored.joined(parts)
         state.cache.age += 1
         after = replace(
@@ -383,12 +405,25 @@ class WorldModel(WorldNetwork):
             past_actions=_shifted(state.past_actions, action),
             steps=state.steps + 1,
             counters=state.counters + 1,
+            recurrent=state.recurrent if foreseen is None else foreseen,
             age=state.cache.age,
         )
+        if foreseen is None:
+            return after, votes, entropy
+        if self.foretells(state):
+            return after, self._judged(foreseen, state.instruction), entropy
+        after = replace(after, recurrent=self._filter.correct(foreseen, self._filter.embed(self._decode(after))))
         return after, votes, entropy
 
     def _frame(
-        self, state: WorldState, hidden: Tensor, action: Tensor, motion: Tensor | None, rows: slice, measure: bool
+        self,
+        state: WorldState,
+        hidden: Tensor,
+        action: Tensor,
+        motion: Tensor | None,
+        foreseen: Tensor | None,
+        rows: slice,
+        measure: bool,
     ) -> Scored:
         """The next frame of some of the dreams, from what the backbone predicts, and its outcomes."""
         numbers = None
@@ -403,6 +438,7 @@ class WorldModel(WorldNetwork):
                 state.context[rows],
                 action[rows],
                 None if motion is None else motion[rows],
+                None if foreseen is None else foreseen[rows],
                 numbers,
                 state.temperature,
                 measure,
@@ -414,9 +450,9 @@ class WorldModel(WorldNetwork):
 
     def _dreamed(self, state: WorldState, sequences: Float[Tensor, "b n t a"]) -> Iterator[OutcomeVotes]:
         """Outcomes of each step of n futures of each dream, dreamed as `step` does."""
-        dreams, actions = state.fork(sequences.shape[1]), self._embed(sequences.flatten(0, 1))
-        for action in actions.unbind(1):
-            dreams, votes, _ = self._step(dreams, action, measure=False)
+        dreams = state.fork(sequences.shape[1])
+        for vectors in sequences.flatten(0, 1).unbind(1):
+            dreams, votes, _ = self._step(dreams, vectors, measure=False)
             yield votes
 
     def _anchor(self, state: WorldState) -> WorldState:

@@ -12,6 +12,7 @@ import tyro
 from ..train.settings import (
     DecoderTraining,
     DynamicsTraining,
+    FramesTraining,
     PanAdaptTraining,
     PanJointTraining,
     RecurrentTraining,
@@ -22,6 +23,7 @@ STAGES: dict[type, str] = {
     TokenizerTraining: "worldgym.train.tokenizer:train_tokenizer",
     DynamicsTraining: "worldgym.train.dynamics:train_dynamics",
     RecurrentTraining: "worldgym.train.recurrent_state:train_recurrent_state",
+    FramesTraining: "worldgym.train.frames:train_frames",
     DecoderTraining: "worldgym.train.decoder:train_decoder",
     PanAdaptTraining: "worldgym.pan.train:train_pan_adapt",
     PanJointTraining: "worldgym.pan.train:train_pan_joint",
@@ -41,13 +43,14 @@ class Pan:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a world: its tokenizer, its dynamics, its recurrent state, a diffusion decoder. A killed run continues from
-    its checkpoint.
+    """Train a world: its tokenizer, its dynamics, its recurrent state, the frames that are drawn from it, a diffusion
+    decoder. A killed run continues from its checkpoint.
 
     For example:
         worldgym train tokenizer
         worldgym train dynamics
         worldgym train state
+        worldgym train frames
         tensorboard --logdir runs
     """
 
@@ -55,6 +58,7 @@ class Train:
         Annotated[TokenizerTraining, tyro.conf.subcommand("tokenizer"), tyro.conf.OmitArgPrefixes]
         | Annotated[DynamicsTraining, tyro.conf.subcommand("dynamics"), tyro.conf.OmitArgPrefixes]
         | Annotated[RecurrentTraining, tyro.conf.subcommand("state"), tyro.conf.OmitArgPrefixes]
+        | Annotated[FramesTraining, tyro.conf.subcommand("frames"), tyro.conf.OmitArgPrefixes]
         | Annotated[DecoderTraining, tyro.conf.subcommand("decoder")]
         | Annotated[Pan, tyro.conf.subcommand("pan")]
     )

@@ -43,6 +43,8 @@ class CompiledStep:
         inputs = [told, fused, torch.zeros(dreams, latent, grid, grid), fused, told, past, past, torch.zeros(1).long()]
         if config.memory > 1:
             inputs.append(fused)
+        if config.state_channels:
+            inputs.append(torch.zeros(dreams, dynamics.scale_head.from_state[0].in_features))
         self._kept = layout.kept
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
@@ -80,6 +82,7 @@ class CompiledStep:
         context: Tensor,
         instruction: Tensor,
         motion: Tensor | None,
+        foreseen: Tensor | None,
     ) -> tuple[Tensor, Tensor, OutcomeVotes, Tensor]:
         """Latents, fused maps, judgements and entropies of the next frames; the cache grows by one step.
 
@@ -88,8 +91,7 @@ class CompiledStep:
         """
         keys, values = cache.seen()
         given = [action, fused, latent, context, instruction, keys, values, when]
-        if motion is not None:
-            given.append(motion)
+        given += [part for part in (motion, foreseen) if part is not None]
         found = self._step.infer([part.contiguous().numpy() for part in given], share_inputs=True)
         latent, fused, entropy, reward, success, terminated, keys, values = (
             torch.from_numpy(found[index]) for index in range(8)
@@ -109,8 +111,10 @@ class _Step(nn.Module):
         super().__init__()
         self.dynamics, self.tokenizer = dynamics, tokenizer
 
-    def forward(self, action, fused, latent, context, instruction, keys, values, when, motion=None):
+    def forward(self, action, fused, latent, context, instruction, keys, values, when, *conditions):
         dynamics, added = self.dynamics, []
+        motion = conditions[0] if dynamics.config.memory > 1 else None
+        foreseen = conditions[-1] if dynamics.config.state_channels else None
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             added.append((key, value))
@@ -120,7 +124,7 @@ class _Step(nn.Module):
         positions = dynamics.layout.step_positions(when[:, None])
         hidden = dynamics.backbone.model(tokens, positions, attend)[:, dynamics.layout.output]
         latent, after, moved, entropy = dynamics.next_frame(
-            self.tokenizer, hidden, fused, latent, context, action, motion
+            self.tokenizer, hidden, fused, latent, context, action, motion, foreseen
         )
         votes = dynamics.outcome_heads.score(after, moved, instruction)
         keys, values = (torch.stack(parts) for parts in zip(*added, strict=True))

@@ -44,6 +44,8 @@ class Batch(NamedTuple):
     terminations: Float[Tensor, "b t q"]
     phrase_ids: Int[Tensor, "p l"]
     phrase_lengths: Int[Tensor, " p"]
+    foreseen: Float[Tensor, "b t s"] | None = None
+    """The recurrent state after each action, in a world whose frames are drawn from it."""
 
 
 class Prefix(NamedTuple):
@@ -96,7 +98,14 @@ class Chances(NamedTuple):
 class Dynamics(nn.Module):
     """Backbone, scale head and outcome heads, and what sentences mean if it `speaks`. The tokenizer is handed in."""
 
-    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, action_size: int, speaks: bool):
+    def __init__(
+        self,
+        tokenizer: TokenizerConfig,
+        config: DynamicsConfig,
+        action_size: int,
+        speaks: bool,
+        state_width: int = 0,
+    ):
         super().__init__()
         self.config = config
         self.layout = TokenLayout.of(tokenizer, config)
@@ -114,7 +123,7 @@ class Dynamics(nn.Module):
         self.action_to_state = nn.Linear(width, width)
         if self.layout.queries:
             self.queries = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
-        self.scale_head = ScaleHead(tokenizer, config)
+        self.scale_head = ScaleHead(tokenizer, config, state_width)
         self.outcome_heads = OutcomeHeads(tokenizer, config)
         self.sentence_policy = SentencePolicy(tokenizer, config, action_size) if speaks else None
 
@@ -216,6 +225,7 @@ class Dynamics(nn.Module):
                 latent[:self_forcing, seen:], fused[:self_forcing, seen:] = self.imagine(
                     tokenizer, begin.first(self_forcing), latent[:self_forcing, seen - 1], fused[:self_forcing, :seen],
                     batch.actions[:self_forcing],
+                    None if batch.foreseen is None else batch.foreseen[:self_forcing],
                 )  # fmt: skip
         before, now = latent[:, :-1].flatten(0, 1), fused[:, :-1].flatten(0, 1)
         moved = self.motion(fused, begin)
@@ -234,7 +244,9 @@ class Dynamics(nn.Module):
         state = hidden[:, :, self.layout.output].flatten(0, 1)
 
         token_loss, by_scale, guess = self.scale_head.loss(
-            self.scale_head.align(state, now, action, motion),
+            self.scale_head.align(
+                state, now, action, motion, None if batch.foreseen is None else batch.foreseen.flatten(0, 1)
+            ),
             action,
             before,
             target[after],
@@ -281,6 +293,7 @@ class Dynamics(nn.Module):
         latent: Float[Tensor, "b z g g"],
         seen: Float[Tensor, "b s f g g"],
         actions: Float[Tensor, "b t a"],
+        foreseen: Float[Tensor, "b t w"] | None = None,
     ) -> tuple[Float[Tensor, "b u z g g"], Float[Tensor, "b u f g g"]]:
         """The likeliest dream of a segment after its first s frames: latents and fused maps of the u = t + 1 - s next.
 
@@ -288,6 +301,7 @@ class Dynamics(nn.Module):
             latent: of the last frame seen.
             seen: fused maps of all of them.
             actions: of the whole segment.
+            foreseen: the recurrent state after each of them, in a world whose frames are drawn from it.
         """
         size, count = actions.shape[:2]
         past, fused, moved = seen.shape[1] - 1, seen[:, -1], self.motion(seen, begin)
@@ -302,8 +316,9 @@ class Dynamics(nn.Module):
                 steps = torch.full((size,), when, device=seen.device)
                 hidden = self.hidden_state(cache, steps, fused, action[:, when], motion)
                 latent, fused, motion, _ = self.next_frame(
-                    tokenizer, hidden, fused, latent, begin.context, action[:, when], motion, measure=False
-                )
+                    tokenizer, hidden, fused, latent, begin.context, action[:, when], motion,
+                    None if foreseen is None else foreseen[:, when], measure=False,
+                )  # fmt: skip
                 latents.append(latent)
                 maps.append(fused)
         return torch.stack(latents, 1), torch.stack(maps, 1).float()
@@ -335,6 +350,7 @@ class Dynamics(nn.Module):
         context: Float[Tensor, "b f g g"],
         action: Float[Tensor, "b d"],
         motion: Float[Tensor, "b f g g"] | None = None,
+        foreseen: Float[Tensor, "b w"] | None = None,
         uniforms: Float[Tensor, "b n"] | None = None,
         temperature: float = 0.0,
         measure: bool = True,
@@ -345,12 +361,13 @@ class Dynamics(nn.Module):
         Args:
             hidden: the predicted state, from `hidden_state`.
             fused, latent, motion: of the newest frame.
+            foreseen: the recurrent state after the action, in a world whose frames are drawn from it.
             uniforms: random numbers in [0, 1), one for each token; needed above temperature 0.
             measure: also compute the entropy.
             straight_through: let the gradient pass the draw through the scale head's guess, of which the drawn tokens
                 are the rounding (Bengio et al., 2013, arXiv 1308.3432).
         """
-        aligned = self.scale_head.align(hidden, fused, action, motion)
+        aligned = self.scale_head.align(hidden, fused, action, motion, foreseen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not straight_through):
             _, drawn, entropy = self.scale_head.draw(
                 aligned, action, latent, tokenizer.quantizer, uniforms, temperature, measure

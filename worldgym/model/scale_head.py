@@ -23,7 +23,7 @@ from .tokenizer import MultiScaleQuantizer, Quantized, resize_area
 class ScaleHead(nn.Module):
     """Logits of each scale's tokens, given the aligned map and the coarser scales."""
 
-    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, state_width: int = 0):
         super().__init__()
         if tokenizer.scales[-1] != tokenizer.grid:
             raise ValueError(f"scales {tokenizer.scales} end below the latent grid, {tokenizer.grid}, which is guessed")
@@ -33,6 +33,12 @@ class ScaleHead(nn.Module):
         self.from_fused = nn.Conv2d(tokenizer.width, width, 1)
         if config.memory > 1:
             self.from_motion = zero_init(nn.Conv2d(tokenizer.width, width, 1))
+        if config.state_channels:
+            channels, grid = config.state_channels, tokenizer.grid
+            self.from_state = nn.Sequential(
+                nn.Linear(state_width, channels * grid * grid), nn.Unflatten(1, (channels, grid, grid)),
+                zero_init(nn.Conv2d(channels, width, 3, padding=1)),
+            )  # fmt: skip
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.guess = nn.Sequential(
             nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, 128, 1),
@@ -59,11 +65,13 @@ class ScaleHead(nn.Module):
         fused: Float[Tensor, "b f g g"],
         action: Float[Tensor, "b d"],
         motion: Float[Tensor, "b f g g"] | None = None,
+        foreseen: Float[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b w g g"]:
         """The predicted state, unfolded to the latent grid, on top of what the last frame had there.
 
         Args:
             motion: how that frame differs from the one before, in a world with `memory`.
+            foreseen: the recurrent state after the action, in a world whose frames are drawn from it.
         """
         batch, cells, _ = state.shape
         side = int(cells**0.5)
@@ -71,6 +79,8 @@ class ScaleHead(nn.Module):
         aligned = F.pixel_shuffle(unfolded, self.patch) + self.from_fused(fused)
         if motion is not None:
             aligned = aligned + self.from_motion(motion)
+        if foreseen is not None:
+            aligned = aligned + self.from_state(foreseen)
         x = (aligned + self.local(aligned)).flatten(2).transpose(1, 2) + self.positions[-1]
         modulation = self.modulation(F.silu(self.condition(action)))[:, None].chunk(6, -1)
         for block in self.trunk:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -21,6 +22,7 @@ from ..evaluate.video import gif, side_by_side, stacked
 from ..metrics import psnr
 from ..model.dynamics import Batch, Chances, Dynamics
 from ..model.pixels import to_float
+from ..model.recurrent_state import RecurrentState
 from ..model.text import PhraseTokenizer
 from ..model.tokenizer import Tokenizer
 from ..motion import motion_prompt
@@ -30,9 +32,11 @@ from .checkpoints import check_world, load_world, save_world, world_done
 from .launch import launch
 from .log import Log
 from .loop import named, run, train
-from .settings import DynamicsTraining
+from .settings import DynamicsTraining, FramesTraining
 from .tokenizer import begin_from
 
+SHOWN = 4
+"""Frames from the context on that the recurrent state is shown at most; then it foresees."""
 JUDGED = 6
 """Instructions that each step is judged by, drawn for each step."""
 ENDS = 0.25
@@ -80,29 +84,37 @@ class WorldLoss(nn.Module):
         return {"loss": loss.pop("total"), **loss, **{f"scale_{scale}": value for scale, value in scales}}
 
 
-class DynamicsStage:
-    """What the loop asks of this stage."""
+class SegmentStage:
+    """What the loop asks of a stage that learns from segments what the next frame is.
 
-    name, clip, warm_up, parts = "dynamics", 1.0, 200, 1
+    Args:
+        world: of which the weights of the dynamics that want a gradient are trained.
+        files: that travel with the checkpoint.
+    """
 
-    def __init__(self, config: DynamicsTraining, device: torch.device):
-        self.config, self.frames = config, config.batch * config.dynamics.window
-        self.logs = config.out.parent / "tensorboard" / "dynamics"
-        torch.manual_seed(config.seed)
-        self.world = world = _new_world(config).to(device)
-        if config.begin_from is not None and not config.out.exists():
-            begin_from(config.begin_from, world.dynamics, "dynamics.")
+    name: str
+    clip, warm_up, parts = 1.0, 200, 1
+
+    def __init__(
+        self, config: DynamicsTraining | FramesTraining, world: WorldModel, data: Episodes, files: dict[str, bytes]
+    ):
+        dynamics = world.config.dynamics
+        self.config, self.world, self.data, self.files = config, world, data, files
+        self.frames = config.batch * dynamics.window
+        self.logs = config.out.parent / "tensorboard" / self.name
         world.tokenizer.eval().requires_grad_(False)
         self.model = WorldLoss(world.dynamics, world.tokenizer)
         self.optimizer = torch.optim.AdamW(
-            world.dynamics.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+            [weight for weight in world.dynamics.parameters() if weight.requires_grad],
+            config.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.01,
         )
-        self.data = data = load_episodes(config.dataset)
-        self.batches = Batches(data, world.text, config.batch, config.dynamics, config.prompt_dropout, device)
-        steps = config.dynamics.lead + config.dynamics.window
+        self.batches = Batches(
+            data, world.text, config.batch, dynamics, config.prompt_dropout, world.device, world.recurrent
+        )
+        steps = dynamics.lead + dynamics.window
         self.held_out = sample_segments(data, data.split("validation"), 32, steps, np.random.default_rng(0))
-        starts = pick_starts(data, config.starts, config.dynamics.observed)
-        self.files = {"bpe.json": world.text.to_json().encode(), "starts.npz": starts}
         self.commit = current_commit()
         self.gain: list[float] | None = None
         """Of the newest evaluation, dB at each step."""
@@ -160,6 +172,20 @@ class DynamicsStage:
         return load_world(self.config, "world", self.world, self.optimizer)
 
 
+class DynamicsStage(SegmentStage):
+    """A world's dynamics, from scratch or from another world's."""
+
+    name = "dynamics"
+
+    def __init__(self, config: DynamicsTraining, device: torch.device):
+        torch.manual_seed(config.seed)
+        world, data = _new_world(config).to(device), load_episodes(config.dataset)
+        if config.begin_from is not None and not config.out.exists():
+            begin_from(config.begin_from, world.dynamics, "dynamics.")
+        starts = pick_starts(data, config.starts, config.dynamics.observed)
+        super().__init__(config, world, data, {"bpe.json": world.text.to_json().encode(), "starts.npz": starts})
+
+
 class Batches:
     """Training batches; each follows from (seed, step)."""
 
@@ -171,9 +197,10 @@ class Batches:
         dynamics: DynamicsConfig,
         prompt_dropout: float,
         device: torch.device,
+        recurrent: RecurrentState | None = None,
     ):
         self.data, self.size, self.dynamics, self.prompt_dropout = data, size, dynamics, prompt_dropout
-        self.device = device
+        self.device, self.recurrent = device, recurrent
         self.steps = dynamics.lead + dynamics.window
         self.choose = data.choice(long_enough(data, data.split("train"), self.steps), size)
         self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
@@ -183,7 +210,12 @@ class Batches:
     def draw(self, seed: int, step: int, rank: int = 0, processes: int = 1) -> Batch:
         """Rows `rank`, `rank + processes`, ... of batch number `step`."""
         rows, told, asked = (part[rank::processes] for part in self.rows(seed, step))
-        return self.batch(segments_at(self.data, rows, self.steps), told, asked)
+        segment = segments_at(self.data, rows, self.steps)
+        batch = self.batch(segment, told, asked)
+        if self.recurrent is None:
+            return batch
+        shown = np.random.default_rng([seed, step, 1]).integers(1, SHOWN + 1, self.size)[rank::processes]
+        return batch._replace(foreseen=self.foresee(segment, np.where(told, 0, self.dynamics.lead), shown))
 
     def rows(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of a whole batch: where its segments begin, which are told of the motion before them, and which instructions
@@ -231,6 +263,25 @@ class Batches:
             phrase_lengths=lengths.to(self.device),
         )
 
+    @torch.no_grad()
+    def foresee(self, segment: Segment, first: np.ndarray, shown: np.ndarray) -> Float[Tensor, "b t s"]:
+        """The recurrent state after each action from the context on, as a dream has it: it has observed the frames
+        from number `first` [b] on, and of the context and those after it as many as `shown` [b]."""
+        recurrent, lead = self.recurrent, self.dynamics.lead
+        assert recurrent is not None
+        most, first, last = lead + int(shown.max()), self._tensor(first), self._tensor(lead + shown)
+        embedded = recurrent.embed(self._tensor(segment.frames[:, :most]).flatten(0, 1)).unflatten(0, (-1, most))
+        state, states = recurrent.initial.expand(len(shown), -1), []
+        for when in range(self.steps + 1):
+            if when:
+                moved = recurrent.predict(state, self._tensor(segment.actions[:, when - 1]))
+                state = torch.where((when > first)[:, None], moved, state)
+                states.append(state)
+            if when < most:
+                seen = ((when >= first) & (when < last))[:, None]
+                state = torch.where(seen, recurrent.correct(state, embedded[:, when]), state)
+        return torch.stack(states[lead:], 1)
+
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
@@ -249,9 +300,11 @@ def pick_starts(data: Episodes, count: int, observed: int) -> bytes:
 
 def _new_world(config: DynamicsTraining) -> WorldModel:
     found, stage = load_config(config.tokenizer)
+    if config.dynamics.state_channels:
+        raise UserError("frames are drawn from a recurrent state by `worldgym train frames`, once there is one")
     sentences = tuple(dict.fromkeys([*found.phrases, *found.instructions]))
     text = PhraseTokenizer.train(sentences, config.dynamics.vocabulary)
-    world = WorldModel(replace(found, dynamics=config.dynamics), text)
+    world = WorldModel(replace(found, dynamics=config.dynamics, recurrent=None), text)
     weights = load_tensors(config.tokenizer / "model.safetensors")
     if stage == "world":
         part = "tokenizer."

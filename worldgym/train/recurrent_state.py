@@ -20,7 +20,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..checkpoint import READOUTS, decoder_files, load_config, load_tensors, load_weights
+from ..checkpoint import READOUTS, companions, load_config, load_tensors, load_weights
 from ..config import RecurrentConfig
 from ..data import Episodes, Rows, StreamedEpisodes, load_episodes
 from ..errors import UserError
@@ -73,8 +73,8 @@ def train_recurrent_state(config: RecurrentTraining) -> Path:
     if stage != "world":
         raise UserError(f"{config.world} holds a {stage} only; train its dynamics first")
     if check_world(config, "world"):
-        found = load_config(config.out)[0]
-        if found != replace(source, recurrent=config.recurrent):
+        found, fresh = load_config(config.out)[0], replace(source.dynamics, state_channels=0)
+        if found != replace(source, recurrent=config.recurrent, dynamics=fresh if config.fresh else source.dynamics):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
             return config.out
@@ -393,9 +393,7 @@ class RecurrentStage:
         self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1), config.batch) for one in lived]
         self.single = 0.5 if world.config.dynamics.observed == 1 else 0.0
         """Share of the stretches that show a single frame: many, where one frame shows all there is to know."""
-        self.files = {name: (folder / name).read_bytes() for name in ("bpe.json", "starts.npz")}
-        if (folder / "decoder").exists():
-            self.files |= {f"decoder/{path.name}": path.read_bytes() for path in decoder_files(folder / "decoder")}
+        self.files = companions(folder)
         self.commit = current_commit()
         self.figures: dict[str, float] = {}
         """Of the newest evaluation."""
@@ -473,9 +471,10 @@ def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) ->
             )
         world.recurrent.requires_grad_(True)
         return world
-    made = WorldModel(replace(world.config, recurrent=config), world.text).to(world.device)
+    blind = replace(world.config.dynamics, state_channels=0)  # what drew from another state draws from none
+    made = WorldModel(replace(world.config, recurrent=config, dynamics=blind), world.text).to(world.device)
     anew = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
-    kept = {name: tensor for name, tensor in world.state_dict().items() if not name.startswith("recurrent.")}
+    kept = {name: tensor for name, tensor in world.state_dict().items() if name in made.state_dict()}
     made.load_state_dict(kept | anew)
     made.eval().requires_grad_(False)
     assert made.recurrent is not None

@@ -167,6 +167,52 @@ class RecurrentTraining:
 
 
 @dataclass(frozen=True)
+class FramesTraining:
+    """Teach a world to draw its frames from its recurrent state: the scale head is shown what the state foresees. A
+    dream is then true for as long as the state is. What reads instructions, and the state, stay as they are.
+
+    For example:
+        worldgym train frames --world runs/arm/planned --dataset mine/arm-v0 --out runs/arm/drawn
+    """
+
+    dataset: str = "worldgym/tabletop-v0"
+    """Minari id of the recorded episodes; URL of shards; or a LeRobot data set, lerobot:URL."""
+    world: str = "runs/tabletop/planned"
+    """The world with its recurrent state: a folder, a bundled name or user/name."""
+    out: Path = Path("runs/tabletop/drawn")
+    """Folder of the same world, drawing from it; an existing one is resumed."""
+    steps: int = 1000
+    """Optimiser steps."""
+    batch: int = 16
+    """Segments a step."""
+    learning_rate: float = 6e-4
+    """Peak; warm-up, then cosine to a twentieth."""
+    channels: int = 16
+    """Of the map in which the state shows what it foresees."""
+    token_noise: float = 0.1
+    """As `worldgym train dynamics` has it."""
+    prompt_dropout: float = 0.5
+    """As `worldgym train dynamics` has it."""
+    self_forcing: float = 0.5
+    """Share of the segments in which the model reads its own dreams, not the recording."""
+    self_forcing_steps: float = 0.9
+    """Share of the training, at its end, that has self-forcing."""
+    processes: int = 2
+    """Processes that share each batch on a CPU; a GPU takes one."""
+    seed: int = 0
+    evaluate_every: int = 100
+    """Steps between evaluations, videos and checkpoints."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one."""
+
+    def __post_init__(self):
+        if self.channels < 1:
+            raise UserError(f"--channels is {self.channels}; the state shows what it foresees in one or more")
+        if self.batch % self.processes:
+            raise UserError(f"a batch of {self.batch} segments can't be shared by {self.processes} processes")
+
+
+@dataclass(frozen=True)
 class DecoderTraining:
     """Train the diffusion decoder of a world on recorded episodes; the world stays as it is.
 

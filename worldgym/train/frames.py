@@ -1,0 +1,73 @@
+"""Stage four: frames are drawn from the recurrent state.
+
+The scale head is shown what the state foresees, as a dream has it: after a few observed frames the state follows the
+actions alone. A drawn frame is then as true as the state, far ahead, and sharp as tokens are. Backbone and state stay
+as they are: the state's heads read instructions as the backbone does.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..checkpoint import GOALS, READOUTS, adopt, companions, load_config
+from ..data import load_episodes
+from ..errors import UserError
+from ..evaluate.fidelity import check_recording
+from ..listing import find_world
+from ..world import WorldModel
+from .checkpoints import check_world, world_done
+from .dynamics import SegmentStage
+from .launch import launch
+from .loop import run, train
+from .settings import FramesTraining
+
+
+def train_frames(config: FramesTraining) -> Path:
+    """Train until `config.steps`; returns the checkpoint folder."""
+    source, stage = load_config(find_world(config.world))
+    if stage != "world" or source.recurrent is None:
+        raise UserError(f"{config.world} has no recurrent state to draw from; `worldgym train state` makes one")
+    if check_world(config, "world"):
+        found = load_config(config.out)[0]
+        if found != replace(source, dynamics=replace(source.dynamics, state_channels=config.channels)):
+            raise UserError(f"{config.out} holds another world, {found}; choose another --out")
+        if world_done(config, "world"):
+            return config.out
+    check_recording(source, config.dataset, load_episodes(config.dataset))
+    launch(_train, config)
+    return config.out
+
+
+def _train(config: FramesTraining) -> None:
+    with run(config) as accelerator:
+        with accelerator.main_process_first():
+            stage = FramesStage(config, accelerator.device)
+        train(stage, config, accelerator)
+
+
+class FramesStage(SegmentStage):
+    """The dynamics' own training, in which only what reads the predicted frame moves."""
+
+    name, warm_up = "frames", 50
+
+    def __init__(self, config: FramesTraining, device: torch.device):
+        torch.manual_seed(config.seed)
+        folder = find_world(config.world)
+        world = drawing_from_state(WorldModel.load(config.world, str(device)), config.channels)
+        files = companions(folder) | {
+            name: (folder / name).read_bytes() for name in (READOUTS, GOALS) if (folder / name).exists()
+        }
+        super().__init__(config, world, load_episodes(config.dataset), files)
+
+
+def drawing_from_state(world: WorldModel, channels: int) -> WorldModel:
+    """The same world, whose scale head is shown what its recurrent state foresees; that does nothing yet."""
+    dynamics = replace(world.config.dynamics, state_channels=channels)
+    made = WorldModel(replace(world.config, dynamics=dynamics), world.text).to(world.device)
+    adopt(made, world.state_dict())
+    made.eval().requires_grad_(False)
+    for part in (made.dynamics.scale_head, made.dynamics.outcome_heads, made.dynamics.sentence_policy):
+        if part is not None:
+            part.requires_grad_(True)
+    return made
