@@ -56,10 +56,10 @@ def drawing_world(window: int = 4, memory: int = 1, prompt: int = 0) -> WorldMod
     """The tiny world with a recurrent state, from which frames are drawn; of random weights, by which nothing ends."""
     plain = tiny_world(window=window, memory=memory, prompt=prompt)
     sizes = RecurrentConfig(width=32, embedding=24, head_width=16, channels=(4, 8, 8), observed=3)
-    dynamics = replace(plain.config.dynamics, state_channels=4)
+    dynamics = replace(plain.config.dynamics, from_state=True)
     world = WorldModel(replace(plain.config, recurrent=sizes, dynamics=dynamics), plain.text)
     adopt(world, plain.state_dict())
-    torch.nn.init.normal_(world.dynamics.scale_head.from_state[-1].weight, std=0.5)  # untrained, it says nothing
+    torch.nn.init.normal_(world.dynamics.scale_head.from_state.weight, std=0.5)  # untrained, it says nothing
     assert world.recurrent is not None
     never(world.recurrent)
     return world.eval().requires_grad_(False)

@@ -8,6 +8,9 @@ from typing import Any
 from .actions import ActionCodec, read_codec
 from .reader import reader_of
 
+PICTURED = 64
+"""Channels of the map that a recurrent state's own picture is made of, and that the scale head is shown."""
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
@@ -105,9 +108,9 @@ class DynamicsConfig:
     """Entries of the byte-level BPE."""
     outcome_heads: int = 3
     """Members of the reward ensemble."""
-    state_channels: int = 0
-    """Channels of the map in which the recurrent state shows the scale head what it foresees; 0 draws frames without
-    it."""
+    from_state: bool = False
+    """Whether frames are drawn from the recurrent state: the scale head is shown what the state's own picture is made
+    of."""
     residual: float = 0.5
     """Share of what a frame's tokens leave out that is kept in addition to them; 0 keeps the tokens alone (see
     model/scale_head.py)."""

@@ -31,13 +31,7 @@ class WorldNetwork(nn.Module):
         """The checkpoint that it was loaded from."""
         self.text = text
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(
-            config.tokenizer,
-            config.dynamics,
-            config.action_size,
-            bool(config.phrases),
-            config.recurrent.width if config.recurrent else 0,
-        )
+        self.dynamics = Dynamics(config.tokenizer, config.dynamics, config.action_size, bool(config.phrases))
         self.recurrent: RecurrentState | None = None
         if config.recurrent is not None:
             self.recurrent = RecurrentState(

@@ -206,7 +206,7 @@ class WorldModel(WorldNetwork):
     @property
     def _draws_from_state(self) -> bool:
         """Whether the scale head is shown what the recurrent state foresees."""
-        return self.config.dynamics.state_channels > 0
+        return self.config.dynamics.from_state
 
     def foretells(self, state: WorldState) -> bool:
         """Whether the recurrent state says what happens and frames follow it. Where chance draws, it follows them."""
@@ -374,7 +374,10 @@ class WorldModel(WorldNetwork):
             raise ValueError("this state was imagined and has no tokens to dream on from; continue with drawn=False")
         state = self._anchor(state)
         motion, action = self.motion(state), self._embed(vectors)
-        foreseen = self._filter.predict(state.recurrent, vectors) if self._draws_from_state else None
+        recurrent, foreseen = state.recurrent, None
+        if self._draws_from_state:
+            recurrent = self._filter.predict(recurrent, vectors)
+            foreseen = self._filter.picture.map(recurrent)
         compiled = self.compiled.get(len(state))
         if compiled and state.temperature == 0 and state.cache.level:
             made = compiled.step(
@@ -405,14 +408,14 @@ class WorldModel(WorldNetwork):
             past_actions=_shifted(state.past_actions, action),
             steps=state.steps + 1,
             counters=state.counters + 1,
-            recurrent=state.recurrent if foreseen is None else foreseen,
+            recurrent=recurrent,
             age=state.cache.age,
         )
         if foreseen is None:
             return after, votes, entropy
         if self.foretells(state):
-            return after, self._judged(foreseen, state.instruction), entropy
-        after = replace(after, recurrent=self._filter.correct(foreseen, self._filter.embed(self._decode(after))))
+            return after, self._judged(recurrent, state.instruction), entropy
+        after = replace(after, recurrent=self._filter.correct(recurrent, self._filter.embed(self._decode(after))))
         return after, votes, entropy
 
     def _frame(

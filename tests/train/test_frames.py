@@ -40,7 +40,7 @@ def planned(request, tmp_path_factory, dataset) -> Path:
 def training(dataset: str, planned: Path, out: Path, **arguments) -> FramesTraining:
     return FramesTraining(
         dataset, str(planned), out, device="cpu",
-        **{"steps": 6, "batch": 4, "channels": 4, "processes": 1, "evaluate_every": 3, **arguments},
+        **{"steps": 6, "batch": 4, "processes": 1, "evaluate_every": 3, **arguments},
     )  # fmt: skip
 
 
@@ -52,7 +52,6 @@ def test_the_scale_head_is_shown_what_a_dream_foresees(planned, dataset, tmp_pat
     segment = segments_at(stage.data, np.array([0, 1, 13]), batches.steps)
     first, shown = np.array([0, lead, 0]), np.array([1, 3, 2])
     found = batches.foresee(segment, first, shown)
-    assert found.shape == (3, steps, SIZES.width)
     for row in range(3):
         frames = torch.from_numpy(segment.frames[row : row + 1])
         actions = torch.from_numpy(segment.actions[row : row + 1])
@@ -61,14 +60,14 @@ def test_the_scale_head_is_shown_what_a_dream_foresees(planned, dataset, tmp_pat
             begin, end = int(first[row]), lead + when + 1
             state = recurrent.observe(frames[:, begin : newest + 1], actions[:, begin:newest])
             expected = recurrent.imagine(state, actions[:, newest:end])[:, -1]
-            torch.testing.assert_close(found[row, when], expected[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[row, when], recurrent.picture.map(expected)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_what_training_draws_is_what_a_dream_draws(planned, dataset, tmp_path):
     """Of a batch's first segment, open loop: the training's own dream of it, and the environment's."""
     stage = FramesStage(training(dataset, planned, tmp_path / "drawn"), torch.device("cpu"))
     world, batches = stage.world, stage.batches
-    torch.nn.init.normal_(world.dynamics.scale_head.from_state[-1].weight, std=0.5)
+    torch.nn.init.normal_(world.dynamics.scale_head.from_state.weight, std=0.5)
     world.dynamics.scale_head.residual = 1.0  # no token can flip by rounding
     lead, memory = batches.dynamics.lead, batches.dynamics.memory
     segment = segments_at(stage.data, np.array([2]), batches.steps)
@@ -77,19 +76,47 @@ def test_what_training_draws_is_what_a_dream_draws(planned, dataset, tmp_path):
     foreseen = batches.foresee(segment, np.array([0]), np.array([memory]))
     for when in range(memory - 1, batches.dynamics.window):
         state, _ = world.step(state, segment.actions[:, lead + when])
-        torch.testing.assert_close(state.recurrent, foreseen[:, when], atol=1e-5, rtol=1e-5)
+        pictured = world.recurrent.picture.map(state.recurrent)
+        torch.testing.assert_close(pictured, foreseen[:, when], atol=1e-5, rtol=1e-5)
 
 
-def test_only_what_reads_the_predicted_frame_is_trained(planned, dataset, tmp_path):
+def test_segments_stand_still_as_inputs(planned, dataset, tmp_path, monkeypatch):
+    """From a frame on that is drawn for each; what the next frame is stays as recorded."""
+    stage = FramesStage(training(dataset, planned, tmp_path / "drawn", self_forcing=0.0), torch.device("cpu"))
+    (batch, chances, _), dynamics, given = stage.draw(0, 0, 1), stage.world.dynamics, []
+    memory, window = stage.batches.dynamics.memory, stage.batches.dynamics.window
+    assert all((stage.draw(step, 0, 1)[0].frozen >= memory - 1).all() for step in range(8))
+    align, loss = dynamics.scale_head.align, dynamics.scale_head.loss
+
+    def watched(state, fused, *others):
+        given.append(fused.unflatten(0, (4, window)))
+        return align(state, fused, *others)
+
+    def remembered(aligned, action, latent, target, *others):
+        given.append(target)
+        return loss(aligned, action, latent, target, *others)
+
+    monkeypatch.setattr(dynamics.scale_head, "align", watched)
+    monkeypatch.setattr(dynamics.scale_head, "loss", remembered)
+    found = []
+    for frozen in ([window] * 4, [memory - 1, memory, window - 1, window]):
+        stage.model(batch._replace(frozen=torch.tensor(frozen)), chances, 0)
+        found.append(given[-2:])
+    (moving, target), (still, same) = found
+    assert torch.equal(target, same)
+    for row, last in enumerate(frozen):
+        expected = moving[row, torch.arange(window).clamp(max=last)]
+        torch.testing.assert_close(still[row], expected)
+
+
+def test_the_scale_head_alone_is_trained(planned, dataset, tmp_path):
     out = train_frames(training(dataset, planned, tmp_path / "drawn"))
     before, after = load_file(planned / "model.safetensors"), load_file(out / "model.safetensors")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved and {name.split(".")[1] for name in moved} <= {"scale_head", "outcome_heads", "sentence_policy"}
-    assert {".".join(name.split(".")[:3]) for name in after.keys() - before.keys()} == {
-        "dynamics.scale_head.from_state"
-    }
-    assert after["dynamics.scale_head.from_state.2.weight"].abs().max() > 1e-5
-    assert load_config(out)[0].dynamics.state_channels == 4
+    assert moved and {name.split(".")[1] for name in moved} == {"scale_head"}
+    assert after.keys() - before.keys() == {f"dynamics.scale_head.from_state.{part}" for part in ("weight", "bias")}
+    assert after["dynamics.scale_head.from_state.weight"].abs().max() > 1e-5
+    assert load_config(out)[0].dynamics.from_state
     for name in ("bpe.json", "starts.npz", "readouts.safetensors"):
         assert (out / name).read_bytes() == (planned / name).read_bytes(), name
     assert WorldModel.load(str(out), device="cpu").config.recurrent == SIZES
@@ -99,7 +126,7 @@ def test_only_what_reads_the_predicted_frame_is_trained(planned, dataset, tmp_pa
 
 def test_a_world_draws_as_before_until_it_has_learned(planned, dataset):
     plain = WorldModel.load(str(planned), device="cpu")
-    world, data = drawing_from_state(plain, 4), load_episodes(dataset)
+    world, data = drawing_from_state(plain), load_episodes(dataset)
     seen = plain.config.dynamics.observed
     frames, actions = data.frames[None, :seen], data.actions[None, :seen]
     one, other = (each.start(frames, actions[:, :-1]) for each in (plain, world))
@@ -136,11 +163,11 @@ def test_a_new_state_draws_nothing_until_it_is_taught(planned, dataset, tmp_path
         dataset, str(drawn), tmp_path / "anew", steps=1, batch=4, ahead=2, recurrent=SIZES, device="cpu"
     )
     anew = train_recurrent_state(again)
-    assert load_config(anew)[0].dynamics.state_channels == 0
+    assert not load_config(anew)[0].dynamics.from_state
     assert not [name for name in load_file(anew / "model.safetensors") if "from_state" in name]
     assert train_recurrent_state(again) == anew  # which is done, and knows it
     on = train_recurrent_state(replace(again, out=tmp_path / "on", fresh=False))
-    assert load_config(on)[0].dynamics.state_channels == 4
+    assert load_config(on)[0].dynamics.from_state
 
 
 def test_mistakes_are_told_before_anything_is_trained(planned, dataset, tmp_path):
@@ -149,9 +176,6 @@ def test_mistakes_are_told_before_anything_is_trained(planned, dataset, tmp_path
         train_frames(training(dataset, source, tmp_path / "drawn"))
     with pytest.raises(ValueError, match="it was trained on something else"):
         train_frames(training(dataset, "hopper", tmp_path / "drawn"))
-    with pytest.raises(ValueError, match="--channels is 0"):
-        training(dataset, planned, tmp_path / "drawn", channels=0)
+    with pytest.raises(ValueError, match="can't be shared by 3 processes"):
+        training(dataset, planned, tmp_path / "drawn", processes=3)
     assert not list(tmp_path.iterdir())
-    train_frames(training(dataset, planned, tmp_path / "drawn", steps=1, evaluate_every=1))
-    with pytest.raises(ValueError, match="choose another --out"):
-        train_frames(training(dataset, planned, tmp_path / "drawn", steps=1, evaluate_every=1, channels=5))

@@ -10,6 +10,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from ..config import PICTURED
 from ..errors import UserError
 from .backbone import attention
 from .cache import KVCache
@@ -43,8 +44,8 @@ class CompiledStep:
         inputs = [told, fused, torch.zeros(dreams, latent, grid, grid), fused, told, past, past, torch.zeros(1).long()]
         if config.memory > 1:
             inputs.append(fused)
-        if config.state_channels:
-            inputs.append(torch.zeros(dreams, dynamics.scale_head.from_state[0].in_features))
+        if config.from_state:
+            inputs.append(torch.zeros(dreams, PICTURED, grid, grid))
         self._kept = layout.kept
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
@@ -114,7 +115,7 @@ class _Step(nn.Module):
     def forward(self, action, fused, latent, context, instruction, keys, values, when, *conditions):
         dynamics, added = self.dynamics, []
         motion = conditions[0] if dynamics.config.memory > 1 else None
-        foreseen = conditions[-1] if dynamics.config.state_channels else None
+        foreseen = conditions[-1] if dynamics.config.from_state else None
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             added.append((key, value))

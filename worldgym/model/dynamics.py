@@ -44,8 +44,10 @@ class Batch(NamedTuple):
     terminations: Float[Tensor, "b t q"]
     phrase_ids: Int[Tensor, "p l"]
     phrase_lengths: Int[Tensor, " p"]
-    foreseen: Float[Tensor, "b t s"] | None = None
-    """The recurrent state after each action, in a world whose frames are drawn from it."""
+    foreseen: Float[Tensor, "b t p g g"] | None = None
+    """What the recurrent state pictures after each action, in a world whose frames are drawn from it."""
+    frozen: Int[Tensor, " b"] | None = None
+    """The frame after which each segment, as an input, stands still: what has moved since shows in the state alone."""
 
 
 class Prefix(NamedTuple):
@@ -98,14 +100,7 @@ class Chances(NamedTuple):
 class Dynamics(nn.Module):
     """Backbone, scale head and outcome heads, and what sentences mean if it `speaks`. The tokenizer is handed in."""
 
-    def __init__(
-        self,
-        tokenizer: TokenizerConfig,
-        config: DynamicsConfig,
-        action_size: int,
-        speaks: bool,
-        state_width: int = 0,
-    ):
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, action_size: int, speaks: bool):
         super().__init__()
         self.config = config
         self.layout = TokenLayout.of(tokenizer, config)
@@ -123,7 +118,7 @@ class Dynamics(nn.Module):
         self.action_to_state = nn.Linear(width, width)
         if self.layout.queries:
             self.queries = nn.Parameter(torch.randn(self.layout.cells, width) * 0.02)
-        self.scale_head = ScaleHead(tokenizer, config, state_width)
+        self.scale_head = ScaleHead(tokenizer, config)
         self.outcome_heads = OutcomeHeads(tokenizer, config)
         self.sentence_policy = SentencePolicy(tokenizer, config, action_size) if speaks else None
 
@@ -219,6 +214,10 @@ class Dynamics(nn.Module):
             if len(earlier):  # without a prompt everything is at rest, with or without token noise
                 earlier = torch.where(batch.has_prompt[:, None, None, None], earlier, fused[:, 0])
             begin = Prefix(context, prompt, earlier if len(earlier) else None)
+            if batch.frozen is not None:
+                rows = torch.arange(size, device=latent.device)[:, None]
+                shown = torch.minimum(torch.arange(steps + 1, device=latent.device), batch.frozen[:, None])
+                latent, fused = latent[rows, shown], fused[rows, shown]
             if self_forcing:
                 latent, fused = latent.clone(), fused.float()
                 seen = self.config.memory
@@ -262,12 +261,14 @@ class Dynamics(nn.Module):
             tokenizer.quantizer,
         )
 
-        features = self.outcome_heads.features(fused.flatten(0, 1), None if moved is None else moved.flatten(0, 1))
-        features = features.unflatten(0, (size, steps + 1))
-        reward, success, terminated = self.outcome_heads.loss(
-            features[:, 1:], read[batch.instructions], batch.rewards, batch.successes, batch.terminations
-        )
-        sentence = self._sentence_loss(batch, features[:, :-1].flatten(0, 1), read)
+        reward = success = terminated = sentence = token_loss.new_zeros(())
+        if batch.foreseen is None:  # else they are read off the state, and what reads maps stays as it is
+            features = self.outcome_heads.features(fused.flatten(0, 1), None if moved is None else moved.flatten(0, 1))
+            features = features.unflatten(0, (size, steps + 1))
+            reward, success, terminated = self.outcome_heads.loss(
+                features[:, 1:], read[batch.instructions], batch.rewards, batch.successes, batch.terminations
+            )
+            sentence = self._sentence_loss(batch, features[:, :-1].flatten(0, 1), read)
         total = token_loss + 2.0 * guess + reward + success + terminated + 0.1 * sentence
         return DynamicsLoss(total, token_loss, by_scale, guess, reward, success, terminated, sentence)
 
@@ -293,7 +294,7 @@ class Dynamics(nn.Module):
         latent: Float[Tensor, "b z g g"],
         seen: Float[Tensor, "b s f g g"],
         actions: Float[Tensor, "b t a"],
-        foreseen: Float[Tensor, "b t w"] | None = None,
+        foreseen: Float[Tensor, "b t p g g"] | None = None,
     ) -> tuple[Float[Tensor, "b u z g g"], Float[Tensor, "b u f g g"]]:
         """The likeliest dream of a segment after its first s frames: latents and fused maps of the u = t + 1 - s next.
 
@@ -301,7 +302,7 @@ class Dynamics(nn.Module):
             latent: of the last frame seen.
             seen: fused maps of all of them.
             actions: of the whole segment.
-            foreseen: the recurrent state after each of them, in a world whose frames are drawn from it.
+            foreseen: what the recurrent state pictures after each of them, in a world whose frames are drawn from it.
         """
         size, count = actions.shape[:2]
         past, fused, moved = seen.shape[1] - 1, seen[:, -1], self.motion(seen, begin)
@@ -350,7 +351,7 @@ class Dynamics(nn.Module):
         context: Float[Tensor, "b f g g"],
         action: Float[Tensor, "b d"],
         motion: Float[Tensor, "b f g g"] | None = None,
-        foreseen: Float[Tensor, "b w"] | None = None,
+        foreseen: Float[Tensor, "b p g g"] | None = None,
         uniforms: Float[Tensor, "b n"] | None = None,
         temperature: float = 0.0,
         measure: bool = True,
@@ -361,7 +362,7 @@ class Dynamics(nn.Module):
         Args:
             hidden: the predicted state, from `hidden_state`.
             fused, latent, motion: of the newest frame.
-            foreseen: the recurrent state after the action, in a world whose frames are drawn from it.
+            foreseen: what the recurrent state pictures after the action, in a world whose frames are drawn from it.
             uniforms: random numbers in [0, 1), one for each token; needed above temperature 0.
             measure: also compute the entropy.
             straight_through: let the gradient pass the draw through the scale head's guess, of which the drawn tokens

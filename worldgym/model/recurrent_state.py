@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..config import RecurrentConfig
+from ..config import PICTURED, RecurrentConfig
 from .outcome_heads import OutcomeVotes, expected_returns, returns_until_end
 from .pixels import to_float, to_uint8
 
@@ -157,14 +157,18 @@ class PictureHead(nn.Module):
         self.cells = resolution // 8
         self.enter = nn.Linear(config.width, NARROW * self.cells**2)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(NARROW, 64, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(64, 128, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(),
+            nn.Conv2d(NARROW, PICTURED, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(PICTURED, 128, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(),
             nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4),
         )  # fmt: skip
 
     def forward(self, states: Float[Tensor, "b s"]) -> Float[Tensor, "b c h w"]:
         with torch.autocast(states.device.type, torch.bfloat16, enabled=self.training):
-            return self.convolutions(self.enter(states).view(-1, NARROW, self.cells, self.cells)).float()
+            return self.convolutions[2:](self.map(states)).float()
+
+    def map(self, states: Float[Tensor, "b s"]) -> Float[Tensor, "b p g g"]:
+        """What the picture is made of."""
+        return self.convolutions[:2](self.enter(states).view(-1, NARROW, self.cells, self.cells))
 
 
 class GatedCell(nn.Module):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..config import DynamicsConfig, TokenizerConfig
+from ..config import PICTURED, DynamicsConfig, TokenizerConfig
 from .processes import mean_of_processes
 from .tokenizer import MultiScaleQuantizer, Quantized, resize_area
 
@@ -23,7 +23,7 @@ from .tokenizer import MultiScaleQuantizer, Quantized, resize_area
 class ScaleHead(nn.Module):
     """Logits of each scale's tokens, given the aligned map and the coarser scales."""
 
-    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig, state_width: int = 0):
+    def __init__(self, tokenizer: TokenizerConfig, config: DynamicsConfig):
         super().__init__()
         if tokenizer.scales[-1] != tokenizer.grid:
             raise ValueError(f"scales {tokenizer.scales} end below the latent grid, {tokenizer.grid}, which is guessed")
@@ -33,12 +33,8 @@ class ScaleHead(nn.Module):
         self.from_fused = nn.Conv2d(tokenizer.width, width, 1)
         if config.memory > 1:
             self.from_motion = zero_init(nn.Conv2d(tokenizer.width, width, 1))
-        if config.state_channels:
-            channels, grid = config.state_channels, tokenizer.grid
-            self.from_state = nn.Sequential(
-                nn.Linear(state_width, channels * grid * grid), nn.Unflatten(1, (channels, grid, grid)),
-                zero_init(nn.Conv2d(channels, width, 3, padding=1)),
-            )  # fmt: skip
+        if config.from_state:
+            self.from_state = zero_init(nn.Conv2d(PICTURED, width, 3, padding=1))
         self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.guess = nn.Sequential(
             nn.SiLU(), nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, 128, 1),
@@ -65,13 +61,13 @@ class ScaleHead(nn.Module):
         fused: Float[Tensor, "b f g g"],
         action: Float[Tensor, "b d"],
         motion: Float[Tensor, "b f g g"] | None = None,
-        foreseen: Float[Tensor, "b s"] | None = None,
+        foreseen: Float[Tensor, "b p g g"] | None = None,
     ) -> Float[Tensor, "b w g g"]:
         """The predicted state, unfolded to the latent grid, on top of what the last frame had there.
 
         Args:
             motion: how that frame differs from the one before, in a world with `memory`.
-            foreseen: the recurrent state after the action, in a world whose frames are drawn from it.
+            foreseen: what the recurrent state pictures after the action, in a world whose frames are drawn from it.
         """
         batch, cells, _ = state.shape
         side = int(cells**0.5)

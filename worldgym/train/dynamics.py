@@ -90,13 +90,20 @@ class SegmentStage:
     Args:
         world: of which the weights of the dynamics that want a gradient are trained.
         files: that travel with the checkpoint.
+        freezing: share of the segments that stand still from some frame on, in a world whose frames are drawn from its
+            state.
     """
 
     name: str
     clip, warm_up, parts = 1.0, 200, 1
 
     def __init__(
-        self, config: DynamicsTraining | FramesTraining, world: WorldModel, data: Episodes, files: dict[str, bytes]
+        self,
+        config: DynamicsTraining | FramesTraining,
+        world: WorldModel,
+        data: Episodes,
+        files: dict[str, bytes],
+        freezing: float = 0.0,
     ):
         dynamics = world.config.dynamics
         self.config, self.world, self.data, self.files = config, world, data, files
@@ -111,7 +118,7 @@ class SegmentStage:
             weight_decay=0.01,
         )
         self.batches = Batches(
-            data, world.text, config.batch, dynamics, config.prompt_dropout, world.device, world.recurrent
+            data, world.text, config.batch, dynamics, config.prompt_dropout, world.device, world.recurrent, freezing
         )
         steps = dynamics.lead + dynamics.window
         self.held_out = sample_segments(data, data.split("validation"), 32, steps, np.random.default_rng(0))
@@ -198,9 +205,10 @@ class Batches:
         prompt_dropout: float,
         device: torch.device,
         recurrent: RecurrentState | None = None,
+        freezing: float = 0.0,
     ):
         self.data, self.size, self.dynamics, self.prompt_dropout = data, size, dynamics, prompt_dropout
-        self.device, self.recurrent = device, recurrent
+        self.device, self.recurrent, self.freezing = device, recurrent, freezing
         self.steps = dynamics.lead + dynamics.window
         self.choose = data.choice(long_enough(data, data.split("train"), self.steps), size)
         self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
@@ -214,8 +222,12 @@ class Batches:
         batch = self.batch(segment, told, asked)
         if self.recurrent is None:
             return batch
-        shown = np.random.default_rng([seed, step, 1]).integers(1, SHOWN + 1, self.size)[rank::processes]
-        return batch._replace(foreseen=self.foresee(segment, np.where(told, 0, self.dynamics.lead), shown))
+        random, window = np.random.default_rng([seed, step, 1]), self.dynamics.window
+        shown = random.integers(1, SHOWN + 1, self.size)[rank::processes]
+        frozen = random.integers(self.dynamics.memory - 1, window, self.size)
+        frozen = np.where(random.random(self.size) < self.freezing, frozen, window)[rank::processes]
+        foreseen = self.foresee(segment, np.where(told, 0, self.dynamics.lead), shown)
+        return batch._replace(foreseen=foreseen, frozen=self._tensor(frozen))
 
     def rows(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of a whole batch: where its segments begin, which are told of the motion before them, and which instructions
@@ -264,9 +276,9 @@ class Batches:
         )
 
     @torch.no_grad()
-    def foresee(self, segment: Segment, first: np.ndarray, shown: np.ndarray) -> Float[Tensor, "b t s"]:
-        """The recurrent state after each action from the context on, as a dream has it: it has observed the frames
-        from number `first` [b] on, and of the context and those after it as many as `shown` [b]."""
+    def foresee(self, segment: Segment, first: np.ndarray, shown: np.ndarray) -> Float[Tensor, "b t p g g"]:
+        """What the recurrent state pictures after each action from the context on, as a dream has it: it has observed
+        the frames from number `first` [b] on, and of the context and those after it as many as `shown` [b]."""
         recurrent, lead = self.recurrent, self.dynamics.lead
         assert recurrent is not None
         most, first, last = lead + int(shown.max()), self._tensor(first), self._tensor(lead + shown)
@@ -280,7 +292,8 @@ class Batches:
             if when < most:
                 seen = ((when >= first) & (when < last))[:, None]
                 state = torch.where(seen, recurrent.correct(state, embedded[:, when]), state)
-        return torch.stack(states[lead:], 1)
+        states = torch.stack(states[lead:], 1)
+        return recurrent.picture.map(states.flatten(0, 1)).unflatten(0, states.shape[:2])
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -300,7 +313,7 @@ def pick_starts(data: Episodes, count: int, observed: int) -> bytes:
 
 def _new_world(config: DynamicsTraining) -> WorldModel:
     found, stage = load_config(config.tokenizer)
-    if config.dynamics.state_channels:
+    if config.dynamics.from_state:
         raise UserError("frames are drawn from a recurrent state by `worldgym train frames`, once there is one")
     sentences = tuple(dict.fromkeys([*found.phrases, *found.instructions]))
     text = PhraseTokenizer.train(sentences, config.dynamics.vocabulary)

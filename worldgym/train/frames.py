@@ -1,8 +1,9 @@
 """Stage four: frames are drawn from the recurrent state.
 
 The scale head is shown what the state foresees, as a dream has it: after a few observed frames the state follows the
-actions alone. A drawn frame is then as true as the state, far ahead, and sharp as tokens are. Backbone and state stay
-as they are: the state's heads read instructions as the backbone does.
+actions alone. Some segments stand still from a frame on, as inputs, so that what moves has to be drawn from the state;
+others are the world's own dreams. All but the scale head stays as it is: the state's heads read instructions as the
+backbone does.
 """
 
 from dataclasses import replace
@@ -30,7 +31,7 @@ def train_frames(config: FramesTraining) -> Path:
         raise UserError(f"{config.world} has no recurrent state to draw from; `worldgym train state` makes one")
     if check_world(config, "world"):
         found = load_config(config.out)[0]
-        if found != replace(source, dynamics=replace(source.dynamics, state_channels=config.channels)):
+        if found != replace(source, dynamics=replace(source.dynamics, from_state=True)):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
             return config.out
@@ -47,27 +48,25 @@ def _train(config: FramesTraining) -> None:
 
 
 class FramesStage(SegmentStage):
-    """The dynamics' own training, in which only what reads the predicted frame moves."""
+    """The dynamics' own training, in which the scale head alone moves."""
 
     name, warm_up = "frames", 50
 
     def __init__(self, config: FramesTraining, device: torch.device):
         torch.manual_seed(config.seed)
         folder = find_world(config.world)
-        world = drawing_from_state(WorldModel.load(config.world, str(device)), config.channels)
+        world = drawing_from_state(WorldModel.load(config.world, str(device)))
         files = companions(folder) | {
             name: (folder / name).read_bytes() for name in (READOUTS, GOALS) if (folder / name).exists()
         }
-        super().__init__(config, world, load_episodes(config.dataset), files)
+        super().__init__(config, world, load_episodes(config.dataset), files, config.freezing)
 
 
-def drawing_from_state(world: WorldModel, channels: int) -> WorldModel:
+def drawing_from_state(world: WorldModel) -> WorldModel:
     """The same world, whose scale head is shown what its recurrent state foresees; that does nothing yet."""
-    dynamics = replace(world.config.dynamics, state_channels=channels)
+    dynamics = replace(world.config.dynamics, from_state=True)
     made = WorldModel(replace(world.config, dynamics=dynamics), world.text).to(world.device)
     adopt(made, world.state_dict())
     made.eval().requires_grad_(False)
-    for part in (made.dynamics.scale_head, made.dynamics.outcome_heads, made.dynamics.sentence_policy):
-        if part is not None:
-            part.requires_grad_(True)
+    made.dynamics.scale_head.requires_grad_(True)
     return made

@@ -185,18 +185,18 @@ class FramesTraining:
     """Optimiser steps."""
     batch: int = 16
     """Segments a step."""
-    learning_rate: float = 6e-4
+    learning_rate: float = 4e-4
     """Peak; warm-up, then cosine to a twentieth."""
-    channels: int = 16
-    """Of the map in which the state shows what it foresees."""
     token_noise: float = 0.1
     """As `worldgym train dynamics` has it."""
     prompt_dropout: float = 0.5
     """As `worldgym train dynamics` has it."""
-    self_forcing: float = 0.5
+    self_forcing: float = 0.25
     """Share of the segments in which the model reads its own dreams, not the recording."""
-    self_forcing_steps: float = 0.9
+    self_forcing_steps: float = 1.0
     """Share of the training, at its end, that has self-forcing."""
+    freezing: float = 0.75
+    """Share of the other segments that stand still from some frame on, so that what moves is drawn from the state."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
@@ -206,8 +206,6 @@ class FramesTraining:
     """"auto" takes a GPU where there is one."""
 
     def __post_init__(self):
-        if self.channels < 1:
-            raise UserError(f"--channels is {self.channels}; the state shows what it foresees in one or more")
         if self.batch % self.processes:
             raise UserError(f"a batch of {self.batch} segments can't be shared by {self.processes} processes")
 
