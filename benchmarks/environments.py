@@ -68,7 +68,7 @@ def make(name: str, minutes: float, workers: int) -> None:
         plans["truth"] = ["--on", "mujoco"]
     for on, options in plans.items():
         if not (runs / f"plan_{on}.json").exists():
-            _worldgym("plan", runs / "planned", *PLANNED, *options, "--json", runs / f"plan_{on}.json")
+            _worldgym("plan", runs / "drawn", *PLANNED, *options, "--json", runs / f"plan_{on}.json")
     _write(name, runs, list(plans), minutes)
 
 
@@ -93,7 +93,7 @@ def _write(name: str, runs: Path, plans: list[str], minutes: float) -> None:
     decided, dream = (_metrics(runs / f"{file}.json") for file in ("plan", "dream"))
     planned = {on: _metrics(runs / f"plan_{on}.json") for on in plans}
     kept = ("mean_return", "return_interval", "mean_steps", "success_rate", "seconds_per_decision", "episodes")
-    config, _ = load_config(runs / "planned")
+    config, _ = load_config(runs / "drawn")
     metrics = {
         "environment": name,
         "actions": str(config.codec.space),

@@ -8,13 +8,14 @@ results="${RESULTS:-benchmarks/results/gpu}" runs="${RUNS:-runs/gpu/${SIZE:-full
 case "${SIZE:-full}" in
 full)
     data=worldgym/gpu-v0 episodes=600 length=48 held_out=64
-    tokenizer=(--steps 2000) dynamics=(--steps 2000) state=(--steps 2000) decoder=(--steps 300)
+    tokenizer=(--steps 2000) dynamics=(--steps 2000) state=(--steps 2000) frames=(--steps 500)
+    decoder=(--steps 300)
     bench=() futures=(--futures 64 1024 16384)
     ;;
 toy)
     data=worldgym/gpu-toy-v0 episodes=100 length=24 held_out=8
     tokenizer=(--steps 2 --batch 4) dynamics=(--steps 2 --batch 2 --processes 1) state=(--steps 2 --batch 4)
-    decoder=(--steps 2 --batch 4)
+    frames=(--steps 2 --batch 2 --processes 1) decoder=(--steps 2 --batch 4)
     bench=(--quick) futures=(--futures 64 --rounds 1)
     ;;
 *) echo "SIZE is $SIZE; it must be full or toy" >&2; exit 2 ;;
@@ -32,8 +33,9 @@ timed record record $data --episodes $episodes --steps $length
 timed tokenizer $worldgym train tokenizer --dataset $data --out "$runs/tokenizer" "${tokenizer[@]}"
 timed dynamics $worldgym train dynamics --dataset $data --tokenizer "$runs/tokenizer" --out "$runs/world" "${dynamics[@]}"
 timed state $worldgym train state --dataset $data --world "$runs/world" --out "$runs/planned" "${state[@]}"
-timed decoder $worldgym train decoder --dataset $data --world "$runs/planned" --out "$runs/decoder" "${decoder[@]}"
-timed evaluate $worldgym evaluate "$runs/planned" --episodes $held_out --json "$results/dream.json"
+timed frames $worldgym train frames --dataset $data --world "$runs/planned" --out "$runs/drawn" "${frames[@]}"
+timed decoder $worldgym train decoder --dataset $data --world "$runs/drawn" --out "$runs/decoder" "${decoder[@]}"
+timed evaluate $worldgym evaluate "$runs/drawn" --episodes $held_out --json "$results/dream.json"
 for dtype in float32 bfloat16; do
     timed "bench_$dtype" $worldgym bench tabletop --dtype $dtype "${bench[@]}" --json "$results/bench_$dtype.json"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The recurrent state of a bundled world, what a planner's own experience adds to it, and the figures of both: an hour and
-# a half to two hours a world on one core. The bundle has the state before `improve`.
+# The recurrent state of a bundled world, the frames that are drawn from it, what a planner's own experience adds to it,
+# and the figures of all: two hours to two and a half a world on one core. The bundle has the state before `improve`.
 # benchmarks/states.sh tabletop|reacher|hopper
 source "$(dirname "$0")/setup.sh"
 world=$1 longer=()
@@ -26,7 +26,8 @@ for steps in "${longer[@]}"; do # trained on from its own weights, further ahead
         --no-looks --ahead 24 --observed 4 --learning-rate 0.0015
     planned="${planned}_$steps"
 done
-$worldgym export "$planned" "worlds/$world"
+$worldgym train frames --world "$planned" --dataset $data --out "runs/states/$world/drawn" --processes 1
+$worldgym export "runs/states/$world/drawn" "worlds/$world"
 $python benchmarks/imagined.py "$world" --dataset $data
 $worldgym improve "$planned" --dataset $data --out "runs/improve/$world" --rounds 8 "${acting[@]}"
 cp "runs/improve/$world/rounds.json" "$results/${world}_improve.json"

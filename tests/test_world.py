@@ -338,7 +338,7 @@ def test_what_training_dreams_goes_on_from_what_was_seen(world, frames, actions,
     foreseen = None
     if world.recurrent is not None:
         ahead = world.recurrent.imagine(world.observe(seen, done), torch.from_numpy(actions[:, past - 1 : 4]))
-        pictured = world.recurrent.picture.map(ahead.flatten(0, 1)).unflatten(0, ahead.shape[:2])
+        pictured = world.recurrent.pictured(ahead)
         foreseen = torch.cat([pictured.new_zeros(3, past - 1, *pictured.shape[2:]), pictured], 1)
     dreamed, _ = world.dynamics.imagine(world.tokenizer, begin, latent, maps, whole, foreseen)
     assert dreamed.shape[1] == 5 - past

@@ -377,7 +377,7 @@ class WorldModel(WorldNetwork):
         recurrent, foreseen = state.recurrent, None
         if self._draws_from_state:
             recurrent = self._filter.predict(recurrent, vectors)
-            foreseen = self._filter.picture.map(recurrent)
+            foreseen = self._filter.pictured(recurrent)
         compiled = self.compiled.get(len(state))
         if compiled and state.temperature == 0 and state.cache.level:
             made = compiled.step(

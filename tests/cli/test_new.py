@@ -72,17 +72,18 @@ def test_one_command_makes_a_world_and_continues_by_what_was_decided(asked, monk
         "state",
         "steps_a_round",
         "rounds",
+        "frames",
         "done",
     }
     assert decided["episodes"] == 100 and before["spent"] < decided["spent"] <= spent
-    for stage in ("tokenizer", "dynamics", "state"):
+    for stage in ("tokenizer", "dynamics", "state", "frames"):
         assert 3 <= decided[stage] <= 6
     said = capsys.readouterr().out
-    assert f"worldgym plan {asked.out / 'planned'}" in said and "rewards" in said
+    assert f"worldgym plan {asked.out / 'drawn'}" in said and "rewards" in said
     assert (asked.out / "report" / "index.html").exists()
-    world = WorldModel.load(str(asked.out / "planned"))
+    world = WorldModel.load(str(asked.out / "drawn"))
     assert world.recurrent is not None and world.config.name == "robot" and world.config.twin == asked.env
-    env = gym.make("worldgym/Dream-v0", world=str(asked.out / "planned"))
+    env = gym.make("worldgym/Dream-v0", world=str(asked.out / "drawn"))
     env.reset(seed=0)
     assert env.step(env.action_space.sample())[0].shape == (48, 48, 3)
     env.close()
@@ -97,7 +98,7 @@ def test_steps_fill_the_time_that_is_left(asked, tmp_path, monkeypatch):
     (tmp_path / "plan").mkdir()
     plan = new_world.Plan(replace(asked, minutes=1.0), tmp_path / "plan")
     taken = plan.steps("dynamics", lambda most: most, torch.float32)
-    assert taken == pytest.approx(new_world.SHARES["dynamics"] * 0.94 * 60 / 0.01, rel=0.01)
+    assert taken == pytest.approx(new_world.SHARES["dynamics"] * 0.86 * 60 / 0.01, rel=0.01)
     assert plan.steps("dynamics", lambda most: pytest.fail("it was decided"), torch.float32) == taken
 
 

@@ -60,7 +60,7 @@ def test_the_scale_head_is_shown_what_a_dream_foresees(planned, dataset, tmp_pat
             begin, end = int(first[row]), lead + when + 1
             state = recurrent.observe(frames[:, begin : newest + 1], actions[:, begin:newest])
             expected = recurrent.imagine(state, actions[:, newest:end])[:, -1]
-            torch.testing.assert_close(found[row, when], recurrent.picture.map(expected)[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[row, when], recurrent.pictured(expected)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_what_training_draws_is_what_a_dream_draws(planned, dataset, tmp_path):
@@ -76,7 +76,7 @@ def test_what_training_draws_is_what_a_dream_draws(planned, dataset, tmp_path):
     foreseen = batches.foresee(segment, np.array([0]), np.array([memory]))
     for when in range(memory - 1, batches.dynamics.window):
         state, _ = world.step(state, segment.actions[:, lead + when])
-        pictured = world.recurrent.picture.map(state.recurrent)
+        pictured = world.recurrent.pictured(state.recurrent)
         torch.testing.assert_close(pictured, foreseen[:, when], atol=1e-5, rtol=1e-5)
 
 

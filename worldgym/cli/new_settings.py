@@ -30,7 +30,7 @@ class New:
     minutes: float = 60.0
     """For everything; a GPU is used where there is one."""
     out: Path | None = None
-    """Folder of the run, runs/NAME by default; the world is in its subfolder `planned`."""
+    """Folder of the run, runs/NAME by default; the world is in its subfolder `drawn`."""
     dataset: str | None = None
     """Minari id of the recording, new/NAME-v0 by default; one that is there already is used as it is."""
     frames: int = 50_000

@@ -30,9 +30,10 @@ from ..model.device import pick_device
 from ..results import current_commit, write_results
 from ..train.checkpoints import check_settings
 from ..train.dynamics import DynamicsStage, train_dynamics
+from ..train.frames import FramesStage, train_frames
 from ..train.loop import Stage
 from ..train.recurrent_state import RecurrentStage, train_recurrent_state
-from ..train.settings import DynamicsTraining, RecurrentTraining, TokenizerTraining
+from ..train.settings import DynamicsTraining, FramesTraining, RecurrentTraining, TokenizerTraining
 from ..train.tokenizer import TokenizerStage, train_tokenizer
 from .evaluate import Evaluate, evaluate
 from .improve_settings import Improve
@@ -43,6 +44,8 @@ RECORDING = 0.2
 """Share of the time that is recorded in at most."""
 EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
+FRAMES = 0.08
+"""Share of the time in which it learns, at the end, to draw its frames from its state."""
 SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.5}
 """Of what is left when a stage begins. Planners and agents use the state, so it gets the most, and rounds of acting
 and training on what is left then."""
@@ -71,7 +74,8 @@ def make_world(config: New) -> dict[str, Any]:
     with alone(out / ".lock", f"making a world in {out}"):
         plan = Plan(config, out)
         recording = plan.recording()
-        world = _improved(config, out, _train(config, out, recording.dataset, plan), plan)
+        planned = _improved(config, out, _train(config, out, recording.dataset, plan), plan)
+        world = _drawn(config, out, recording.dataset, planned, plan)
         steps = _held_out_steps(load_episodes(recording.dataset), load_config(world)[0].dynamics.observed)
         judging = Evaluate(
             str(world), episodes=64, dataset=recording.dataset, steps=steps, report=out / "report",
@@ -109,8 +113,8 @@ class Plan:
         return time.monotonic() - self.began
 
     def left(self) -> float:
-        """Seconds for what comes before the evaluation."""
-        return 60 * self.config.minutes * (1 - EVALUATION) - self.spent()
+        """Seconds for what comes before frames and evaluation."""
+        return 60 * self.config.minutes * (1 - EVALUATION - FRAMES) - self.spent()
 
     def note(self, what: str, number: int) -> int:
         """Keep a decision, unless an earlier run made it; returns the one that counts."""
@@ -140,7 +144,8 @@ class Plan:
         if name not in self.decided:
             stage = make_stage(MOST)
             seconds = _seconds_a_step(stage, precision, processes)
-            fitting = int(SHARES[name] * self.left() / seconds)
+            share = 60 * self.config.minutes * FRAMES if name == "frames" else SHARES[name] * self.left()
+            fitting = int(share / seconds)
             self.note(name, min(max(fitting, FEWEST), MOST))
             if name == "state":  # rounds train as fast
                 fitting = int(TRAINED_ON * (self.left() - seconds * self.decided[name]) / ROUNDS / seconds)
@@ -197,6 +202,14 @@ def _improved(config: New, out: Path, trained: RecurrentTraining, plan: Plan) ->
     with replacing(out / "planned") as folder:
         shutil.copytree(newest, folder, dirs_exist_ok=True)
     return out / "planned"
+
+
+def _drawn(config: New, out: Path, dataset: str, planned: Path, plan: Plan) -> Path:
+    """The same world, drawing from its state; returns its folder."""
+    frames = FramesTraining(dataset, str(planned), out / "drawn", processes=1, seed=config.seed, device=config.device)
+    device = pick_device(config.device)
+    steps = plan.steps("frames", lambda most: FramesStage(replace(frames, steps=most), device), torch.bfloat16)
+    return train_frames(replace(frames, steps=steps, evaluate_every=max(steps // 2, 1)))
 
 
 def _fitting(dynamics: DynamicsConfig, lengths: np.ndarray, plan: Plan) -> DynamicsConfig:

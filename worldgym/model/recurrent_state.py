@@ -59,6 +59,10 @@ class RecurrentState(nn.Module):
         """The newest frame as the state has it."""
         return to_uint8(self.mean_frame + self.frame_scale * self.picture(state))
 
+    def pictured(self, states: Float[Tensor, "*b s"]) -> Float[Tensor, "*b p g g"]:
+        """What pictures of states are made of: what frames that are drawn from them are shown."""
+        return self.picture.map(states.flatten(0, -2)).unflatten(0, states.shape[:-1])
+
     def correct(self, state: Float[Tensor, "b s"], embedded: Float[Tensor, "b e"]) -> Float[Tensor, "b s"]:
         """The state once a frame is observed."""
         return self.corrector(state, self.corrector.enter(embedded))

@@ -140,12 +140,15 @@ class DecoderStage:
 @torch.no_grad()
 def dream(world: WorldModel, images: Tensor, actions: Tensor) -> Tensor:
     """Fused maps of the frames after the given ones, [b, t, d, g, g], in the likeliest dream of the actions."""
-    tokenizer = world.tokenizer
+    tokenizer, foreseen = world.tokenizer, None
     context = tokenizer.encode_context(images)
     latent = world.latent(images, context)
+    if world.recurrent is not None and world.config.dynamics.from_state:
+        began = world.recurrent.observe(to_uint8(images)[:, None], actions[:, :0])
+        foreseen = world.recurrent.pictured(world.recurrent.imagine(began, actions))
     with torch.autocast(images.device.type, torch.bfloat16):
         maps = world.dynamics.imagine(
-            tokenizer, Prefix(context), latent, tokenizer.fuse(latent, context)[:, None], actions
+            tokenizer, Prefix(context), latent, tokenizer.fuse(latent, context)[:, None], actions, foreseen
         )[1]
     return maps.float()
 

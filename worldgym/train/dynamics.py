@@ -292,8 +292,7 @@ class Batches:
             if when < most:
                 seen = ((when >= first) & (when < last))[:, None]
                 state = torch.where(seen, recurrent.correct(state, embedded[:, when]), state)
-        states = torch.stack(states[lead:], 1)
-        return recurrent.picture.map(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+        return recurrent.pictured(torch.stack(states[lead:], 1))
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

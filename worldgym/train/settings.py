@@ -181,9 +181,9 @@ class FramesTraining:
     """The world with its recurrent state: a folder, a bundled name or user/name."""
     out: Path = Path("runs/tabletop/drawn")
     """Folder of the same world, drawing from it; an existing one is resumed."""
-    steps: int = 1000
+    steps: int = 1500
     """Optimiser steps."""
-    batch: int = 16
+    batch: int = 8
     """Segments a step."""
     learning_rate: float = 4e-4
     """Peak; warm-up, then cosine to a twentieth."""
