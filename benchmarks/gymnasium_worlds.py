@@ -42,7 +42,7 @@ def dream_and_plans(
 
     Args:
         results: of the dream.
-        planned: in the dream's state, on true physics, at random and, of some, in dreams that draw every frame.
+        planned: in the dream's state, on true physics and at random.
         last: head of a column of planning, whose cells `cell` makes of the metrics of a plan.
     """
     m = results["metrics"]
@@ -76,8 +76,8 @@ def dream_and_plans(
         ]
     lines += [made_by(results), ""]
     rows, plans = [], [one["metrics"] for one in planned]
-    labels = ("the dream's state", "true physics", "nothing: random torques", "dreams that draw every frame")
-    for label, plan in zip(labels, plans, strict=False):
+    labels = ("the dream's state", "true physics", "nothing: random torques")
+    for label, plan in zip(labels, plans, strict=True):
         interval = bootstrap(np.mean, np.array([episode["return"] for episode in plan["by_episode"]]))
         returned = estimate(plan["mean_return"], interval, ".2f")
         rows.append([label, returned, cell(plan), two_digits(plan["seconds_per_decision"])])
@@ -90,10 +90,9 @@ def dream_and_plans(
     ]  # fmt: skip
 
 
-def planning_share(world: str, dream: str = "dream") -> float:
-    """`share_of_the_way` of planning in the state ("dream") or in what is drawn ("drawn"), from random actions to the
-    same planner on true physics."""
-    returns = (load(f"{world}_plan_{on}")["metrics"]["mean_return"] for on in (dream, "mujoco", "random"))
+def planning_share(world: str) -> float:
+    """`share_of_the_way` of planning in the state, from random actions to the same planner on true physics."""
+    returns = (load(f"{world}_plan_{on}")["metrics"]["mean_return"] for on in ("dream", "mujoco", "random"))
     return share_of_the_way(*returns)
 
 
@@ -153,7 +152,7 @@ def of_learning(world: str) -> tuple[str, ...]:
 
 REACHER = Section(
     "The Reacher, which one frame does not tell",
-    (*of_dream_and_plans("reacher"), "reacher_plan_drawn"),
+    of_dream_and_plans("reacher"),
     "benchmarks/reacher.sh",
     reacher,
 )

@@ -5,6 +5,4 @@ data=worldgym/reacher-v0
 
 record $data --env worldgym/ReacherMuJoCo-v0 --episodes 3000
 dream_and_plan reacher $data 8
-$worldgym plan reacher --drawn --horizon 8 --action-repeat 2 --replan-every 2 --episodes 50 \
-    --json "$results/reacher_plan_drawn.json"
 for seed in 0 1 2; do learn_in_both reacher $data $seed 30000; done

@@ -66,7 +66,6 @@ def speed_table(results: Results) -> list[str]:
         row("compiled, with pixels", rates("pixels_compiled")),
         row("compiled, without", rates("latent_compiled")),
         row("futures of a planner, in the recurrent state", rates("evaluate")),
-        row("... drawn frame by frame", rates("evaluate_drawn")),
         row("times longer: 16 tokens a frame one by one, as iVideoGPT ships", ratios("raster_16_as_shipped")),
         row("... than compiled", ratios("raster_16_as_shipped", True)),
         row("times longer: the same with a kept cache", ratios("raster_16_kept_cache")),
@@ -130,8 +129,7 @@ def more() -> list[str]:
         for futures, one in imagined["tabletop"]["speed"]["samples_x_horizon_per_second"].items()
     ]
     truths = [
-        f"{m['ways']['imagined']['reward_correlation'][m['at'].index(8)]:.2f} in the {name.capitalize()} "
-        f"({m['ways']['drawn']['reward_correlation'][m['at'].index(8)]:.2f} drawn)"
+        f"{m['ways']['imagined']['reward_correlation'][m['at'].index(8)]:.3f} in the {name.capitalize()}"
         for name, m in imagined.items()
     ]
     peer = load("peers")["metrics"]["1"]
@@ -148,9 +146,8 @@ def more() -> list[str]:
         f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
         "(`benchmarks/imagined.py`).",
         f"- Planning in the Reacher's state goes {percent(planning_share('reacher'))} of the way from random torques "
-        f"to the same planner on true physics, in dreams that draw every frame "
-        f"{percent(planning_share('reacher', 'drawn'))} (`benchmarks/reacher.sh`), in the Hopper's state "
-        f"{percent(planning_share('hopper'))}. Drawn, that dream foresees "
+        f"to the same planner on true physics (`benchmarks/reacher.sh`), in the Hopper's state "
+        f"{percent(planning_share('hopper'))}. That dream foresees "
         f"{percent(ends['foreseen']['rate'])} of held-out falls within two steps, {ends['steps']} ahead "
         "(`benchmarks/hopper.sh`).",
         pictures_reached(),

@@ -31,7 +31,7 @@ Contender = Callable[[], Any]
 Baseline = Callable[[WorldModel, int], dict[str, Contender]]
 """Makes contenders of a world and a number of dreams: each is one step of all of them. None leaves that number out."""
 HORIZON = 10
-OWN = ("pixels", "latent", "pixels_compiled", "latent_compiled", "evaluate", "evaluate_drawn")
+OWN = ("pixels", "latent", "pixels_compiled", "latent_compiled", "evaluate")
 """What is ours in the tables; all else is a baseline."""
 FEW = 16
 """Dreams up to which compiled steps, and the costliest baseline, are measured."""
@@ -115,7 +115,6 @@ def bench_batch(
         "pixels": dreaming.pixels,
         "latent": dreaming.latent,
         "evaluate": dreaming.evaluate,
-        "evaluate_drawn": partial(dreaming.evaluate, drawn=True),
     }
     for baseline in baselines:
         contenders |= baseline(world, batch)
@@ -126,14 +125,12 @@ def bench_batch(
         except UserError as error:  # of an old processor
             print(f"compiled dreams are not measured: {error}")
     spent = by_turns(contenders, rounds, world, settle=batch <= SETTLED)
-    for name in ("evaluate", "evaluate_drawn"):
-        spent[name] = [seconds / HORIZON for seconds in spent[name]]
+    spent["evaluate"] = [seconds / HORIZON for seconds in spent["evaluate"]]
     figures = {
         name: _figures(seconds) | {"steps_per_second": batch / _middle(seconds)} for name, seconds in spent.items()
     }
     work = {name: flops(contenders[name]) for name in OWN if name in contenders and not name.endswith("compiled")}
-    for name in ("evaluate", "evaluate_drawn"):
-        work[name] //= HORIZON
+    work["evaluate"] //= HORIZON
     for name, count in work.items():
         figures[name]["mflop_per_dream"] = count / batch / 1e6
         figures[name]["share_of_ceiling"] = count / _middle(spent[name]) / 1e9 / ceiling
@@ -180,9 +177,9 @@ class Dreaming:
     def pixels(self) -> np.ndarray:
         return self.world.render(self.latent()).cpu().numpy()
 
-    def evaluate(self, drawn: bool | None = None) -> np.ndarray:
+    def evaluate(self) -> np.ndarray:
         """`HORIZON` steps of as many candidates."""
-        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON), drawn).cpu().numpy()
+        return self.world.evaluate(self.root, self._actions(1, self.batch, HORIZON)).cpu().numpy()
 
 
 # -- what does not depend on the batch ---------------------------------------------------------------------------------
@@ -356,7 +353,7 @@ def table(metrics: dict[str, Any]) -> str:
         parts = ["-" if c is None else f"{c['p50'] * 1e3:.1f}/{c['p95'] * 1e3:.1f}" for c in cells]
         lines.append(f"{name:28s}" + "".join(f"{part:>13s}" for part in parts))
     lines += ["", "share of the matrix-product ceiling"]
-    for name in ("pixels", "latent", "evaluate", "evaluate_drawn"):
+    for name in ("pixels", "latent", "evaluate"):
         shares = [found["figures"][name]["share_of_ceiling"] for found in batches.values()]
         lines.append(f"{name:28s}" + "".join(f"{share:13.0%}" for share in shares))
     over = {"": "baseline_seconds_over_ours", ", compiled": "baseline_seconds_over_ours_compiled"}

@@ -81,9 +81,10 @@ class WorldState:
     instruction: Float[Tensor, "b d"]
     """What rewards are judged by."""
     recurrent: Float[Tensor, "b s"]
-    """The recurrent state once the newest frame was observed; of no width in a world that has none."""
+    """The recurrent state: once the newest frame was observed, or of what it foresees, where that is drawn; of no width
+    in a world that has none."""
     frame: UInt8[Tensor, "b h w c"]
-    """The newest frame, which the recurrent state observed; of no height in a world that has none."""
+    """The frame that the recurrent state observed last; of no height in a world that has none."""
     temperature: float = 0.0
     """Of the token distributions; 0 takes the likeliest token."""
     age: int = 0
