@@ -80,35 +80,6 @@ def test_what_training_draws_is_what_a_dream_draws(planned, dataset, tmp_path):
         torch.testing.assert_close(pictured, foreseen[:, when], atol=1e-5, rtol=1e-5)
 
 
-def test_segments_stand_still_as_inputs(planned, dataset, tmp_path, monkeypatch):
-    """From a frame on that is drawn for each; what the next frame is stays as recorded."""
-    stage = FramesStage(training(dataset, planned, tmp_path / "drawn", self_forcing=0.0), torch.device("cpu"))
-    (batch, chances, _), dynamics, given = stage.draw(0, 0, 1), stage.world.dynamics, []
-    memory, window = stage.batches.dynamics.memory, stage.batches.dynamics.window
-    assert all((stage.draw(step, 0, 1)[0].frozen >= memory - 1).all() for step in range(8))
-    align, loss = dynamics.scale_head.align, dynamics.scale_head.loss
-
-    def watched(state, fused, *others):
-        given.append(fused.unflatten(0, (4, window)))
-        return align(state, fused, *others)
-
-    def remembered(aligned, action, latent, target, *others):
-        given.append(target)
-        return loss(aligned, action, latent, target, *others)
-
-    monkeypatch.setattr(dynamics.scale_head, "align", watched)
-    monkeypatch.setattr(dynamics.scale_head, "loss", remembered)
-    found = []
-    for frozen in ([window] * 4, [memory - 1, memory, window - 1, window]):
-        stage.model(batch._replace(frozen=torch.tensor(frozen)), chances, 0)
-        found.append(given[-2:])
-    (moving, target), (still, same) = found
-    assert torch.equal(target, same)
-    for row, last in enumerate(frozen):
-        expected = moving[row, torch.arange(window).clamp(max=last)]
-        torch.testing.assert_close(still[row], expected)
-
-
 def test_the_scale_head_alone_is_trained(planned, dataset, tmp_path):
     out = train_frames(training(dataset, planned, tmp_path / "drawn"))
     before, after = load_file(planned / "model.safetensors"), load_file(out / "model.safetensors")

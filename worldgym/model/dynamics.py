@@ -46,8 +46,6 @@ class Batch(NamedTuple):
     phrase_lengths: Int[Tensor, " p"]
     foreseen: Float[Tensor, "b t p g g"] | None = None
     """What the recurrent state pictures after each action, in a world whose frames are drawn from it."""
-    frozen: Int[Tensor, " b"] | None = None
-    """The frame after which each segment, as an input, stands still: what has moved since shows in the state alone."""
 
 
 class Prefix(NamedTuple):
@@ -214,10 +212,6 @@ class Dynamics(nn.Module):
             if len(earlier):  # without a prompt everything is at rest, with or without token noise
                 earlier = torch.where(batch.has_prompt[:, None, None, None], earlier, fused[:, 0])
             begin = Prefix(context, prompt, earlier if len(earlier) else None)
-            if batch.frozen is not None:
-                rows = torch.arange(size, device=latent.device)[:, None]
-                shown = torch.minimum(torch.arange(steps + 1, device=latent.device), batch.frozen[:, None])
-                latent, fused = latent[rows, shown], fused[rows, shown]
             if self_forcing:
                 latent, fused = latent.clone(), fused.float()
                 seen = self.config.memory

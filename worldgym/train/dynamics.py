@@ -90,8 +90,6 @@ class SegmentStage:
     Args:
         world: of which the weights of the dynamics that want a gradient are trained.
         files: that travel with the checkpoint.
-        freezing: share of the segments that stand still from some frame on, in a world whose frames are drawn from its
-            state.
     """
 
     name: str
@@ -103,7 +101,6 @@ class SegmentStage:
         world: WorldModel,
         data: Episodes,
         files: dict[str, bytes],
-        freezing: float = 0.0,
     ):
         dynamics = world.config.dynamics
         self.config, self.world, self.data, self.files = config, world, data, files
@@ -118,7 +115,7 @@ class SegmentStage:
             weight_decay=0.01,
         )
         self.batches = Batches(
-            data, world.text, config.batch, dynamics, config.prompt_dropout, world.device, world.recurrent, freezing
+            data, world.text, config.batch, dynamics, config.prompt_dropout, world.device, world.recurrent
         )
         steps = dynamics.lead + dynamics.window
         self.held_out = sample_segments(data, data.split("validation"), 32, steps, np.random.default_rng(0))
@@ -205,10 +202,9 @@ class Batches:
         prompt_dropout: float,
         device: torch.device,
         recurrent: RecurrentState | None = None,
-        freezing: float = 0.0,
     ):
         self.data, self.size, self.dynamics, self.prompt_dropout = data, size, dynamics, prompt_dropout
-        self.device, self.recurrent, self.freezing = device, recurrent, freezing
+        self.device, self.recurrent = device, recurrent
         self.steps = dynamics.lead + dynamics.window
         self.choose = data.choice(long_enough(data, data.split("train"), self.steps), size)
         self.sentences = list(dict.fromkeys([*data.phrase_list, *data.instructions]))
@@ -222,12 +218,8 @@ class Batches:
         batch = self.batch(segment, told, asked)
         if self.recurrent is None:
             return batch
-        random, window = np.random.default_rng([seed, step, 1]), self.dynamics.window
-        shown = random.integers(1, SHOWN + 1, self.size)[rank::processes]
-        frozen = random.integers(self.dynamics.memory - 1, window, self.size)
-        frozen = np.where(random.random(self.size) < self.freezing, frozen, window)[rank::processes]
-        foreseen = self.foresee(segment, np.where(told, 0, self.dynamics.lead), shown)
-        return batch._replace(foreseen=foreseen, frozen=self._tensor(frozen))
+        shown = np.random.default_rng([seed, step, 1]).integers(1, SHOWN + 1, self.size)[rank::processes]
+        return batch._replace(foreseen=self.foresee(segment, np.where(told, 0, self.dynamics.lead), shown))
 
     def rows(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of a whole batch: where its segments begin, which are told of the motion before them, and which instructions

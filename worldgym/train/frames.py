@@ -1,9 +1,8 @@
 """Stage four: frames are drawn from the recurrent state.
 
 The scale head is shown what the state foresees, as a dream has it: after a few observed frames the state follows the
-actions alone. Some segments stand still from a frame on, as inputs, so that what moves has to be drawn from the state;
-others are the world's own dreams. All but the scale head stays as it is: the state's heads read instructions as the
-backbone does.
+actions alone. Most segments are the world's own dreams, in which what was lost has to be drawn from the state again. All
+but the scale head stays as it is: the state's heads read instructions as the backbone does.
 """
 
 from dataclasses import replace
@@ -59,7 +58,7 @@ class FramesStage(SegmentStage):
         files = companions(folder) | {
             name: (folder / name).read_bytes() for name in (READOUTS, GOALS) if (folder / name).exists()
         }
-        super().__init__(config, world, load_episodes(config.dataset), files, config.freezing)
+        super().__init__(config, world, load_episodes(config.dataset), files)
 
 
 def drawing_from_state(world: WorldModel) -> WorldModel:

@@ -191,12 +191,10 @@ class FramesTraining:
     """As `worldgym train dynamics` has it."""
     prompt_dropout: float = 0.5
     """As `worldgym train dynamics` has it."""
-    self_forcing: float = 0.25
+    self_forcing: float = 0.75
     """Share of the segments in which the model reads its own dreams, not the recording."""
     self_forcing_steps: float = 1.0
     """Share of the training, at its end, that has self-forcing."""
-    freezing: float = 0.75
-    """Share of the other segments that stand still from some frame on, so that what moves is drawn from the state."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
