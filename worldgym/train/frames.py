@@ -1,8 +1,8 @@
 """Stage four: frames are drawn from the recurrent state.
 
 The scale head is shown what the state foresees, as a dream has it: after a few observed frames the state follows the
-actions alone. Most segments are the world's own dreams, in which what was lost has to be drawn from the state again. All
-but the scale head stays as it is: the state's heads read instructions as the backbone does.
+actions alone. Most segments are the world's own dreams, in which what was lost has to be drawn from the state again.
+All but the scale head stays as it is: the state's heads read instructions as the backbone does.
 """
 
 from dataclasses import replace
