@@ -5,15 +5,18 @@
 source "$(dirname "$0")/setup.sh"
 world=$1 longer=()
 case $world in
-tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=() acting=(--instruction "push *") ;;
+tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=() acting=(--instruction "push *")
+    frames=(--steps 800 --learning-rate 0.00015)
+    ;;
 reacher)
     data=worldgym/reacher-v1 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)
     training=(--no-looks --ahead 12 --observed 4) longer=(8000 9000)
-    acting=(--no-looks --horizon 8 --action-repeat 2 --replan-every 2)
+    acting=(--no-looks --horizon 8 --action-repeat 2 --replan-every 2) frames=(--steps 1400)
     ;;
 hopper)
     data=worldgym/hopper-v1 recording=(--env worldgym/HopperMuJoCo-v0 --episodes 5000)
     training=(--no-looks --points 0) acting=(--no-looks --horizon 12 --action-repeat 2 --replan-every 2)
+    frames=(--steps 1000)
     ;;
 *) echo "unknown world $world" >&2; exit 2 ;;
 esac
@@ -26,7 +29,7 @@ for steps in "${longer[@]}"; do # trained on from its own weights, further ahead
         --no-looks --ahead 24 --observed 4 --learning-rate 0.0015
     planned="${planned}_$steps"
 done
-$worldgym train frames --world "$planned" --dataset $data --out "runs/states/$world/drawn" --processes 1
+$worldgym train frames --world "$planned" --dataset $data --out "runs/states/$world/drawn" --processes 1 "${frames[@]}"
 $worldgym export "runs/states/$world/drawn" "worlds/$world"
 $python benchmarks/imagined.py "$world" --dataset $data
 $worldgym improve "$planned" --dataset $data --out "runs/improve/$world" --rounds 8 "${acting[@]}"
