@@ -75,8 +75,18 @@ MUTATIONS = (
     ),
     Mutation(
         "a future earns on after its episode has ended",
-        "model/outcome_heads.py", "alive = alive * (votes.terminated.mean(0) < 0).float()", "alive = 1.0",
+        "model/outcome_heads.py", "reward + torch.where(ends > DOUBT, 0.0, open_still)", "reward + open_still",
         ("test_world.py",),
+    ),
+    Mutation(
+        "frames are drawn from the state before the action",
+        "world.py", "self._filter.pictured(recurrent)", "self._filter.pictured(state.recurrent)",
+        ("test_world.py",),
+    ),
+    Mutation(
+        "a drawn dream earns what its frames say, an imagined one what the state says",
+        "world.py", "return after, self._judged(recurrent, state.instruction), entropy", "return after, votes, entropy",
+        ("test_drawing.py",),
     ),
     Mutation(
         "time runs out a step late",
