@@ -6,7 +6,7 @@ source "$(dirname "$0")/setup.sh"
 world=$1 longer=()
 case $world in
 tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=() acting=(--instruction "push *")
-    frames=(--steps 800 --learning-rate 0.00015)
+    frames=(--steps 800 --learning-rate 0.00015 --rereads)
     ;;
 reacher)
     data=worldgym/reacher-v1 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)

@@ -52,11 +52,11 @@ def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prom
     return world.eval().requires_grad_(False)
 
 
-def drawing_world(window: int = 4, memory: int = 1, prompt: int = 0) -> WorldModel:
+def drawing_world(window: int = 4, memory: int = 1, prompt: int = 0, rereads: bool = False) -> WorldModel:
     """The tiny world with a recurrent state, from which frames are drawn; of random weights, by which nothing ends."""
     plain = tiny_world(window=window, memory=memory, prompt=prompt)
     sizes = RecurrentConfig(width=32, embedding=24, head_width=16, channels=(4, 8, 8), observed=3)
-    dynamics = replace(plain.config.dynamics, from_state=True)
+    dynamics = replace(plain.config.dynamics, from_state=True, rereads=rereads)
     world = WorldModel(replace(plain.config, recurrent=sizes, dynamics=dynamics), plain.text)
     adopt(world, plain.state_dict())
     torch.nn.init.normal_(world.dynamics.scale_head.from_state.weight, std=0.5)  # untrained, it says nothing

@@ -34,6 +34,21 @@ def test_a_dream_that_is_drawn_is_the_dream_that_is_imagined(world, frames, acti
         assert one.uncertainty.isfinite().all()
 
 
+def test_a_new_window_may_correct_the_state_by_what_was_drawn(frames, actions):
+    """In a world that rereads; until then, and of futures that are drawn, all is as in any other."""
+    world, open_loop = drawing_world(rereads=True), drawing_world()
+    state, other = (each.start(frames[:, :1]) for each in (world, open_loop))
+    for when in range(9):
+        before, drawn = state.recurrent, world.render(state)
+        if when in (4, 8):  # the window of four steps is full
+            before = world.recurrent.correct(before, world.recurrent.embed(drawn))
+        state, _ = world.step(state, actions[:, when])
+        other, _ = open_loop.step(other, actions[:, when])
+        expected = world.recurrent.predict(before, torch.from_numpy(actions[:, when]))
+        torch.testing.assert_close(state.recurrent, expected, atol=1e-4, rtol=1e-4)
+        assert torch.equal(state.recurrent, other.recurrent) == (when < 4)
+
+
 def test_frames_follow_the_state(world, frames, actions):
     """The same frames seen, another state: another frame is drawn."""
     state = world.start(frames, actions[:, :3])

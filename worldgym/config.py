@@ -111,6 +111,9 @@ class DynamicsConfig:
     from_state: bool = False
     """Whether frames are drawn from the recurrent state: the scale head is shown what the state's own picture is made
     of."""
+    rereads: bool = False
+    """Whether the state is corrected by the newest drawn frame when a new window begins. Very long dreams may keep more
+    of their things; where frames are less true than the state, it is the worse for it."""
     residual: float = 0.5
     """Share of what a frame's tokens leave out that is kept in addition to them; 0 keeps the tokens alone (see
     model/scale_head.py)."""

@@ -142,15 +142,14 @@ class WorldModel(WorldNetwork):
         Args:
             action_sequences: [b, n, horizon, a].
             drawn: draw every frame as `step` does, or try futures in the recurrent state, a hundred times faster. By
-                default the latter, in a world that has one. Where the state says what happens both are the same, and
-                nothing is drawn.
+                default the latter, in a world that has one. Where frames follow the state, both say the same.
 
         A sequence stops earning once the dream says that its episode has ended.
 
         Raises:
             ValueError: as `step` does.
         """
-        if drawn is False or (drawn is None and self.recurrent is not None) or self.foretells(state):
+        if drawn is False or (drawn is None and self.recurrent is not None):
             state._check_fresh()
             return self.imagine(state.recurrent, action_sequences, state.instruction)
         sequences = inputs.action_sequences(action_sequences, len(state), self.config, self.device)
@@ -473,6 +472,9 @@ class WorldModel(WorldNetwork):
         maps = torch.cat([state.past[rows], state.fused[rows, None]], 1)
         with self._precision():
             images = self.tokenizer.decode(maps.flatten(0, 1)).float().unflatten(0, maps.shape[:2]).clamp(-1.0, 1.0)
+        recurrent = state.recurrent[rows]
+        if self.foretells(state) and self.config.dynamics.rereads:
+            recurrent = self._filter.correct(recurrent, self._filter.embed(to_uint8(images[:, -1])))
         return rows, self._begin(
             images,
             state.past_actions[rows],
@@ -480,7 +482,7 @@ class WorldModel(WorldNetwork):
             state.counters[rows],
             state.instruction[rows],
             state.temperature,
-            state.recurrent[rows],
+            recurrent,
             state.frame[rows],
         )
 

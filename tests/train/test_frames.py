@@ -97,7 +97,7 @@ def test_the_scale_head_alone_is_trained(planned, dataset, tmp_path):
 
 def test_a_world_draws_as_before_until_it_has_learned(planned, dataset):
     plain = WorldModel.load(str(planned), device="cpu")
-    world, data = drawing_from_state(plain), load_episodes(dataset)
+    world, data = drawing_from_state(plain, rereads=False), load_episodes(dataset)
     seen = plain.config.dynamics.observed
     frames, actions = data.frames[None, :seen], data.actions[None, :seen]
     one, other = (each.start(frames, actions[:, :-1]) for each in (plain, world))

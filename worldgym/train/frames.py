@@ -30,7 +30,7 @@ def train_frames(config: FramesTraining) -> Path:
         raise UserError(f"{config.world} has no recurrent state to draw from; `worldgym train state` makes one")
     if check_world(config, "world"):
         found = load_config(config.out)[0]
-        if found != replace(source, dynamics=replace(source.dynamics, from_state=True)):
+        if found != replace(source, dynamics=replace(source.dynamics, from_state=True, rereads=config.rereads)):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
             return config.out
@@ -54,16 +54,16 @@ class FramesStage(SegmentStage):
     def __init__(self, config: FramesTraining, device: torch.device):
         torch.manual_seed(config.seed)
         folder = find_world(config.world)
-        world = drawing_from_state(WorldModel.load(config.world, str(device)))
+        world = drawing_from_state(WorldModel.load(config.world, str(device)), config.rereads)
         files = companions(folder) | {
             name: (folder / name).read_bytes() for name in (READOUTS, GOALS) if (folder / name).exists()
         }
         super().__init__(config, world, load_episodes(config.dataset), files)
 
 
-def drawing_from_state(world: WorldModel) -> WorldModel:
+def drawing_from_state(world: WorldModel, rereads: bool) -> WorldModel:
     """The same world, whose scale head is shown what its recurrent state foresees; that does nothing yet."""
-    dynamics = replace(world.config.dynamics, from_state=True)
+    dynamics = replace(world.config.dynamics, from_state=True, rereads=rereads)
     made = WorldModel(replace(world.config, dynamics=dynamics), world.text).to(world.device)
     adopt(made, world.state_dict())
     made.eval().requires_grad_(False)

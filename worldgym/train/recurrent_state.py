@@ -73,7 +73,7 @@ def train_recurrent_state(config: RecurrentTraining) -> Path:
     if stage != "world":
         raise UserError(f"{config.world} holds a {stage} only; train its dynamics first")
     if check_world(config, "world"):
-        found, fresh = load_config(config.out)[0], replace(source.dynamics, from_state=False)
+        found, fresh = load_config(config.out)[0], replace(source.dynamics, from_state=False, rereads=False)
         if found != replace(source, recurrent=config.recurrent, dynamics=fresh if config.fresh else source.dynamics):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
@@ -471,7 +471,9 @@ def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) ->
             )
         world.recurrent.requires_grad_(True)
         return world
-    blind = replace(world.config.dynamics, from_state=False)  # what drew from another state draws from none
+    blind = replace(
+        world.config.dynamics, from_state=False, rereads=False
+    )  # what drew from another state draws from none
     made = WorldModel(replace(world.config, recurrent=config, dynamics=blind), world.text).to(world.device)
     anew = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
     kept = {name: tensor for name, tensor in world.state_dict().items() if name in made.state_dict()}

@@ -195,6 +195,8 @@ class FramesTraining:
     """Share of the segments in which the model reads its own dreams, not the recording."""
     self_forcing_steps: float = 1.0
     """Share of the training, at its end, that has self-forcing."""
+    rereads: bool = False
+    """Let the state of a dream be corrected by what was drawn at every new window: measure it for each world."""
     processes: int = 2
     """Processes that share each batch on a CPU; a GPU takes one."""
     seed: int = 0
