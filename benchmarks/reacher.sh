@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every figure of the Reacher: about four hours on a core. Results land in benchmarks/results.
 source "$(dirname "$0")/gymnasium_worlds.sh"
-data=worldgym/reacher-v0
+data=worldgym/reacher-v1
 
 record $data --env worldgym/ReacherMuJoCo-v0 --episodes 3000
 dream_and_plan reacher $data 8
