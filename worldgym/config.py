@@ -132,6 +132,8 @@ class DynamicsConfig:
                 f"prompt {self.prompt} and memory {self.memory} take {self.observed} frames; a full window of "
                 f"{self.window} steps has {self.window + 1} to continue from"
             )
+        if self.rereads and not self.from_state:
+            raise ValueError("rereads corrects the state that frames are drawn from, and from_state is False")
         if not 0.0 <= self.residual <= 1.0:
             raise ValueError(f"residual is {self.residual}; it is a share, from 0 to 1")
 
