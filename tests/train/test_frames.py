@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from worldgym.checkpoint import load_config
-from worldgym.config import RecurrentConfig
+from worldgym.config import DynamicsConfig, RecurrentConfig
 from worldgym.data import load_episodes, segments_at
 from worldgym.train import loop as loop_module
+from worldgym.train.dynamics import train_dynamics
 from worldgym.train.frames import FramesStage, drawing_from_state, train_frames
 from worldgym.train.recurrent_state import train_recurrent_state
-from worldgym.train.settings import FramesTraining, RecurrentTraining
+from worldgym.train.settings import DynamicsTraining, FramesTraining, RecurrentTraining
 from worldgym.world import WorldModel
 
 from ..conftest import tiny_world, write_world
@@ -149,4 +150,9 @@ def test_mistakes_are_told_before_anything_is_trained(planned, dataset, tmp_path
         train_frames(training(dataset, "hopper", tmp_path / "drawn"))
     with pytest.raises(ValueError, match="can't be shared by 3 processes"):
         training(dataset, planned, tmp_path / "drawn", processes=3)
+    with pytest.raises(ValueError, match="rereads corrects the state"):
+        DynamicsConfig(rereads=True)
+    early = DynamicsTraining(dataset, planned, tmp_path / "world", dynamics=DynamicsConfig(from_state=True))
+    with pytest.raises(ValueError, match="by `worldgym train frames`, once there is one"):
+        train_dynamics(early)
     assert not list(tmp_path.iterdir())

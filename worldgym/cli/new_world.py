@@ -74,8 +74,8 @@ def make_world(config: New) -> dict[str, Any]:
     with alone(out / ".lock", f"making a world in {out}"):
         plan = Plan(config, out)
         recording = plan.recording()
-        planned = _improved(config, out, _train(config, out, recording.dataset, plan), plan)
-        world = _drawn(config, out, recording.dataset, planned, plan)
+        improved = _improved(config, out, _train(config, out, recording.dataset, plan), plan)
+        world = _drawn(config, out, recording.dataset, improved, plan)
         steps = _held_out_steps(load_episodes(recording.dataset), load_config(world)[0].dynamics.observed)
         judging = Evaluate(
             str(world), episodes=64, dataset=recording.dataset, steps=steps, report=out / "report",

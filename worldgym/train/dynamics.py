@@ -273,16 +273,16 @@ class Batches:
         the frames from number `first` [b] on, and of the context and those after it as many as `shown` [b]."""
         recurrent, lead = self.recurrent, self.dynamics.lead
         assert recurrent is not None
-        most, first, last = lead + int(shown.max()), self._tensor(first), self._tensor(lead + shown)
+        most, begins, ends = lead + int(shown.max()), self._tensor(first), self._tensor(lead + shown)
         embedded = recurrent.embed(self._tensor(segment.frames[:, :most]).flatten(0, 1)).unflatten(0, (-1, most))
         state, states = recurrent.initial.expand(len(shown), -1), []
         for when in range(self.steps + 1):
             if when:
                 moved = recurrent.predict(state, self._tensor(segment.actions[:, when - 1]))
-                state = torch.where((when > first)[:, None], moved, state)
+                state = torch.where((when > begins)[:, None], moved, state)
                 states.append(state)
             if when < most:
-                seen = ((when >= first) & (when < last))[:, None]
+                seen = ((when >= begins) & (when < ends))[:, None]
                 state = torch.where(seen, recurrent.correct(state, embedded[:, when]), state)
         return recurrent.pictured(torch.stack(states[lead:], 1))
 
