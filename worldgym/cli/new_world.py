@@ -246,9 +246,9 @@ def _seconds_a_step(stage: Stage, precision: torch.dtype, processes: int) -> flo
     torch.set_num_threads(max(1, threads // processes))
     device = next(stage.model.parameters()).device
     for share in (0.0, *np.linspace(0.0, 0.95, TIMED)):  # the very first is slow, and not counted
-        began = time.monotonic()
+        began, batch = time.monotonic(), stage.draw(int(share * MOST), 0, processes)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            loss = stage.model(*stage.draw(int(share * MOST), 0, processes))["loss"]
+            loss = stage.model(*batch)["loss"]
         loss.backward()
         stage.model.zero_grad()
         if device.type == "cuda":
