@@ -173,6 +173,8 @@ def more() -> list[str]:
         f"- After {drift['at'][-1]} steps a dream still shows {percent(kept)} of its objects (`benchmarks/drift.py`).",
         f"- Friction from 0.4 to 2.5 times the training's costs {friction:.1f} dB after 8 steps, colours never seen "
         f"{colours:.1f}: it paints them as those that it knows (`benchmarks/zero_shot.py`).",
+        "- Measured before frames followed the state: speed, agents and ranks on the Tabletop, transfer, decoders, and "
+        "tables never seen.",
     ]
 
 
