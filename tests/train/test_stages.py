@@ -320,6 +320,8 @@ def test_two_processes_of_torchrun_train_the_tokenizer_as_one_does(tmp_path, dat
 
 def option(name: str, value: object) -> list[str]:
     """As the command line takes it."""
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{name.replace('_', '-')}"]
     values = value if isinstance(value, tuple) else (value,)
     return [f"--{name.replace('_', '-')}", *map(str, values)]
 
