@@ -23,7 +23,7 @@ def observed_frames(frames: Array, config: WorldConfig, device: torch.device) ->
         raise ValueError(f"frames have shape {tuple(found.shape)}; this world takes (batch, time, {size}, {size}, 3)")
     if found.dtype != torch.uint8:
         raise TypeError(f"frames have dtype {found.dtype}; this world takes uint8")
-    return found
+    return found.contiguous()  # products round differently in another memory layout; so with actions
 
 
 def observed_actions(
@@ -31,7 +31,7 @@ def observed_actions(
 ) -> Float[Tensor, "b t a"]:
     """What was done between `count` frames; None is nothing, for a single frame."""
     found = torch.zeros(batch, 0, config.action_size) if actions is None else tensor(actions)
-    found = found.to(device, torch.float32)
+    found = found.to(device, torch.float32).contiguous()
     if found.shape != (batch, count - 1, config.action_size):
         raise ValueError(
             f"actions have shape {tuple(found.shape)}; {count} frames in {batch} dreams of this world take "
@@ -42,7 +42,7 @@ def observed_actions(
 
 def action_vectors(action: Array, batch: int, config: WorldConfig, device: torch.device) -> Float[Tensor, "b a"]:
     """One action for each of `batch` dreams."""
-    found = tensor(action).to(device, torch.float32)
+    found = tensor(action).to(device, torch.float32).contiguous()
     if found.shape != (batch, config.action_size):
         raise ValueError(f"action has shape {tuple(found.shape)}; this world takes ({batch}, {config.action_size})")
     return _finite(found, "action is")
