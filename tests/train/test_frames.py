@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from worldgym.checkpoint import load_config
 from worldgym.config import DynamicsConfig, RecurrentConfig
 from worldgym.data import load_episodes, segments_at
-from worldgym.train import loop as loop_module
 from worldgym.train.dynamics import train_dynamics
 from worldgym.train.frames import FramesStage, drawing_from_state, train_frames
 from worldgym.train.recurrent_state import train_recurrent_state
@@ -20,6 +19,7 @@ from worldgym.train.settings import DynamicsTraining, FramesTraining, RecurrentT
 from worldgym.world import WorldModel
 
 from ..conftest import tiny_world, write_world
+from .killing import killed_at
 
 SIZES = RecurrentConfig(width=48, embedding=32, head_width=32, channels=(4, 8, 8), observed=3)
 
@@ -107,19 +107,7 @@ def test_a_world_draws_as_before_until_it_has_learned(planned, dataset):
 
 
 def test_a_killed_training_continues_as_it_would_have(planned, dataset, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    def stop(step, steps, warm_up):
-        if step == 4:
-            raise Killed
-        return schedule(step, steps, warm_up)
-
-    schedule = loop_module.schedule
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module, "schedule", stop)
-        with pytest.raises(Killed):
-            train_frames(training(dataset, planned, tmp_path / "killed"))
+    killed_at(monkeypatch, train_frames, training(dataset, planned, tmp_path / "killed"), when=4)
     one, other = (
         load_file(train_frames(training(dataset, planned, tmp_path / name)) / "model.safetensors")
         for name in ("whole", "killed")

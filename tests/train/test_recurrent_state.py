@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from worldgym.config import RecurrentConfig
 from worldgym.data import load_episodes
-from worldgym.train import loop as loop_module
 from worldgym.train.recurrent_state import (
     RecurrentLoss,
     RecurrentStage,
@@ -22,6 +21,7 @@ from worldgym.train.settings import RecurrentTraining
 from worldgym.world import WorldModel
 
 from ..conftest import tiny_world, write_world
+from .killing import killed_at
 
 RECURRENT = RecurrentConfig(width=48, embedding=32, head_width=32, channels=(4, 8, 8), observed=3)
 CPU = torch.device("cpu")
@@ -221,19 +221,7 @@ def test_what_it_cannot_begin_from_is_a_mistake(dataset, source, tmp_path):
 
 
 def test_a_killed_training_continues_as_it_would_have(source, dataset, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    def stop(step, steps, warm_up):
-        if step == 15:
-            raise Killed
-        return schedule(step, steps, warm_up)
-
-    schedule = loop_module.schedule
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module, "schedule", stop)
-        with pytest.raises(Killed):
-            train_recurrent_state(training(dataset, source, tmp_path / "killed"))
+    killed_at(monkeypatch, train_recurrent_state, training(dataset, source, tmp_path / "killed"), when=15)
     whole = train_recurrent_state(training(dataset, source, tmp_path / "whole"))
     resumed = train_recurrent_state(training(dataset, source, tmp_path / "killed"))
     with monkeypatch.context() as patch:  # what is done reads no recording

@@ -34,6 +34,8 @@ from worldgym.train.settings import DynamicsTraining, TokenizerTraining
 from worldgym.train.tokenizer import train_tokenizer
 from worldgym.world import WorldModel
 
+from .killing import Killed, killed_at
+
 TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)
 DYNAMICS = DynamicsConfig(
     layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, head_width=32, head_layers=1, window=4,
@@ -42,10 +44,6 @@ DYNAMICS = DynamicsConfig(
 
 LONG = {"steps": 51, "learning_rate": 4e-3}
 """Enough to have learned something."""
-
-
-class Killed(BaseException):
-    """What the operating system does, as far as a test can."""
 
 
 def tokenizer_training(dataset: str, root: Path, **arguments) -> TokenizerTraining:
@@ -69,20 +67,6 @@ def trained(tmp_path_factory, dataset) -> Path:
     out = train_dynamics(dynamics_training(dataset, root, root / "tokenizer", **LONG))
     assert out == root / "world"
     return root
-
-
-def killed_at(monkeypatch, train, config, when: int) -> None:
-    """Train until just before the given step, then die."""
-
-    def stop(step, steps, warm_up):
-        if step == when:
-            raise Killed
-        return schedule(step, steps, warm_up)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module, "schedule", stop)
-        with pytest.raises(Killed):
-            train(config)
 
 
 def assert_same(one: Path, other: Path) -> None:

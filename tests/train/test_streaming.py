@@ -17,16 +17,15 @@ from worldgym.data import load_episodes
 from worldgym.lerobot import lerobot_to_minari, minari_to_lerobot
 from worldgym.shards import Shards
 from worldgym.streams import DRAWN
-from worldgym.train import loop as loop_module
 from worldgym.train import recurrent_state as recurrent_state_module
 from worldgym.train.decoder import DecoderStage
 from worldgym.train.dynamics import DynamicsStage
-from worldgym.train.loop import schedule
 from worldgym.train.recurrent_state import RecurrentStage, Source
 from worldgym.train.settings import DecoderTraining, DynamicsTraining, RecurrentTraining, TokenizerTraining
 from worldgym.train.tokenizer import TokenizerStage, train_tokenizer
 
 from ..conftest import tiny_world, write_world
+from .killing import killed_at
 
 TOKENIZER = TokenizerConfig(channels=(8, 16, 16), latent_channels=4, codes=32, heads=2)
 DYNAMICS = DynamicsConfig(layers=2, width=64, heads=2, kv_heads=1, mlp_width=64, head_width=32, head_layers=1, window=4)
@@ -189,14 +188,6 @@ def test_an_epoch_projects_a_frame_once_in_a_window(url, world, tmp_path, monkey
 
 @pytest.mark.parametrize("kind", ["url", "robot"])
 def test_a_killed_training_continues_as_it_would_have(kind, request, tmp_path, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    def stop(step, steps, warm_up):
-        if step == 4:
-            raise Killed
-        return schedule(step, steps, warm_up)
-
     whole = TokenizerTraining(
         request.getfixturevalue(kind),
         tmp_path / "whole",
@@ -207,9 +198,6 @@ def test_a_killed_training_continues_as_it_would_have(kind, request, tmp_path, m
         tokenizer=TOKENIZER,
     )
     killed = replace(whole, out=tmp_path / "killed")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop_module, "schedule", stop)
-        with pytest.raises(Killed):
-            train_tokenizer(killed)
+    killed_at(monkeypatch, train_tokenizer, killed, when=4)
     expected, found = (load_file(train_tokenizer(one) / "model.safetensors") for one in (whole, killed))
     assert all(torch.equal(weight, found[name]) for name, weight in expected.items())

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoint import GOALS, READOUTS, adopt, companions, load_config
+from ..config import WorldConfig
 from ..data import load_episodes
 from ..errors import UserError
 from ..evaluate.fidelity import check_recording
@@ -30,7 +31,7 @@ def train_frames(config: FramesTraining) -> Path:
         raise UserError(f"{config.world} has no recurrent state to draw from; `worldgym train state` makes one")
     if check_world(config, "world"):
         found = load_config(config.out)[0]
-        if found != replace(source, dynamics=replace(source.dynamics, from_state=True, rereads=config.rereads)):
+        if found != _drawing(source, config.rereads):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
             return config.out
@@ -63,9 +64,12 @@ class FramesStage(SegmentStage):
 
 def drawing_from_state(world: WorldModel, rereads: bool) -> WorldModel:
     """The same world, whose scale head is shown what its recurrent state foresees; that does nothing yet."""
-    dynamics = replace(world.config.dynamics, from_state=True, rereads=rereads)
-    made = WorldModel(replace(world.config, dynamics=dynamics), world.text).to(world.device)
+    made = WorldModel(_drawing(world.config, rereads), world.text).to(world.device)
     adopt(made, world.state_dict())
     made.eval().requires_grad_(False)
     made.dynamics.scale_head.requires_grad_(True)
     return made
+
+
+def _drawing(world: WorldConfig, rereads: bool) -> WorldConfig:
+    return replace(world, dynamics=replace(world.dynamics, from_state=True, rereads=rereads))

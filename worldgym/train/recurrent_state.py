@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..checkpoint import READOUTS, companions, load_config, load_tensors, load_weights
-from ..config import RecurrentConfig
+from ..config import RecurrentConfig, WorldConfig
 from ..data import Episodes, Rows, StreamedEpisodes, load_episodes
 from ..errors import UserError
 from ..evaluate.fidelity import check_recording
@@ -73,8 +73,9 @@ def train_recurrent_state(config: RecurrentTraining) -> Path:
     if stage != "world":
         raise UserError(f"{config.world} holds a {stage} only; train its dynamics first")
     if check_world(config, "world"):
-        found, fresh = load_config(config.out)[0], replace(source.dynamics, from_state=False, rereads=False)
-        if found != replace(source, recurrent=config.recurrent, dynamics=fresh if config.fresh else source.dynamics):
+        found = load_config(config.out)[0]
+        on = replace(source, recurrent=config.recurrent)
+        if found != (_with_fresh_state(source, config.recurrent) if config.fresh else on):
             raise UserError(f"{config.out} holds another world, {found}; choose another --out")
         if world_done(config, "world"):
             return config.out
@@ -471,10 +472,7 @@ def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) ->
             )
         world.recurrent.requires_grad_(True)
         return world
-    blind = replace(
-        world.config.dynamics, from_state=False, rereads=False
-    )  # what drew from another state draws from none
-    made = WorldModel(replace(world.config, recurrent=config, dynamics=blind), world.text).to(world.device)
+    made = WorldModel(_with_fresh_state(world.config, config), world.text).to(world.device)
     anew = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
     kept = {name: tensor for name, tensor in world.state_dict().items() if name in made.state_dict()}
     made.load_state_dict(kept | anew)
@@ -482,3 +480,8 @@ def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) ->
     assert made.recurrent is not None
     made.recurrent.requires_grad_(True)
     return made
+
+
+def _with_fresh_state(world: WorldConfig, recurrent: RecurrentConfig) -> WorldConfig:
+    """The world with a state that begins anew, whose frames are drawn without it: they knew another one."""
+    return replace(world, recurrent=recurrent, dynamics=replace(world.dynamics, from_state=False, rereads=False))
