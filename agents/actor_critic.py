@@ -244,17 +244,20 @@ def lambda_returns(
     return torch.stack(returns[::-1])
 
 
-def recorded_states(world: WorldModel, dataset: str | None, instruction: str, seed: int = 0) -> Float[Tensor, "n s"]:
+def recorded_states(
+    world: WorldModel, dataset: str | None, instruction: str, seed: int = 0, count: int = STATES
+) -> Float[Tensor, "n s"]:
     """States to begin from, in which the instruction is still to be done.
 
     Args:
         dataset: Minari id of a recording; by default the frames that come with the world.
+        count: states of a recording.
     """
     starts = recorded_starts(dataset, world.config) if dataset else bundled_starts(str(world.folder), world.config)
     if starts is None:
         raise ValueError(f"the world {world.config.name!r} has no starting frames; name a recording with --starts")
     random = np.random.default_rng(seed)
-    drawn = [starts.draw(instruction, random) for _ in range(STATES if dataset else len(starts.newest))]
+    drawn = [starts.draw(instruction, random) for _ in range(count if dataset else len(starts.newest))]
     parts = []
     for index in range(0, len(drawn), 256):
         frames, actions = (np.stack(part) for part in zip(*drawn[index : index + 256], strict=True))

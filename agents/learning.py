@@ -37,7 +37,7 @@ from worldgym.world import WorldModel
 
 from . import AGENTS
 from .actor_critic import ActorCritic, recorded_states
-from .observers import SeenVecEnv, see_alone
+from .observers import SeenVecEnv, SeeAlone
 from .ranking import Mistaken
 from .settings import Learning
 
@@ -141,7 +141,7 @@ def judge(model: Agent, world: WorldModel, twin: gym.Env, episodes: int, seed: i
 def policy_of(model: Agent | Mistaken, world: WorldModel, sees: str) -> Policy:
     """What the agent does, for one episode."""
     if sees != "pixels":
-        return see_alone(model, world, sees)
+        return SeeAlone(model, world, sees)
     return lambda observation: model.predict(observation, deterministic=True)[0]
 
 

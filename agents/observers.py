@@ -152,26 +152,31 @@ def make_observer(sees: str, world: WorldModel, count: int) -> Observer:
     return StateObserver(world, count) if sees == "state" else LatentObserver(world, count)
 
 
-def see_alone(policy, world: WorldModel, sees: str = "latent"):
-    """A policy on latents or states (`predict` as Stable-Baselines3 has it) as a function of one episode's frames.
+class SeeAlone:
+    """A policy on latents or states (`predict` as Stable-Baselines3 has it), for one episode's frames.
 
-    Returns:
-        observation uint8 [h, w, 3] -> an action of the policy's space; made for each episode. In a dream that shows its
-        state, that of a policy on states takes it, float32 [s].
+    Call it with an observation, uint8 [h, w, 3]; it returns an action of the policy's space. In a dream that shows its
+    state, a policy on states takes that, float32 [s].
     """
-    eyes = make_observer(sees, world, 1)
-    done: np.ndarray | None = None
 
-    def act(observation: np.ndarray) -> Any:
-        nonlocal done
+    def __init__(self, policy, world: WorldModel, sees: str = "latent"):
+        self.policy, self.codec, self.eyes = policy, world.config.codec, make_observer(sees, world, 1)
+        self._done: np.ndarray | None = None
+        """The newest action, as a vector [1, a]."""
+
+    def __call__(self, observation: np.ndarray) -> Any:
         if observation.ndim == 1:
-            return policy.predict(observation[None], deterministic=True)[0][0]
-        seen = eyes.begin(observation[None]) if done is None else eyes.see(observation[None], done)
-        action = policy.predict(seen, deterministic=True)[0][0]
-        done = world.config.codec.encode(action)[None]
+            return self.policy.predict(observation[None], deterministic=True)[0][0]
+        first, frame = self._done is None, observation[None]
+        seen = self.eyes.begin(frame) if first else self.eyes.see(frame, self._done)
+        action = self.policy.predict(seen, deterministic=True)[0][0]
+        self._done = self.codec.encode(action)[None]
         return action
 
-    return act
+    def instead(self, vector: np.ndarray) -> Any:
+        """The action of another vector, float32 [a], which is done in place of the newest one."""
+        self._done = vector[None]
+        return self.codec.decode(vector)
 
 
 def _array(seen: torch.Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ import tyro
 from section import RESULTS, Results, Section, estimate, made_by, markdown, over_seeds
 
 from worldgym.agents.learning import load_policy
-from worldgym.agents.observers import see_alone
+from worldgym.agents.observers import SeeAlone
 from worldgym.envs_real.twins import twin_of
 from worldgym.evaluate.rollout import Episode, Policy, episode_statistics, play
 from worldgym.metrics import bootstrap
@@ -91,7 +91,7 @@ def main(config: Guided) -> None:
     rows = [row("random actions", partial(RandomActions, twin.action_space))]
     rows.append(row("CEM alone", partial(planned, lambda seed: DreamReturns(world, goal))))
     for agent, _ in loaded:
-        rows.append(row("the actor alone", lambda seed, agent=agent: see_alone(agent, world, "state")))
+        rows.append(row("the actor alone", lambda seed, agent=agent: SeeAlone(agent, world, "state")))
         for name, kind in {"proposals": Proposals, "values": Values, "both": GuidedReturns}.items():
             make = partial(planned, lambda seed, kind=kind, agent=agent: kind(world, goal, agent, seed))
             rows.append(row(f"CEM, {name}", make))

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from worldgym.agents.actor_critic import HORIZON, LAMBDA, ActorCritic, lambda_returns, recorded_states
 from worldgym.agents.learning import checkpoints, learn, load_policy
-from worldgym.agents.observers import see_alone
+from worldgym.agents.observers import SeeAlone
 from worldgym.agents.settings import Learning
 from worldgym.envs_real.twins import twin_of
 from worldgym.world import WorldModel
@@ -100,7 +100,7 @@ def test_a_killed_agent_continues_as_it_would_have(world, frames, tmp_path):
 def test_it_acts_on_all_that_an_episode_showed(world, frames, actions):
     agent = ActorCritic(world, GOAL)
     torch.nn.init.normal_(agent.actor[-1].weight)
-    act, done = see_alone(agent, world, "state"), []
+    act, done = SeeAlone(agent, world, "state"), []
     for when in range(3):
         done.append(act(frames[0, when]))
     seen = world.observe(frames[:1, :3], np.stack(done[:2])[None])

@@ -20,7 +20,7 @@ from worldgym.agents import AGENTS
 from worldgym.agents.features import Places
 from worldgym.agents.learning import Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
-from worldgym.agents.observers import LatentObserver, SeenVecEnv, see_alone
+from worldgym.agents.observers import LatentObserver, SeenVecEnv, SeeAlone
 from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.agents.settings import Learning
@@ -127,7 +127,7 @@ def test_a_policy_on_latents_acts_on_frames_of_one_episode(make_world, frames):
             given.append(observation)
             return np.full((len(observation), 2), 0.5, np.float32), None
 
-    act, eyes = see_alone(Policy(), world), LatentObserver(world, 1)
+    act, eyes = SeeAlone(Policy(), world), LatentObserver(world, 1)
     assert act(frames[0, 0]).tolist() == [0.5, 0.5]
     act(frames[0, 1])
     assert np.allclose(given[0], eyes.begin(frames[:1, 0])) and np.allclose(given[1], eyes.see(frames[:1, 1], STILL))

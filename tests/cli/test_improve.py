@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import minari
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from worldgym.agents.actor_critic import ActorCritic
 from worldgym.cli.improve import improve
 from worldgym.cli.improve_settings import Improve
 from worldgym.data import load_episodes
@@ -80,6 +82,39 @@ def test_rounds_continue_where_they_stood(asked, monkeypatch):
     assert told["metrics"]["rounds"] == found and "commit" in told
     with pytest.raises(ValueError, match="samples was 2 and is 3"):
         improve(replace(asked, rounds=3, samples=3))
+
+
+def test_an_agent_learns_in_the_dream_and_acts_in_turn_with_the_planner(asked):
+    asked = replace(asked, updates=2, rounds=2)
+    found = improve(asked)["rounds"]
+    recording = asked.dataset.rpartition("-v")[0].rpartition("/")[2]
+    for number, one in enumerate(found, 1):
+        stored = minari.load_dataset(f"improve/{recording}-{asked.out.name}-{number}-v0")
+        acted = [(bool(e.infos["by_agent"][0]), bool(e.infos["plain"][0])) for e in stored.iterate_episodes()]
+        assert acted == [(False, True), (False, False), (True, True), (True, False)]
+        by_agent = [float(np.sum(e.rewards)) for e in stored.iterate_episodes()][2]
+        assert one["agent"]["episodes"] == 1 and one["agent"]["mean_return"] == pytest.approx(by_agent, rel=1e-5)
+        world = WorldModel.load(asked.world if number == 1 else str(asked.out / "round1"), "cpu")
+        agent = ActorCritic.load(asked.out / f"agent{number}.safetensors", world)
+        assert agent.num_timesteps == 2 * number  # the second round's learned on
+        frame = next(e.observations[0] for e in stored.iterate_episodes() if e.infos["by_agent"][0])
+        assert one["agent"]["dreamed_return"] == pytest.approx(dreamed(world, agent, frame), rel=1e-4)
+    with pytest.raises(ValueError, match="learns one instruction, and --instruction names"):
+        improve(replace(asked, out=asked.out / "other", instruction=("*",)))
+
+
+def dreamed(world: WorldModel, agent: ActorCritic, frame: np.ndarray) -> float:
+    """What the dream itself pays the agent, in an environment that draws nothing and lasts as long as the twin's."""
+    env = gym.make(
+        "worldgym/Dream-v0", world=str(world.folder), instruction=agent.instruction, imagined=True, obs_type="state",
+        max_episode_steps=40,
+    )  # fmt: skip
+    state, _ = env.reset(options={"frames": frame[None]})
+    total, over = 0.0, False
+    while not over:
+        state, reward, terminated, truncated, _ = env.step(agent.predict(state[None])[0][0])
+        total, over = total + float(reward), terminated or truncated
+    return total
 
 
 def test_what_cannot_be_improved_is_said(source, dataset, tmp_path):

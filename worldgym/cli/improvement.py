@@ -1,7 +1,9 @@
-"""The rounds of `worldgym improve`: act, remember, judge what was foreseen of it, train on.
+"""The rounds of `worldgym improve`: an agent learns in the dream, it and a planner act, what they did is judged and
+trained on.
 
-A round's figures are of episodes that the world had not seen: the return of those without bursts, and how the rewards
-of all of them correlate with what was imagined eight steps before.
+A round's figures are of episodes that the world had not seen: the returns of those without bursts, what the dream pays
+the agent from their first frames, and how the rewards of all of them correlate with what was imagined eight steps
+before.
 """
 
 import json
@@ -19,6 +21,8 @@ from minari.data_collector import EpisodeBuffer
 from minari.storage import get_dataset_path
 from tqdm import tqdm
 
+from ..agents.actor_critic import STATES, ActorCritic, check_recurrent, recorded_states
+from ..agents.observers import SeeAlone
 from ..data import load_episodes
 from ..envs_real.twins import twin_of
 from ..episodes import EpisodeFormat
@@ -50,6 +54,10 @@ def improve_in_rounds(config: Improve) -> dict[str, Any]:
     world = WorldModel.load(config.world, config.device)
     if world.recurrent is None:
         raise UserError(f"{world.config.name!r} has no recurrent state to improve; `worldgym train state` makes one")
+    if config.updates:
+        check_recurrent(world)
+        if len(wanted := world.config.matching(config.instruction)) > 1:
+            raise UserError(f"an agent learns one instruction, and --instruction names {len(wanted)}")
     twin = twin_of(world.config)
     if len(world.config.instructions) > 1 and not hasattr(twin.unwrapped, "all_rewards"):
         raise UserError(f"{world.config.twin} does not say what a step is worth by each of the world's instructions")
@@ -107,11 +115,14 @@ def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env)
         world.config.tokenizer.resolution, world.config.action_size, world.config.instructions,
         actions=world.config.actions,
     )  # fmt: skip
+    agent = _learned(config, out, world, number) if config.updates else None
     if not _lived(name, out):
-        acted, what = _acted(config, world, twin, number), f"what it did in {world.config.name}"
+        acted, what = _acted(config, world, twin, number, agent), f"what it did in {world.config.name}"
         about = {"seed": config.seed, "run": str(out.resolve())}
-        write_dataset(name, acted, layout, "CEM in the recurrent state", what, about=about)
-    found = _judged(world, name, number)
+        who = "CEM in the recurrent state" + (", and an actor that learned in it" if agent else "")
+        write_dataset(name, acted, layout, who, what, about=about)
+    limit = twin.spec.max_episode_steps if twin.spec is not None else None
+    found = _judged(world, name, number, agent, min(config.longest, limit or config.longest))
     lived = tuple(_data_set(config, out, one) for one in range(1, number + 1))
     assert world.config.recurrent is not None
     train_recurrent_state(
@@ -125,16 +136,39 @@ def _round(config: Improve, out: Path, number: int, current: str, twin: gym.Env)
     return found
 
 
-def _acted(config: Improve, world: WorldModel, twin: gym.Env, number: int) -> Iterator[EpisodeBuffer]:
-    """Episodes on the twin; the second, the fourth and so on with bursts of random actions."""
+def _learned(config: Improve, out: Path, world: WorldModel, number: int) -> ActorCritic:
+    """The agent of a round: the one before, after further updates in the world as it is now."""
+    path, [instruction] = out / f"agent{number}.safetensors", world.config.matching(config.instruction)
+    if path.exists():
+        return ActorCritic.load(path, world)
+    if number > 1:
+        agent = ActorCritic.load(out / f"agent{number - 1}.safetensors", world)
+    else:
+        torch.manual_seed(config.seed)
+        agent = ActorCritic(world, instruction, config.discount).to(world.device)
+    states = [recorded_states(world, config.dataset, instruction, config.seed)]
+    for one in range(1, number):  # half of them are of what was lived
+        states.append(recorded_states(world, _data_set(config, out, one), instruction, count=STATES // (number - 1)))
+    agent.learn(torch.cat(states), number * config.updates, config.seed)
+    agent.save(path)
+    return agent
+
+
+def _acted(
+    config: Improve, world: WorldModel, twin: gym.Env, number: int, agent: ActorCritic | None
+) -> Iterator[EpisodeBuffer]:
+    """Episodes on the twin; the second, the fourth and so on with bursts of random actions. Of an agent, if there is
+    one, are the third and the fourth, the seventh and the eighth, and so on."""
     asked, wanted = config.planning(), world.config.matching(config.instruction)
     index = taken = 0
     with tqdm(total=config.real_steps, desc=f"round {number}: acting on the twin", unit="step") as progress:
-        while taken < config.real_steps or index < 2:
+        while taken < config.real_steps or index < (2 if agent is None else 4):
             random = np.random.default_rng([config.seed, number, index])
             instruction = wanted[random.integers(len(wanted))]
             policy = make_policy(asked, world, twin, instruction, int(random.integers(2**31)))
-            assert isinstance(policy, MPC)
+            if agent is not None and index % 4 > 1:
+                policy = SeeAlone(agent, world, "state")
+            assert isinstance(policy, (MPC, SeeAlone))
             acted = _episode(world, twin, policy, instruction, random, config.longest, explores=bool(index % 2))
             progress.update(len(acted.actions))
             index, taken = index + 1, taken + len(acted.actions)
@@ -144,7 +178,7 @@ def _acted(config: Improve, world: WorldModel, twin: gym.Env, number: int) -> It
 def _episode(
     world: WorldModel,
     twin: gym.Env,
-    policy: MPC,
+    policy: MPC | SeeAlone,
     instruction: str,
     random: np.random.Generator,
     longest: int,
@@ -168,11 +202,15 @@ def _episode(
         over = terminated or truncated or len(actions) == longest
     rewards, successes, terminations = (np.stack(part) for part in zip(*judged, strict=True))
     plain = np.full(len(frames), not explores)
+    by_agent = np.full(len(frames), isinstance(policy, SeeAlone))
     return EpisodeBuffer(
         observations=np.stack(frames), actions=np.stack(actions),
         rewards=rewards[1:, world.config.instructions.index(instruction)].astype(np.float64).tolist(),
         terminations=[False] * len(actions), truncations=[False] * (len(actions) - 1) + [True],
-        infos={"rewards": rewards, "successes": successes, "terminations": terminations, "plain": plain},
+        infos={
+            "rewards": rewards, "successes": successes, "terminations": terminations, "plain": plain,
+            "by_agent": by_agent,
+        },
     )  # fmt: skip
 
 
@@ -185,11 +223,11 @@ def _worth(twin: gym.Env, several: bool, reward: float, success: bool, over: boo
 
 
 @torch.no_grad()
-def _judged(world: WorldModel, name: str, number: int) -> dict[str, Any]:
-    """What the episodes of a data set are worth, and how true what the world foresees of them is."""
-    data, plain = load_episodes(name), minari.load_dataset(name)
-    episodes = [one for one in plain.iterate_episodes() if one.infos["plain"][0]]
-    totals = np.array([float(np.sum(one.rewards)) for one in episodes])
+def _judged(world: WorldModel, name: str, number: int, agent: ActorCritic | None, longest: int) -> dict[str, Any]:
+    """What the episodes of a data set are worth, and how true what the world foresees of them is; of an agent also what
+    `longest` steps are worth in the dream."""
+    data, stored = load_episodes(name), minari.load_dataset(name)
+    plain = [one for one in stored.iterate_episodes() if one.infos["plain"][0]]
     instructions = world.read_instructions(list(data.instructions))
     said, true = [], []
     assert world.recurrent is not None
@@ -201,14 +239,39 @@ def _judged(world: WorldModel, name: str, number: int) -> dict[str, Any]:
             states = world.recurrent.imagine(state, ahead)
             said.append(world.recurrent.heads(states, instructions).reward[0, -1].cpu().numpy())
             true.append(data.rewards[newest + AHEAD])
-    return {
+    found = {
         "round": number,
         "real_steps": int(len(data.frames) - len(data.starts) + 1),
+        **_returns([one for one in plain if not one.infos["by_agent"][0]]),
+        "reward_correlation_8": correlation(np.concatenate(said), np.concatenate(true)) if said else None,
+    }
+    if agent is None:
+        return found
+    acted = [one for one in plain if one.infos["by_agent"][0]]
+    dreamed = _dreamed(world, agent, np.stack([one.observations[0] for one in acted]), longest)
+    return found | {"agent": {**_returns(acted), "dreamed_return": dreamed}}
+
+
+def _returns(episodes: list[minari.EpisodeData]) -> dict[str, Any]:
+    totals = np.array([float(np.sum(one.rewards)) for one in episodes])
+    return {
         "episodes": len(totals),
         "mean_return": float(totals.mean()),
         "return_interval": bootstrap(np.mean, totals),
-        "reward_correlation_8": correlation(np.concatenate(said), np.concatenate(true)) if said else None,
     }
+
+
+def _dreamed(world: WorldModel, agent: ActorCritic, frames: np.ndarray, steps: int) -> float:
+    """What an agent earns on average in dreams from these first frames, uint8 [n, h, w, 3], by their own account."""
+    assert world.recurrent is not None
+    state, total = world.observe(frames[:, None]), torch.zeros(len(frames), device=world.device)
+    alive, read = torch.ones_like(total), world.read_instructions([agent.instruction]).expand(len(frames), -1)
+    for _ in range(steps):
+        state = world.recurrent.predict(state, torch.tanh(agent.policy(state)[0]))
+        said = world.recurrent.heads.each(state[:, None], read)
+        total += alive * said.reward[:, 0]
+        alive *= said.terminated[:, 0] < 0
+    return float(total.mean())
 
 
 def _say(found: dict[str, Any]) -> None:
@@ -219,3 +282,9 @@ def _say(found: dict[str, Any]) -> None:
         f"episodes by the world so far; rewards eight steps ahead correlate by "
         f"{'nothing' if truth is None else format(truth, '.3f')}; {found['real_steps']} real steps in all"
     )
+    if (agent := found.get("agent")) is not None:
+        low, high = agent["return_interval"]
+        print(
+            f"  its agent: return {agent['mean_return']:.2f} ({low:.2f} to {high:.2f}) in {agent['episodes']} episodes, "
+            f"{agent['dreamed_return']:.2f} in the dream"
+        )

@@ -416,8 +416,8 @@ class RecurrentStage:
     def _rows(self, step: int) -> tuple[np.random.Generator, "Source", np.ndarray]:
         """(the random numbers of a batch, where it is from, the frames that its stretches begin with)."""
         random, source = np.random.default_rng([self.config.seed, step, 0]), self.recorded
-        if self.lived and step % 3 == 0:
-            source = self.lived[step // 3 % len(self.lived)]
+        if self.lived and step % 2 == 0:
+            source = self.lived[step // 2 % len(self.lived)]
         return random, source, source.begin(self.config.seed, step, random)
 
     def source(self, step: int) -> str:

@@ -134,7 +134,7 @@ class RecurrentTraining:
     out: Path = Path("runs/tabletop/planned")
     """Folder of the same world with its recurrent state; an existing one is resumed."""
     lived: tuple[str, ...] = ()
-    """Further data sets, of what planners or agents did: a third of the stretches are of them."""
+    """Further data sets, of what planners or agents did: half of the stretches are of them."""
     fresh: bool = True
     """Begin anew; else from the state that the world has."""
     begin_from: str | None = None
