@@ -37,7 +37,7 @@ from worldgym.world import WorldModel
 
 from . import AGENTS
 from .actor_critic import ActorCritic, recorded_states
-from .observers import SeenVecEnv, SeeAlone
+from .observers import SeeAlone, SeenVecEnv
 from .ranking import Mistaken
 from .settings import Learning
 

@@ -20,7 +20,7 @@ from worldgym.agents import AGENTS
 from worldgym.agents.features import Places
 from worldgym.agents.learning import Progress, learn, load_policy, make_envs
 from worldgym.agents.mbpo import Imagination, MixedReplay
-from worldgym.agents.observers import LatentObserver, SeenVecEnv, SeeAlone
+from worldgym.agents.observers import LatentObserver, SeeAlone, SeenVecEnv
 from worldgym.agents.refit import Refit, lived_episodes, own_world
 from worldgym.agents.sac import HalfReplay, sac
 from worldgym.agents.settings import Learning
