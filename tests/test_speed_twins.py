@@ -239,6 +239,7 @@ def test_a_benchmark_tells_everything_it_measured(measure, baselines, tmp_path):
     assert (tmp_path / "bench.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_without_baselines_a_benchmark_is_of_ours_alone(measure):
     metrics = measure()
     assert set(metrics["batches"]["2"]["figures"]) <= set(bench.OWN)

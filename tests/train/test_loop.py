@@ -172,7 +172,7 @@ def script(folder: Path, lines: str, call: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "two.py"], cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("model", ["line", "windows"])
+@pytest.mark.parametrize("model", [pytest.param("line", marks=pytest.mark.slow), "windows"])
 def test_two_processes_have_the_loss_of_one(tmp_path, every_step, model):
     one, two = tmp_path / "one", tmp_path / "two"
     two.mkdir()

@@ -285,6 +285,6 @@ def _say(found: dict[str, Any]) -> None:
     if (agent := found.get("agent")) is not None:
         low, high = agent["return_interval"]
         print(
-            f"  its agent: return {agent['mean_return']:.2f} ({low:.2f} to {high:.2f}) in {agent['episodes']} episodes, "
-            f"{agent['dreamed_return']:.2f} in the dream"
+            f"  its agent: return {agent['mean_return']:.2f} ({low:.2f} to {high:.2f}) in {agent['episodes']} "
+            f"episodes, {agent['dreamed_return']:.2f} in the dream"
         )

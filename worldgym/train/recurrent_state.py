@@ -473,8 +473,9 @@ def filtering(world: WorldModel, config: RecurrentConfig, fresh: bool = True) ->
         world.recurrent.requires_grad_(True)
         return world
     made = WorldModel(_with_fresh_state(world.config, config), world.text).to(world.device)
-    anew = {name: tensor for name, tensor in made.state_dict().items() if name.startswith("recurrent.")}
-    kept = {name: tensor for name, tensor in world.state_dict().items() if name in made.state_dict()}
+    anew = made.state_dict()
+    kept = {name: tensor for name, tensor in world.state_dict().items() if name in anew}
+    anew = {name: tensor for name, tensor in anew.items() if name.startswith("recurrent.")}
     made.load_state_dict(kept | anew)
     made.eval().requires_grad_(False)
     assert made.recurrent is not None
