@@ -99,6 +99,14 @@ def test_an_agent_learns_in_the_dream_and_acts_in_turn_with_the_planner(asked):
         assert agent.num_timesteps == 2 * number  # the second round's learned on
         frame = next(e.observations[0] for e in stored.iterate_episodes() if e.infos["by_agent"][0])
         assert one["agent"]["dreamed_return"] == pytest.approx(dreamed(world, agent, frame), rel=1e-4)
+    best = 1 + int(np.argmax([one["agent"]["mean_return"] for one in found]))
+    kept, agent = (
+        path.read_bytes() for path in (asked.out / "best/agent.safetensors", asked.out / f"agent{best}.safetensors")
+    )
+    assert kept == agent
+    lived_in = Path(asked.world) if best == 1 else asked.out / "round1"
+    kept, there = (load_file(folder / "model.safetensors") for folder in (asked.out / "best", lived_in))
+    assert all(np.array_equal(kept[name], there[name]) for name in there)
     with pytest.raises(ValueError, match="learns one instruction, and --instruction names"):
         improve(replace(asked, out=asked.out / "other", instruction=("*",)))
 

@@ -44,7 +44,8 @@ class Improve:
     """Peak of each round."""
     updates: int = 0
     """Updates of an actor and a critic that learn in each round's dream, and on from round to round; half of the
-    episodes are theirs then. 0 leaves all to the planner."""
+    episodes are theirs then, and the agent that did best in them is kept in the folder `best`, with the world that it
+    learned in. 0 leaves all to the planner."""
     discount: float = 0.95
     """Of the agent's rewards a step later."""
     looks: bool = True

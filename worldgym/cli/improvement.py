@@ -27,7 +27,8 @@ from ..data import load_episodes
 from ..envs_real.twins import twin_of
 from ..episodes import EpisodeFormat
 from ..errors import UserError
-from ..files import alone
+from ..files import alone, replacing
+from ..listing import find_world
 from ..metrics import bootstrap, correlation
 from ..planners.mpc import MPC
 from ..planners.planning import make_policy
@@ -44,6 +45,9 @@ BURST = 0.08
 LONGEST_BURST = 6
 AHEAD = 8
 """Steps that what was foreseen is judged over."""
+BEST = "best"
+"""Folder of the agent that earned most on the twin, in episodes that the budget counts, and of the world in whose dream
+it learned: after more of that, what it does may be worth less in truth."""
 SEEN = 8
 """Frames that it is foreseen from."""
 
@@ -70,6 +74,8 @@ def improve_in_rounds(config: Improve) -> dict[str, Any]:
             found["real_steps"] += rounds[-1]["real_steps"] if rounds else 0
             rounds.append(found)
             _say(found)
+            if config.updates and found["agent"]["mean_return"] >= max(one["agent"]["mean_return"] for one in rounds):
+                _keep(Path(find_world(current)), out, number + 1)
             # More rounds may be asked for later; anything else has to stay.
             asked = {name: value for name, value in asdict(config).items() if name not in ("out", "rounds")}
             metrics = {"improving": asked, "rounds": rounds}
@@ -78,7 +84,16 @@ def improve_in_rounds(config: Improve) -> dict[str, Any]:
                 shutil.rmtree(out / f"round{number - 1}", ignore_errors=True)
     twin.close()
     print(f"the world is in {out / f'round{config.rounds}'}, its figures in {out / 'rounds.json'}")
+    if config.updates:
+        print(f"the agent that its own episodes spoke for is in {out / BEST}, with the world that it learned in")
     return {"rounds": rounds}
+
+
+def _keep(world: Path, out: Path, number: int) -> None:
+    """The agent of a round, and the world that it learned in, as the best so far."""
+    with replacing(out / BEST) as folder:
+        shutil.copytree(world, folder, dirs_exist_ok=True)
+        shutil.copy(out / f"agent{number}.safetensors", folder / "agent.safetensors")
 
 
 def _begun(config: Improve, out: Path) -> list[dict[str, Any]]:
