@@ -1,36 +1,163 @@
-"""The section of docs/results.md on `worldgym improve`: planners act, and the world learns from what they did.
+"""Does a world learn from what is done in it? Agents that learned in rounds of `worldgym improve`, judged on the twin.
 
-benchmarks/states.sh tabletop
+    benchmarks/improving.sh    # makes them, and calls this
+
+In each run the agent that earned most in its counted episodes is judged in 50 others, the same for all, with the world
+in whose dream it learned: alone, and as a guide of CEM. The first row of its rounds is the bundled world's own.
 """
 
-from section import Results, Section, estimate, made_by, markdown, three_digits
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
-WORLDS = ("tabletop",)
+import numpy as np
+import tyro
+from guided import Proposals
+from section import RESULTS, Results, Section, estimate, load, made_by, markdown, over_seeds, three_digits
+
+from worldgym.agents.actor_critic import ActorCritic
+from worldgym.agents.observers import SeeAlone
+from worldgym.envs_real.twins import twin_of
+from worldgym.evaluate.rollout import Policy, episode_statistics, play
+from worldgym.metrics import bootstrap
+from worldgym.planners import CEM, MPC, DreamReturns, GuidedReturns
+from worldgym.planners.mpc import Returns
+from worldgym.results import current_commit, write_results
+from worldgym.world import WorldModel
+
+SEARCH = ("horizon", "samples", "iterations", "action_repeat")
 
 
-def section(*found: Results) -> list[str]:
+@dataclass(frozen=True)
+class Improving:
+    """Judge what rounds of `worldgym improve` left in their folders."""
+
+    world: Annotated[str, tyro.conf.Positional]
+    """hopper or reacher: the bundled world that the rounds began from."""
+    runs: tuple[Path, ...] = ()
+    """Folders of the rounds, one for each seed."""
+    episodes: int = 50
+    seed: int = 1000
+    """Episode i begins from seed + i: the episodes of guided.py."""
+
+
+def main(config: Improving) -> None:
+    commit = current_commit()
+    metrics = {"episodes": config.episodes, "runs": [_judged(config, run) for run in config.runs]}
+    write_results(RESULTS / f"{config.world}_improved.json", config.seed, metrics, commit)
+
+
+def _judged(config: Improving, run: Path) -> dict[str, Any]:
+    """The rounds of a run, and what the agent that it kept does."""
+    world = WorldModel.load(str(run / "best"), "cpu")
+    twin, agent = twin_of(world.config), ActorCritic.load(run / "best" / "agent.safetensors", world)
+    told = json.loads((run / "rounds.json").read_text(encoding="utf-8"))["metrics"]
+    asked, goal = told["improving"], agent.instruction
+
+    def planned(make: Callable[[int], Returns], seed: int) -> Policy:
+        high = np.ones(world.config.codec.size, np.float32)
+        returns = make(seed)
+        search = CEM(returns, -high, high, seed=seed, **{name: asked[name] for name in SEARCH})
+        return MPC(returns, search, asked["replan_every"], world.config.observed, world.config.codec)
+
+    def row(name: str, make: Callable[[int], Policy]) -> dict[str, Any]:
+        seeds = range(config.seed, config.seed + config.episodes)
+        played = [play(twin, make(seed), seed, {"instruction": goal}) for seed in seeds]
+        totals = np.array([episode.total for episode in played])
+        print(run.name, name, totals.mean(), flush=True)
+        return {"row": name, **episode_statistics(played), "return_interval": bootstrap(np.mean, totals)}
+
+    kinds = {"proposals": Proposals, "both": GuidedReturns}
+    rows = [row("the actor alone", lambda seed: SeeAlone(agent, world, "state"))]
+    rows.append(row("CEM alone", partial(planned, lambda seed: DreamReturns(world, goal))))
+    for name, kind in kinds.items():
+        make = partial(planned, lambda seed, kind=kind: kind(world, goal, agent, seed))
+        rows.append(row(f"CEM, {name}", make))
+    twin.close()
+    return {**told, "rows": rows}
+
+
+def body(results: Results) -> list[str]:
+    metrics = results["metrics"]
+    runs, asked = metrics["runs"], metrics["runs"][0]["improving"]
     lines = [
-        "Each round plays episodes of CEM in the recurrent state on the twin, half of them with bursts of random "
-        "actions, and trains the state on. A row's figures are of episodes that the world had not seen, before it "
-        "learned from them: returns of those without bursts, and rewards eight steps ahead of all.",
+        f"Rounds of `worldgym improve {asked['world']}`: an actor and a critic learn {asked['updates']} updates in the "
+        "dream, then the actor and CEM act on the twin in turn, every second episode with bursts of random actions, "
+        f"and the state learns {asked['steps']} updates, half of them from what was done. A row's figures are of episodes "
+        "that the world had not seen, before it learned from them, without bursts. Mean over the seeds and range.",
         "",
     ]
-    for name, results in zip(WORLDS, found, strict=True):
-        rows = [
-            [
-                str(one["round"]), f"{one['real_steps']:,}",
-                estimate(one["mean_return"], one["return_interval"], ".2f"), three_digits(one["reward_correlation_8"]),
-            ]
-            for one in results["metrics"]["rounds"]
-        ]  # fmt: skip
-        head = [f"{name.capitalize()}, round", "real steps so far", "return on the twin", "rewards' correlation"]
-        lines += [*markdown(head, rows), "", made_by(results), ""]
-    return lines[:-1]
+    rounds = [[run["rounds"][index] for run in runs] for index in range(min(len(run["rounds"]) for run in runs))]
+    table = [
+        [
+            str(which[0]["round"]), f"{np.mean([one['real_steps'] for one in which]):,.0f}",
+            over_seeds([one["agent"]["mean_return"] for one in which], 1),
+            over_seeds([one["agent"]["dreamed_return"] for one in which], 1),
+            over_seeds([one["mean_return"] for one in which], 1),
+            three_digits(float(np.mean([one["reward_correlation_8"] for one in which]))),
+        ]
+        for which in rounds
+    ]  # fmt: skip
+    head = [
+        "round", "real steps so far", "agent on the twin", "... in its dream", "CEM on the twin",
+        "rewards eight steps ahead, correlation",
+    ]  # fmt: skip
+    lines += [*markdown(head, table), ""]
+    chosen = [1 + int(np.argmax([one["agent"]["mean_return"] for one in run["rounds"]])) for run in runs]
+    spent = [run["rounds"][number - 1]["real_steps"] for run, number in zip(runs, chosen, strict=True)]
+    return [
+        *lines,
+        f"The agent of each run that did best in those episodes (of round {', '.join(map(str, chosen))}, by which "
+        f"{', '.join(f'{one:,}' for one in spent)} real steps had been taken), in {metrics['episodes']} other "
+        "episodes; the rule was stated after the first seed's rounds and before the others'. The bundled world had "
+        "seen its own recording, with rewards, before all this.",
+        "",
+        *markdown(["", "seeds", "return", "steps", "share of the way"], _cells(asked["world"], runs)),
+        "",
+        made_by(results),
+    ]
 
 
-SECTION = Section(
-    "Does a world learn from what planners do in it?",
-    tuple(f"{world}_improve" for world in WORLDS),
-    "benchmarks/states.sh WORLD",
-    section,
-)
+def _cells(world: str, runs: list[dict[str, Any]]) -> list[list[str]]:
+    """The rows of the second table, among those of guided.py in the same episodes where there are any."""
+    before = load(f"{world}_guided")["metrics"]["rows"] if (RESULTS / f"{world}_guided.json").exists() else []
+    old = {name: [row for row in before if row["row"] == name] for name in dict.fromkeys(row["row"] for row in before)}
+    found = {name: [row for run in runs for row in run["rows"] if row["row"] == name] for name in _names(runs)}
+    floor, top = (
+        float(np.mean([row["mean_return"] for row in old[name]])) if old else None
+        for name in ("random actions", "CEM on true physics")
+    )
+    rows = [
+        ("random actions", old.get("random actions", [])),
+        ("the actor alone, no rounds", old.get("the actor alone", [])),
+    ]
+    rows += [(f"{name}, after the rounds", which) for name, which in found.items()]
+    rows.append(("CEM on true physics", old.get("CEM on true physics", [])))
+    return [
+        [
+            name, str(len(which)), _mean(which), f"{np.mean([row['mean_steps'] for row in which]):.0f}",
+            "-" if floor is None or top is None
+            else f"{(np.mean([row['mean_return'] for row in which]) - floor) / (top - floor):.0%}",
+        ]
+        for name, which in rows if which
+    ]  # fmt: skip
+
+
+def _names(runs: list[dict[str, Any]]) -> list[str]:
+    return [row["row"] for row in runs[0]["rows"]]
+
+
+def _mean(rows: list[dict[str, Any]]) -> str:
+    if len(rows) == 1:
+        return estimate(rows[0]["mean_return"], rows[0]["return_interval"], ".1f")
+    return over_seeds([row["mean_return"] for row in rows], 1)
+
+
+SECTION = Section("Does a world learn from what is done in it?", ("hopper_improved",), "benchmarks/improving.sh", body)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Improving))

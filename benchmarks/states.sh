@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
-# The recurrent state of a bundled world, the frames that are drawn from it, what a planner's own experience adds to it,
-# and the figures of all: two hours to two and a half a world on one core. The bundle has the state before `improve`.
+# The recurrent state of a bundled world, the frames that are drawn from it, and the figures of both: two hours a world on
+# one core. improving.sh lets agents and planners add to it.
 # benchmarks/states.sh tabletop|reacher|hopper
 source "$(dirname "$0")/setup.sh"
 world=$1 longer=()
 case $world in
-tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=() acting=(--instruction "push *")
+tabletop) data=worldgym/tabletop-v0 recording=(--episodes 4000) training=()
     frames=(--steps 800 --learning-rate 0.00015 --rereads)
     ;;
 reacher)
     data=worldgym/reacher-v1 recording=(--env worldgym/ReacherMuJoCo-v0 --episodes 3000)
     training=(--no-looks --ahead 12 --observed 4) longer=(8000 9000)
-    acting=(--no-looks --horizon 8 --action-repeat 2 --replan-every 2) frames=(--steps 1400)
+    frames=(--steps 1400)
     ;;
 hopper)
     data=worldgym/hopper-v1 recording=(--env worldgym/HopperMuJoCo-v0 --episodes 5000)
-    training=(--no-looks --points 0) acting=(--no-looks --horizon 12 --action-repeat 2 --replan-every 2)
-    frames=(--steps 1000)
+    training=(--no-looks --points 0) frames=(--steps 1000)
     ;;
 *) echo "unknown world $world" >&2; exit 2 ;;
 esac
@@ -32,5 +31,3 @@ done
 $worldgym train frames --world "$planned" --dataset $data --out "runs/states/$world/drawn" --processes 1 "${frames[@]}"
 $worldgym export "runs/states/$world/drawn" "worlds/$world"
 $python benchmarks/imagined.py "$world" --dataset $data
-$worldgym improve "$planned" --dataset $data --out "runs/improve/$world" --rounds 8 "${acting[@]}"
-cp "runs/improve/$world/rounds.json" "$results/${world}_improve.json"
