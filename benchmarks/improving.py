@@ -85,8 +85,8 @@ def body(results: Results) -> list[str]:
     runs, asked = metrics["runs"], metrics["runs"][0]["improving"]
     lines = [
         f"Rounds of `worldgym improve {asked['world']}`: an actor and a critic learn {asked['updates']} updates in the "
-        "dream, then the actor and CEM act on the twin in turn, every second episode with bursts of random actions, "
-        f"and the state learns {asked['steps']} updates, half of them from what was done. A row's figures are of episodes "
+        "dream, the actor and CEM act on the twin in turn, every second episode with bursts of random actions, and the "
+        f"state learns {asked['steps']} updates, half of them from what was done. A row's figures are of episodes "
         "that the world had not seen, before it learned from them, without bursts. Mean over the seeds and range.",
         "",
     ]
@@ -106,12 +106,12 @@ def body(results: Results) -> list[str]:
         "rewards eight steps ahead, correlation",
     ]  # fmt: skip
     lines += [*markdown(head, table), ""]
-    chosen = [1 + int(np.argmax([one["agent"]["mean_return"] for one in run["rounds"]])) for run in runs]
-    spent = [run["rounds"][number - 1]["real_steps"] for run, number in zip(runs, chosen, strict=True)]
+    chosen = list(map(best_round, runs))
+    of_rounds, spent = (", ".join(f"{one[what]:,}" for one in chosen) for what in ("round", "real_steps"))
     return [
         *lines,
-        f"The agent of each run that did best in those episodes (of round {', '.join(map(str, chosen))}, by which "
-        f"{', '.join(f'{one:,}' for one in spent)} real steps had been taken), in {metrics['episodes']} other "
+        f"The agent of each run that did best in those episodes (of round {of_rounds}, by which {spent} real steps had "
+        f"been taken), in {metrics['episodes']} other "
         "episodes; the rule was stated after the first seed's rounds and before the others'. The bundled world had "
         "seen its own recording, with rewards, before all this.",
         "",
@@ -119,6 +119,11 @@ def body(results: Results) -> list[str]:
         "",
         made_by(results),
     ]
+
+
+def best_round(run: dict[str, Any]) -> dict[str, Any]:
+    """That of the agent that was kept."""
+    return max(run["rounds"], key=lambda one: one["agent"]["mean_return"])
 
 
 def _cells(world: str, runs: list[dict[str, Any]]) -> list[list[str]]:

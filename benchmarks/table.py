@@ -6,6 +6,7 @@ import numpy as np
 import ranking
 from gymnasium_worlds import learned_alone, planning_share, sac_returns
 from imagined import WORLDS
+from improving import best_round
 from learning import LEARN_HEAD, learn_row, learned
 from section import ROOT, Results, load, markdown, percent, row
 from tabletop import PLANNING, dream_table, plan_table
@@ -152,6 +153,7 @@ def more() -> list[str]:
         "(`benchmarks/hopper.sh`).",
         pictures_reached(),
         guided_planning(),
+        improved(),
         other_words(),
         f"{learned_alone('hopper')}; after 30,000 steps (one seed) {late['dream']:.0f} and {late['mujoco']:.0f}.",
         f"{learned_alone('reacher')}.",
@@ -194,6 +196,28 @@ def guided_planning() -> str:
         f"returns {mean(hopper, 'the actor alone'):.1f}, and guides CEM to {mean(hopper, 'CEM, both'):.1f}, "
         f"{percent(both)} of the way from random torques to the same planner on true physics, for {percent(alone)} "
         "without a guide."
+    )
+
+
+def improved() -> str:
+    """What an agent of the Hopper does once its dream learned from what it did."""
+    runs = load("hopper_improved")["metrics"]["runs"]
+    before = load("hopper_guided")["metrics"]["rows"]
+    [low, high] = (
+        np.mean([row["mean_return"] for row in before if row["row"] == name])
+        for name in ("random actions", "CEM on true physics")
+    )
+
+    def mean(name: str) -> float:
+        return float(np.mean([row["mean_return"] for run in runs for row in run["rows"] if row["row"] == name]))
+
+    steps = np.mean([best_round(run)["real_steps"] for run in runs])
+    return (
+        f"- After rounds of `worldgym improve`, in which the Hopper's dream learns from what an agent of it and a "
+        f"planner do, {steps:,.0f} real steps in all, that agent returns {mean('the actor alone'):.1f} "
+        f"({len(runs)} seeds, `benchmarks/improving.sh`), CEM on true physics {high:.1f}, and it guides CEM to "
+        f"{mean('CEM, proposals'):.1f}; without it CEM goes {percent((mean('CEM alone') - low) / (high - low))} of "
+        "the way. The recording that the world had seen before, with rewards, is not among these steps."
     )
 
 
