@@ -167,8 +167,8 @@ class SeeAlone:
     def __call__(self, observation: np.ndarray) -> Any:
         if observation.ndim == 1:
             return self.policy.predict(observation[None], deterministic=True)[0][0]
-        first, frame = self._done is None, observation[None]
-        seen = self.eyes.begin(frame) if first else self.eyes.see(frame, self._done)
+        frame = observation[None]
+        seen = self.eyes.begin(frame) if self._done is None else self.eyes.see(frame, self._done)
         action = self.policy.predict(seen, deterministic=True)[0][0]
         self._done = self.codec.encode(action)[None]
         return action
