@@ -21,6 +21,7 @@ from worldgym.model.recurrent_state import RecurrentState
 from worldgym.model.text import PhraseTokenizer
 from worldgym.world import WorldModel
 
+RECURRENT = RecurrentConfig(width=32, embedding=24, head_width=16, channels=(4, 8, 8), observed=3)
 PHRASES = ("push the red block left", "move up", "stay still", "reach the centre")
 
 
@@ -52,23 +53,31 @@ def tiny_world(predict: str = "in_place", window: int = 4, memory: int = 1, prom
     return world.eval().requires_grad_(False)
 
 
+def filtered_world(ends: float = -5.0) -> WorldModel:
+    """The tiny world with a recurrent state, of random weights, by which nothing ends (or everything)."""
+    return _with_state(tiny_world(), ends)
+
+
 def drawing_world(window: int = 4, memory: int = 1, prompt: int = 0, rereads: bool = False) -> WorldModel:
-    """The tiny world with a recurrent state, from which frames are drawn; of random weights, by which nothing ends."""
-    plain = tiny_world(window=window, memory=memory, prompt=prompt)
-    sizes = RecurrentConfig(width=32, embedding=24, head_width=16, channels=(4, 8, 8), observed=3)
-    dynamics = replace(plain.config.dynamics, from_state=True, rereads=rereads)
-    world = WorldModel(replace(plain.config, recurrent=sizes, dynamics=dynamics), plain.text)
-    adopt(world, plain.state_dict())
+    """The same, whose frames are drawn from that state."""
+    world = _with_state(tiny_world(window=window, memory=memory, prompt=prompt), from_state=True, rereads=rereads)
     torch.nn.init.normal_(world.dynamics.scale_head.from_state.weight, std=0.5)  # untrained, it says nothing
+    return world
+
+
+def _with_state(plain: WorldModel, ends: float = -5.0, **dynamics: bool) -> WorldModel:
+    config = replace(plain.config, recurrent=RECURRENT, dynamics=replace(plain.config.dynamics, **dynamics))
+    world = WorldModel(config, plain.text)
+    adopt(world, plain.state_dict())
     assert world.recurrent is not None
-    never(world.recurrent)
+    foresee_ends(world.recurrent, ends)
     return world.eval().requires_grad_(False)
 
 
-def never(recurrent: RecurrentState) -> None:
-    """Let it foresee no end."""
+def foresee_ends(recurrent: RecurrentState, logit: float) -> None:
+    """Let it say so of every state."""
     with torch.no_grad():
-        recurrent.heads.question[-1].bias.view(3, -1)[2, -1] = -5.0
+        recurrent.heads.question[-1].bias.view(3, -1)[2, -1] = logit
         recurrent.heads.question[-1].weight.view(3, -1, recurrent.heads.question[-1].in_features)[2] = 0.0
 
 

@@ -15,8 +15,7 @@ from worldgym.agents.settings import Learning
 from worldgym.envs_real.twins import twin_of
 from worldgym.world import WorldModel
 
-from ..conftest import tiny_world, write_world
-from ..model.test_recurrent_state import filtered_world
+from ..conftest import filtered_world, tiny_world, write_world
 
 GOAL = "reach the centre"
 

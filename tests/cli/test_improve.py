@@ -17,8 +17,7 @@ from worldgym.data import load_episodes
 from worldgym.errors import UserError
 from worldgym.world import WorldModel
 
-from ..conftest import tiny_world, write_world
-from ..model.test_recurrent_state import filtered_world
+from ..conftest import filtered_world, tiny_world, write_world
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The recurrent state: what it filters, what is tried in it, and dreams that draw nothing."""
 
-from dataclasses import replace
 from functools import partial
 
 import gymnasium as gym
@@ -11,32 +10,17 @@ import torch
 from worldgym.agents.observers import StateObserver
 from worldgym.checkpoint import export_world, load_config
 from worldgym.checks import check_dream_env, check_vector_env
-from worldgym.config import RecurrentConfig
 from worldgym.model.outcome_heads import AFTER, OutcomeVotes, expected_returns, returns_until_end
 from worldgym.planners.gradient import DreamSlope
 from worldgym.planners.mpc import DreamReturns
 from worldgym.world import WorldModel, WorldState
 
-from ..conftest import tiny_world, write_world
-
-RECURRENT = RecurrentConfig(width=32, embedding=24, head_width=16, channels=(4, 8, 8), observed=3)
+from ..conftest import RECURRENT, filtered_world, tiny_world, write_world
 
 
 @pytest.fixture
 def world() -> WorldModel:
     return filtered_world()
-
-
-def filtered_world(ends: float = -5.0) -> WorldModel:
-    """A tiny world with a recurrent state of random weights, in which nothing ends (or everything)."""
-    plain = tiny_world()
-    world = WorldModel(replace(plain.config, recurrent=RECURRENT), plain.text)
-    world.load_state_dict(plain.state_dict() | {k: v for k, v in world.state_dict().items() if "recurrent" in k})
-    world.eval().requires_grad_(False)
-    assert world.recurrent is not None
-    world.recurrent.heads.question[-1].bias.view(3, -1)[2, -1] = ends
-    world.recurrent.heads.question[-1].weight.view(3, RECURRENT.head_width + 1, -1)[2] = 0.0
-    return world
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from worldgym.model.goal_heads import COMPONENTS, GoalHeads
 from worldgym.planners.goals import GoalReturns
 
 from ..cli.briefly import run
-from ..conftest import tiny_world, write_world
-from ..model.test_recurrent_state import RECURRENT, filtered_world
+from ..conftest import RECURRENT, filtered_world, tiny_world, write_world
 
 
 @pytest.fixture

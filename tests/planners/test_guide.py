@@ -11,7 +11,7 @@ from worldgym.planners import CEM, GuidedReturns
 from worldgym.planners.settings import Planning
 
 from ..cli.briefly import run
-from ..model.test_recurrent_state import filtered_world
+from ..conftest import filtered_world
 
 GOAL = "reach the centre"
 
