@@ -3,7 +3,7 @@
     benchmarks/improving.sh    # makes them, and calls this
 
 In each run the agent that earned most in its counted episodes is judged in 50 others, the same for all, with the world
-in whose dream it learned: alone, and as a guide of CEM. The first row of its rounds is the bundled world's own.
+in whose dream it learned: alone, and as a guide of CEM. What the first round shows is the bundled world's own.
 """
 
 import json
@@ -36,7 +36,7 @@ class Improving:
     """Judge what rounds of `worldgym improve` left in their folders."""
 
     world: Annotated[str, tyro.conf.Positional]
-    """hopper or reacher: the bundled world that the rounds began from."""
+    """The bundled world that the rounds began from."""
     runs: tuple[Path, ...] = ()
     """Folders of the rounds, one for each seed."""
     episodes: int = 50
