@@ -98,6 +98,9 @@ def test_an_agent_learns_in_the_dream_and_acts_in_turn_with_the_planner(asked):
         assert agent.num_timesteps == 2 * number  # the second round's learned on
         frame = next(e.observations[0] for e in stored.iterate_episodes() if e.infos["by_agent"][0])
         assert one["agent"]["dreamed_return"] == pytest.approx(dreamed(world, agent, frame), rel=1e-4)
+    text = (asked.out / "index.html").read_text(encoding="utf-8")
+    assert text.count('src="data:image/') == 2 and "From left to right: planner, agent." in text
+    assert all(f"{one['agent']['dreamed_return']:.2f}" in text for one in found)
     best = 1 + int(np.argmax([one["agent"]["mean_return"] for one in found]))
     kept, agent = (
         path.read_bytes() for path in (asked.out / "best/agent.safetensors", asked.out / f"agent{best}.safetensors")

@@ -38,6 +38,7 @@ from ..train.checkpoints import check_settings
 from ..train.recurrent_state import train_recurrent_state
 from ..train.settings import RecurrentTraining
 from ..world import WorldModel
+from .improve_report import write_report
 from .improve_settings import Improve
 
 BURST = 0.08
@@ -80,10 +81,12 @@ def improve_in_rounds(config: Improve) -> dict[str, Any]:
             asked = {name: value for name, value in asdict(config).items() if name not in ("out", "rounds")}
             metrics = {"improving": asked, "rounds": rounds}
             write_results(out / "rounds.json", config.seed, metrics, current_commit())
+            write_report(out, world.config.name, rounds, _data_set(config, out, number + 1))
             if number > 1:
                 shutil.rmtree(out / f"round{number - 1}", ignore_errors=True)
     twin.close()
-    print(f"the world is in {out / f'round{config.rounds}'}, its figures in {out / 'rounds.json'}")
+    newest, figures, report = (out / name for name in (f"round{config.rounds}", "rounds.json", "index.html"))
+    print(f"the world is in {newest}, its figures in {figures}; report: {report}")
     if config.updates:
         print(f"the agent that its own episodes spoke for is in {out / BEST}, with the world that it learned in")
     return {"rounds": rounds}
