@@ -19,7 +19,6 @@ from gymnasium.spaces import Box
 from minari import delete_dataset, load_dataset
 from minari.storage import get_dataset_path
 
-from ..actions import ActionCodec
 from ..checkpoint import load_config
 from ..config import DynamicsConfig
 from ..data import Episodes, load_episodes
@@ -47,7 +46,7 @@ EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
 FRAMES = 0.08
 """Share of the time in which it learns, at the end, to draw its frames from its state."""
-SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.4}
+SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.5}
 """Of what is left when a stage begins. Planners and agents use the state, so it gets the most, and rounds of acting
 and training on what is left then."""
 FEWEST_EPISODES = 100
@@ -56,12 +55,10 @@ FEWEST, MOST = 20, 20_000
 """Steps of a stage."""
 TIMED = 4
 """Steps that are timed, from all over a stage: it gets slower as it dreams further."""
-ROUNDS = 6
-"""Of acting and training on; more where they take less time than expected, up to twice as many."""
-TRAINED_ON = 0.45
-"""Share of a round that trains the state."""
-REAL = 60
-"""Steps of a round on the environment, for each minute of the whole."""
+ROUNDS = 4
+"""Of acting by plans and training on; more where they take less time than expected, up to twice as many."""
+TRAINED_ON = 0.6
+"""Share of a round that trains."""
 PLANNED: dict[str, Any] = {"horizon": 16, "samples": 64, "iterations": 3, "action_repeat": 1, "replan_every": 2}
 """How rounds plan, and `worldgym plan` is told to."""
 TRIED = 4, 24
@@ -87,7 +84,7 @@ def make_world(config: New) -> dict[str, Any]:
         evaluate(judging)
         plan.note("done", 1)
     minutes = plan.spent() / 60
-    agent = "actor-critic" if _climbable(load_config(world)[0].codec) else "ppo"
+    agent = "actor-critic" if isinstance(load_config(world)[0].codec.space, Box) else "ppo"
     planned = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in PLANNED.items())
     print(
         f"{world} is a world of {config.env}, made in {minutes:.1f} minutes. Next:\n"
@@ -189,17 +186,11 @@ def _train(config: New, out: Path, dataset: str, plan: Plan) -> RecurrentTrainin
 
 
 def _improved(config: New, out: Path, trained: RecurrentTraining, plan: Plan) -> Path:
-    """Rounds of acting and training on, until the time is over; returns the world's folder.
-
-    Where an actor and a critic can learn, they act, too: half as many updates as the state has in a round, which take
-    about as long each.
-    """
-    steps, world = plan.decided["steps_a_round"], load_config(trained.out)[0]
-    learns = _climbable(world.codec) and len(world.instructions) == 1
+    """Rounds of acting by plans and training on, until the time is over; returns the world's folder."""
     asked = Improve(
-        str(trained.out), trained.dataset, out / "improved", real_steps=min(max(int(REAL * config.minutes), 1), 4000),
-        steps=steps, learning_rate=trained.learning_rate / 2, discount=0.97, looks=False, seed=config.seed,
-        updates=steps // 2 if learns else 0, device=config.device, **PLANNED,
+        str(trained.out), trained.dataset, out / "improved", real_steps=min(max(int(100 * config.minutes), 1), 4000),
+        steps=plan.decided["steps_a_round"], learning_rate=trained.learning_rate / 2, looks=False, seed=config.seed,
+        device=config.device, **PLANNED,
     )  # fmt: skip
     number, longest = 0, 0.0
     while "rounds" not in plan.decided and number < 2 * ROUNDS and (number == 0 or longest < plan.left()):
@@ -226,11 +217,6 @@ def _fitting(dynamics: DynamicsConfig, lengths: np.ndarray, plan: Plan) -> Dynam
     longest = max(2, int(np.quantile(lengths, 0.25)) - dynamics.lead)
     window = plan.note("window", min(dynamics.window, longest))
     return replace(dynamics, window=window, memory=min(dynamics.memory, window // 2 + 1))
-
-
-def _climbable(codec: ActionCodec) -> bool:
-    """Whether an actor can climb the gradients of these actions."""
-    return isinstance(codec.space, Box) and not codec.choices
 
 
 def _held_out_steps(data: Episodes, observed: int) -> int:
