@@ -216,7 +216,7 @@ def improved() -> str:
         f"- After rounds of `worldgym improve`, in which the Hopper's dream learns from what an agent of it and a "
         f"planner do, {steps:,.0f} real steps in all, that agent returns {mean('the actor alone'):.1f} "
         f"({len(runs)} seeds, `benchmarks/improving.sh`), CEM on true physics {high:.1f}, and it guides CEM to "
-        f"{mean('CEM, proposals'):.1f}; without it CEM goes {percent((mean('CEM alone') - low) / (high - low))} of "
+        f"{mean('CEM, both'):.1f}; without it CEM goes {percent((mean('CEM alone') - low) / (high - low))} of "
         "the way. The recording that the world had seen before, with rewards, is not among these steps."
     )
 
