@@ -69,33 +69,47 @@ class Values(GuidedReturns):
     propose = None  # type: ignore[assignment]
 
 
-def main(config: Guided) -> None:
-    commit, world = current_commit(), WorldModel.load(config.world, "cpu")
-    twin = twin_of(world.config)
-    loaded = [load_policy(folder, world) for folder in config.agents]
-    [goal] = {made.instruction for _, made in loaded}
+class Judge:
+    """What policies do on the twin, all in the same episodes.
 
-    def planned(make: Callable[[int], Returns], seed: int) -> Policy:
-        high = np.ones(world.config.codec.size, np.float32)
-        returns = make(seed)
-        search = CEM(returns, -high, high, seed=seed, **BUDGETS[config.world])
-        return MPC(returns, search, REPLAN[config.world], world.config.observed, world.config.codec)
+    Args:
+        name: whose budget CEM has.
+        goal: the instruction.
+        seeds: of the episodes.
+    """
 
-    def row(name: str, make: Callable[[int], Policy]) -> dict[str, Any]:
-        seeds = range(config.seed, config.seed + config.episodes)
-        played: list[Episode] = [play(twin, make(seed), seed, {"instruction": goal}) for seed in seeds]
+    def __init__(self, name: str, world: WorldModel, goal: str, seeds: range):
+        self.name, self.world, self.goal, self.seeds = name, world, goal, seeds
+        self.twin = twin_of(world.config)
+
+    def planned(self, make: Callable[[int], Returns], seed: int) -> Policy:
+        """CEM that searches for what `make` of a seed says is best."""
+        high, returns = np.ones(self.world.config.codec.size, np.float32), make(seed)
+        search = CEM(returns, -high, high, seed=seed, **BUDGETS[self.name])
+        return MPC(returns, search, REPLAN[self.name], self.world.config.observed, self.world.config.codec)
+
+    def row(self, name: str, make: Callable[[int], Policy]) -> dict[str, Any]:
+        """The figures of what `make` of a seed does in its episode."""
+        played: list[Episode] = [play(self.twin, make(seed), seed, {"instruction": self.goal}) for seed in self.seeds]
         totals = [episode.total for episode in played]
         print(name, np.mean(totals), flush=True)
         return {"row": name, **episode_statistics(played), "return_interval": bootstrap(np.mean, np.array(totals))}
 
-    rows = [row("random actions", partial(RandomActions, twin.action_space))]
+
+def main(config: Guided) -> None:
+    commit, world = current_commit(), WorldModel.load(config.world, "cpu")
+    loaded = [load_policy(folder, world) for folder in config.agents]
+    [goal] = {made.instruction for _, made in loaded}
+    judge = Judge(config.world, world, goal, range(config.seed, config.seed + config.episodes))
+    row, planned = judge.row, judge.planned
+    rows = [row("random actions", partial(RandomActions, judge.twin.action_space))]
     rows.append(row("CEM alone", partial(planned, lambda seed: DreamReturns(world, goal))))
     for agent, _ in loaded:
         rows.append(row("the actor alone", lambda seed, agent=agent: SeeAlone(agent, world, "state")))
         for name, kind in {"proposals": Proposals, "values": Values, "both": GuidedReturns}.items():
             make = partial(planned, lambda seed, kind=kind, agent=agent: kind(world, goal, agent, seed))
             rows.append(row(f"CEM, {name}", make))
-    rows.append(row("CEM on true physics", partial(planned, lambda seed: TwinReturns(twin))))
+    rows.append(row("CEM on true physics", partial(planned, lambda seed: TwinReturns(judge.twin))))
     metrics = {
         "instruction": goal, "episodes": config.episodes, "budget": BUDGETS[config.world],
         "learning": [{"steps": made.steps, "discount": made.discount, "seed": made.seed} for _, made in loaded],

@@ -7,7 +7,6 @@ in whose dream it learned: alone, and as a guide of CEM. What the first round sh
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,20 +14,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from guided import Proposals
+from guided import Judge, Proposals
 from section import RESULTS, Results, Section, estimate, load, made_by, markdown, over_seeds, three_digits
 
 from worldgym.agents.actor_critic import ActorCritic
 from worldgym.agents.observers import SeeAlone
-from worldgym.envs_real.twins import twin_of
-from worldgym.evaluate.rollout import Policy, episode_statistics, play
-from worldgym.metrics import bootstrap
-from worldgym.planners import CEM, MPC, DreamReturns, GuidedReturns
-from worldgym.planners.mpc import Returns
+from worldgym.planners import DreamReturns, GuidedReturns
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
-
-SEARCH = ("horizon", "samples", "iterations", "action_repeat")
 
 
 @dataclass(frozen=True)
@@ -53,30 +46,14 @@ def main(config: Improving) -> None:
 def _judged(config: Improving, run: Path) -> dict[str, Any]:
     """The rounds of a run, and what the agent that it kept does."""
     world = WorldModel.load(str(run / "best"), "cpu")
-    twin, agent = twin_of(world.config), ActorCritic.load(run / "best" / "agent.safetensors", world)
+    agent = ActorCritic.load(run / "best" / "agent.safetensors", world)
     told = json.loads((run / "rounds.json").read_text(encoding="utf-8"))["metrics"]
-    asked, goal = told["improving"], agent.instruction
-
-    def planned(make: Callable[[int], Returns], seed: int) -> Policy:
-        high = np.ones(world.config.codec.size, np.float32)
-        returns = make(seed)
-        search = CEM(returns, -high, high, seed=seed, **{name: asked[name] for name in SEARCH})
-        return MPC(returns, search, asked["replan_every"], world.config.observed, world.config.codec)
-
-    def row(name: str, make: Callable[[int], Policy]) -> dict[str, Any]:
-        seeds = range(config.seed, config.seed + config.episodes)
-        played = [play(twin, make(seed), seed, {"instruction": goal}) for seed in seeds]
-        totals = np.array([episode.total for episode in played])
-        print(run.name, name, totals.mean(), flush=True)
-        return {"row": name, **episode_statistics(played), "return_interval": bootstrap(np.mean, totals)}
-
-    kinds = {"proposals": Proposals, "both": GuidedReturns}
-    rows = [row("the actor alone", lambda seed: SeeAlone(agent, world, "state"))]
-    rows.append(row("CEM alone", partial(planned, lambda seed: DreamReturns(world, goal))))
-    for name, kind in kinds.items():
-        make = partial(planned, lambda seed, kind=kind: kind(world, goal, agent, seed))
-        rows.append(row(f"CEM, {name}", make))
-    twin.close()
+    judge = Judge(config.world, world, agent.instruction, range(config.seed, config.seed + config.episodes))
+    rows = [judge.row("the actor alone", lambda seed: SeeAlone(agent, world, "state"))]
+    rows.append(judge.row("CEM alone", partial(judge.planned, lambda seed: DreamReturns(world, agent.instruction))))
+    for name, kind in {"proposals": Proposals, "both": GuidedReturns}.items():
+        make = partial(judge.planned, lambda seed, kind=kind: kind(world, agent.instruction, agent, seed))
+        rows.append(judge.row(f"CEM, {name}", make))
     return {**told, "rows": rows}
 
 
@@ -111,9 +88,9 @@ def body(results: Results) -> list[str]:
     return [
         *lines,
         f"The agent of each run that did best in those episodes (of round {of_rounds}, by which {spent} real steps had "
-        f"been taken), in {metrics['episodes']} other "
-        "episodes; the rule was stated after the first seed's rounds and before the others'. The bundled world had "
-        "seen its own recording, with rewards, before all this.",
+        f"been taken), in {metrics['episodes']} other episodes; CEM has the budget of guided.py. The rule was stated "
+        "after the first seed's rounds and before the others'. The bundled world had seen its own recording, with "
+        "rewards, before all this.",
         "",
         *markdown(["", "seeds", "return", "steps", "share of the way"], _cells(asked["world"], runs)),
         "",
