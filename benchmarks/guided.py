@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from learning import share_of_the_way
 from section import RESULTS, Results, Section, estimate, made_by, markdown, over_seeds
 
 from worldgym.agents.learning import load_policy
@@ -118,17 +119,27 @@ def main(config: Guided) -> None:
     write_results(config.json or RESULTS / f"{config.world}_guided.json", config.seed, metrics, commit)
 
 
+def mean_of(rows: list[dict[str, Any]], name: str, figure: str = "mean_return") -> float:
+    """Over the rows of one name."""
+    return float(np.mean([row[figure] for row in rows if row["row"] == name]))
+
+
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Returns of some seeds, or of one with its interval."""
+    if len(rows) == 1:
+        return estimate(rows[0]["mean_return"], rows[0]["return_interval"], ".1f")
+    return over_seeds([row["mean_return"] for row in rows], 1)
+
+
 def _body(results: Results) -> list[str]:
     metrics = results["metrics"]
     rows, floor = metrics["rows"], metrics["rows"][0]["mean_return"]
     top, cells = metrics["rows"][-1]["mean_return"], []
     for name in dict.fromkeys(row["row"] for row in rows):
         seeds = [row for row in rows if row["row"] == name]
-        returns = [row["mean_return"] for row in seeds]
-        one = len(seeds) == 1
-        shown = estimate(returns[0], seeds[0]["return_interval"], ".1f") if one else over_seeds(returns, 1)
+        share = share_of_the_way(mean_of(rows, name), top, floor)
         won = over_seeds([100 * row["success_rate"] for row in seeds], 0)
-        cells.append([name, str(len(seeds)), won, shown, f"{(np.mean(returns) - floor) / (top - floor):.0%}"])
+        cells.append([name, str(len(seeds)), won, shown(seeds), f"{share:.0%}"])
     budget, learning = metrics["budget"], metrics["learning"][0]
     return [
         f'"{metrics["instruction"]}", {metrics["episodes"]} episodes in MuJoCo, the same for all. CEM tries '

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from guided import Judge, Proposals
-from section import RESULTS, Results, Section, estimate, load, made_by, markdown, over_seeds, three_digits
+from guided import Judge, Proposals, mean_of, shown
+from learning import share_of_the_way
+from section import RESULTS, Results, Section, load, made_by, markdown, over_seeds, three_digits
 
 from worldgym.agents.actor_critic import ActorCritic
 from worldgym.agents.observers import SeeAlone
@@ -104,38 +105,18 @@ def best_round(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cells(world: str, runs: list[dict[str, Any]]) -> list[list[str]]:
-    """The rows of the second table, among those of guided.py in the same episodes where there are any."""
-    before = load(f"{world}_guided")["metrics"]["rows"] if (RESULTS / f"{world}_guided.json").exists() else []
-    old = {name: [row for row in before if row["row"] == name] for name in dict.fromkeys(row["row"] for row in before)}
-    found = {name: [row for run in runs for row in run["rows"] if row["row"] == name] for name in _names(runs)}
-    floor, top = (
-        float(np.mean([row["mean_return"] for row in old[name]])) if old else None
-        for name in ("random actions", "CEM on true physics")
-    )
-    rows = [
-        ("random actions", old.get("random actions", [])),
-        ("the actor alone, no rounds", old.get("the actor alone", [])),
-    ]
-    rows += [(f"{name}, after the rounds", which) for name, which in found.items()]
-    rows.append(("CEM on true physics", old.get("CEM on true physics", [])))
-    return [
-        [
-            name, str(len(which)), _mean(which), f"{np.mean([row['mean_steps'] for row in which]):.0f}",
-            "-" if floor is None or top is None
-            else f"{(np.mean([row['mean_return'] for row in which]) - floor) / (top - floor):.0%}",
-        ]
-        for name, which in rows if which
-    ]  # fmt: skip
-
-
-def _names(runs: list[dict[str, Any]]) -> list[str]:
-    return [row["row"] for row in runs[0]["rows"]]
-
-
-def _mean(rows: list[dict[str, Any]]) -> str:
-    if len(rows) == 1:
-        return estimate(rows[0]["mean_return"], rows[0]["return_interval"], ".1f")
-    return over_seeds([row["mean_return"] for row in rows], 1)
+    """The rows of the second table, among those of guided.py in the same episodes."""
+    before, after = load(f"{world}_guided")["metrics"]["rows"], [row for run in runs for row in run["rows"]]
+    floor, top = "random actions", "CEM on true physics"
+    rows = [(floor, before, floor), ("the actor alone, no rounds", before, "the actor alone")]
+    rows += [(f"{name}, after the rounds", after, name) for name in dict.fromkeys(row["row"] for row in after)]
+    cells = []
+    for title, among, name in [*rows, (top, before, top)]:
+        seeds = [row for row in among if row["row"] == name]
+        share = share_of_the_way(mean_of(among, name), mean_of(before, top), mean_of(before, floor))
+        steps = mean_of(among, name, "mean_steps")
+        cells.append([title, str(len(seeds)), shown(seeds), f"{steps:.0f}", f"{share:.0%}"])
+    return cells
 
 
 SECTION = Section("Does a world learn from what is done in it?", ("hopper_improved",), "benchmarks/improving.sh", body)

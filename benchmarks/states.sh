@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The recurrent state of a bundled world, the frames that are drawn from it, and the figures of both: two hours a world on
-# one core. improving.sh lets agents and planners add to it.
+# one core. improving.sh lets an agent and a planner add to the Hopper's.
 # benchmarks/states.sh tabletop|reacher|hopper
 source "$(dirname "$0")/setup.sh"
 world=$1 longer=()

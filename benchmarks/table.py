@@ -4,10 +4,11 @@ import sys
 
 import numpy as np
 import ranking
+from guided import mean_of
 from gymnasium_worlds import learned_alone, planning_share, sac_returns
 from imagined import WORLDS
 from improving import best_round
-from learning import LEARN_HEAD, learn_row, learned
+from learning import LEARN_HEAD, learn_row, learned, share_of_the_way
 from section import ROOT, Results, load, markdown, percent, row
 from tabletop import PLANNING, dream_table, plan_table
 from transfer import points_lost
@@ -184,16 +185,13 @@ def guided_planning() -> str:
     """What agents that imagine do, and a planner that they guide."""
     hopper, pushing = (load(f"{world}_guided")["metrics"]["rows"] for world in ("hopper", "tabletop"))
 
-    def mean(rows: list[dict], name: str, figure: str = "mean_return") -> float:
-        return float(np.mean([row[figure] for row in rows if row["row"] == name]))
-
-    low, high = mean(hopper, "random actions"), mean(hopper, "CEM on true physics")
-    alone, both = ((mean(hopper, name) - low) / (high - low) for name in ("CEM alone", "CEM, both"))
+    low, high = mean_of(hopper, "random actions"), mean_of(hopper, "CEM on true physics")
+    alone, both = (share_of_the_way(mean_of(hopper, name), high, low) for name in ("CEM alone", "CEM, both"))
     return (
         "- Agents that imagine in the recurrent state, without a real step (three seeds, `benchmarks/guided.py`): one "
         f"that learned to push a block to the centre does so in "
-        f"{percent(mean(pushing, 'the actor alone', 'success_rate'))} of its episodes in MuJoCo; one of the Hopper "
-        f"returns {mean(hopper, 'the actor alone'):.1f}, and guides CEM to {mean(hopper, 'CEM, both'):.1f}, "
+        f"{percent(mean_of(pushing, 'the actor alone', 'success_rate'))} of its episodes in MuJoCo; one of the Hopper "
+        f"returns {mean_of(hopper, 'the actor alone'):.1f}, and guides CEM to {mean_of(hopper, 'CEM, both'):.1f}, "
         f"{percent(both)} of the way from random torques to the same planner on true physics, for {percent(alone)} "
         "without a guide."
     )
@@ -203,20 +201,15 @@ def improved() -> str:
     """What an agent of the Hopper does once its dream learned from what it did."""
     runs = load("hopper_improved")["metrics"]["runs"]
     before = load("hopper_guided")["metrics"]["rows"]
-    [low, high] = (
-        np.mean([row["mean_return"] for row in before if row["row"] == name])
-        for name in ("random actions", "CEM on true physics")
-    )
-
-    def mean(name: str) -> float:
-        return float(np.mean([row["mean_return"] for run in runs for row in run["rows"] if row["row"] == name]))
-
+    after = [row for run in runs for row in run["rows"]]
+    low, high = mean_of(before, "random actions"), mean_of(before, "CEM on true physics")
+    alone = share_of_the_way(mean_of(after, "CEM alone"), high, low)
     steps = np.mean([best_round(run)["real_steps"] for run in runs])
     return (
         f"- After rounds of `worldgym improve`, in which the Hopper's dream learns from what an agent of it and a "
-        f"planner do, {steps:,.0f} real steps in all, that agent returns {mean('the actor alone'):.1f} "
+        f"planner do, {steps:,.0f} real steps in all, that agent returns {mean_of(after, 'the actor alone'):.1f} "
         f"({len(runs)} seeds, `benchmarks/improving.sh`), CEM on true physics {high:.1f}, and it guides CEM to "
-        f"{mean('CEM, both'):.1f}; without it CEM goes {percent((mean('CEM alone') - low) / (high - low))} of "
+        f"{mean_of(after, 'CEM, both'):.1f}; without it CEM goes {percent(alone)} of "
         "the way. The recording that the world had seen before, with rewards, is not among these steps."
     )
 

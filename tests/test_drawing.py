@@ -1,15 +1,18 @@
 """Frames follow the recurrent state: with them or without them a dream is the same; where chance draws, they lead."""
 
 import copy
+from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
+from worldgym.checks import check_dream_env, check_vector_env
 from worldgym.planners.gradient import DreamSlope
 from worldgym.world import WorldModel, WorldState
 
-from .conftest import drawing_world
+from .conftest import drawing_world, write_world
 
 
 @pytest.fixture(params=[(1, 0), (2, 2)], ids=["one frame", "prompt"])
@@ -108,3 +111,10 @@ def test_compiled_it_draws_the_same(world, frames, actions):
     torch.testing.assert_close(found.reward, expected.reward)
     apart = (world.render(one).int() - fast.render(other).int()).abs().flatten(1)
     assert (apart.float().mean(1) < 2).all()  # a token may flip by rounding
+
+
+@pytest.mark.slow
+def test_its_environments_keep_the_contract(tmp_path):
+    options = {"world": str(write_world(tmp_path / "world", drawing_world()))}
+    check_dream_env(gym.make("worldgym/Dream-v0", **options))
+    check_vector_env(partial(gym.make_vec, "worldgym/Dream-v0", **options))

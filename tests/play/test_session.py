@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import shutil
 import socket
 import sys
@@ -395,6 +394,10 @@ def test_categories_have_buttons_and_keys(alone, tmp_path):
     assert np.array_equal(alone.futures["A"].moments[1].dreamed_action, codec.encode(4))
 
 
+TICKS = 2
+"""A second: a busy machine hears late that a key is up, and must not take that for a second step."""
+
+
 @pytest.fixture
 def address(both, tmp_path, monkeypatch):
     """Of a running server."""
@@ -403,7 +406,7 @@ def address(both, tmp_path, monkeypatch):
         port = free.getsockname()[1]
     monkeypatch.setenv("NICEGUI_SCREEN_TEST_PORT", str(port))  # which NiceGUI, in a test, takes instead of its own
     with ThreadPoolExecutor(1) as thread, nicegui_reset_globals():
-        runner = threading.Thread(target=serve, args=(Room(both, thread, tmp_path, 50), port))
+        runner = threading.Thread(target=serve, args=(Room(both, thread, tmp_path, TICKS), port))
         runner.start()
         while not app.is_started:
             assert runner.is_alive()
@@ -460,22 +463,20 @@ def test_the_page_plays(address, tmp_path):
         expect(page.locator(".step").first).to_have_text("step 0 of 0")
         expect(future).to_have_count(1)
         page.keyboard.press("ArrowRight")
-        expect(future.locator(".step")).to_have_text(re.compile(r"^step ([1-9]\d*) of \1$"))
+        expect(future.locator(".step")).to_have_text("step 1 of 1")
         page.keyboard.press("f")
         active = page.locator(".future.active")
         expect(active.locator(".title")).to_have_text("Future B")
-        taken = int(active.locator(".step").inner_text().split()[-1])  # a busy machine hears late that a key is up
         page.keyboard.press("/")
         expect(page.get_by_label("A sentence as the action")).to_be_focused()
         page.keyboard.type("move up")
         page.keyboard.press("Enter")
-        expect(active.locator(".step")).to_have_text(f"step {taken + 3} of {taken + 3}")
+        expect(active.locator(".step")).to_have_text("step 4 of 4")
         page.keyboard.press("[")
-        expect(active.locator(".step")).to_have_text(f"step {taken + 2} of {taken + 3}")
+        expect(active.locator(".step")).to_have_text("step 3 of 4")
         assert active.locator("canvas").count() == 2
         page.keyboard.press("2")
-        told = "-2.00, together -4.50" if taken == 1 else re.compile(r"-\d\.\d\d, together -\d+\.\d\d")
-        expect(active.get_by_text(told).last).to_be_visible()  # of the twin, when it is looked at
+        expect(active.get_by_text("-2.00, together -4.50")).to_be_visible()  # of the twin, when it is looked at
         page.keyboard.press("1")
         expect(active.locator(".twin")).to_be_hidden()
         page.keyboard.press("o")

@@ -69,11 +69,12 @@ def plot_rounds(rounds: list[dict[str, Any]]) -> bytes:
 def _row(one: dict[str, Any]) -> list[str]:
     agent, truth = one.get("agent"), one["reward_correlation_8"]
     return [
-        str(one["round"]), f"{one['real_steps']:,}", _returned(one), "-" if agent is None else _returned(agent),
+        str(one["round"]), f"{one['real_steps']:,}", returned(one), "-" if agent is None else returned(agent),
         "-" if agent is None else f"{agent['dreamed_return']:.2f}", "-" if truth is None else f"{truth:.3f}",
     ]  # fmt: skip
 
 
-def _returned(judged: dict[str, Any]) -> str:
+def returned(judged: dict[str, Any]) -> str:
+    """The mean return of episodes, and its interval."""
     low, high = judged["return_interval"]
     return f"{judged['mean_return']:.2f} ({low:.2f} to {high:.2f})"

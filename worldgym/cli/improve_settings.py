@@ -20,10 +20,10 @@ class Improve:
     state on. A killed run continues where it stood.
 
     For example:
-        worldgym improve reacher --dataset worldgym/reacher-v1 \\
+        worldgym improve reacher --dataset worldgym/reacher-v1 --no-looks \\
             --horizon 8 --action-repeat 2 --replan-every 2
-        worldgym improve hopper --dataset worldgym/hopper-v1 --updates 500 --discount 0.97 \\
-            --horizon 16 --action-repeat 2 --replan-every 2
+        worldgym improve hopper --dataset worldgym/hopper-v1 --no-looks --updates 500 \\
+            --discount 0.97 --horizon 16 --action-repeat 2 --replan-every 2
     """
 
     world: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")]

@@ -27,6 +27,7 @@ from ..data import load_episodes
 from ..envs_real.twins import twin_of
 from ..episodes import EpisodeFormat
 from ..errors import UserError
+from ..evaluate.rollout import Policy
 from ..files import alone, replacing
 from ..listing import find_world
 from ..metrics import bootstrap, correlation
@@ -38,7 +39,7 @@ from ..train.checkpoints import check_settings
 from ..train.recurrent_state import train_recurrent_state
 from ..train.settings import RecurrentTraining
 from ..world import WorldModel
-from .improve_report import write_report
+from .improve_report import returned, write_report
 from .improve_settings import Improve
 
 BURST = 0.08
@@ -183,9 +184,11 @@ def _acted(
         while taken < config.real_steps or index < (2 if agent is None else 4):
             random = np.random.default_rng([config.seed, number, index])
             instruction = wanted[random.integers(len(wanted))]
-            policy = make_policy(asked, world, twin, instruction, int(random.integers(2**31)))
+            seed = int(random.integers(2**31))
             if agent is not None and index % 4 > 1:
-                policy = SeeAlone(agent, world, "state")
+                policy: Policy = SeeAlone(agent, world, "state")
+            else:
+                policy = make_policy(asked, world, twin, instruction, seed)
             assert isinstance(policy, (MPC, SeeAlone))
             acted = _episode(world, twin, policy, instruction, random, config.longest, explores=bool(index % 2))
             progress.update(len(acted.actions))
@@ -281,28 +284,22 @@ def _returns(episodes: list[minari.EpisodeData]) -> dict[str, Any]:
 
 def _dreamed(world: WorldModel, agent: ActorCritic, frames: np.ndarray, steps: int) -> float:
     """What an agent earns on average in dreams from these first frames, uint8 [n, h, w, 3], by their own account."""
-    assert world.recurrent is not None
-    state, total = world.observe(frames[:, None]), torch.zeros(len(frames), device=world.device)
-    alive, read = torch.ones_like(total), world.read_instructions([agent.instruction]).expand(len(frames), -1)
-    for _ in range(steps):
-        state = world.recurrent.predict(state, torch.tanh(agent.policy(state)[0]))
-        said = world.recurrent.heads.each(state[:, None], read)
-        total += alive * said.reward[:, 0]
-        alive *= said.terminated[:, 0] < 0
-    return float(total.mean())
+    likeliest = torch.zeros(steps, len(frames), world.config.action_size, device=world.device)
+    made = agent.imagine(world.observe(frames[:, None]), likeliest)
+    going_on = (made.alive > 0.5).float().cumprod(0)
+    reached = torch.cat([torch.ones_like(going_on[:1]), going_on[:-1]])
+    return float((reached * made.rewards).sum(0).mean())
 
 
 def _say(found: dict[str, Any]) -> None:
-    low, high = found["return_interval"]
     truth = found["reward_correlation_8"]
     print(
-        f"round {found['round']}: return {found['mean_return']:.2f} ({low:.2f} to {high:.2f}) in {found['episodes']} "
+        f"round {found['round']}: return {returned(found)} in {found['episodes']} "
         f"episodes by the world so far; rewards eight steps ahead correlate by "
         f"{'nothing' if truth is None else format(truth, '.3f')}; {found['real_steps']} real steps in all"
     )
     if (agent := found.get("agent")) is not None:
-        low, high = agent["return_interval"]
         print(
-            f"  its agent: return {agent['mean_return']:.2f} ({low:.2f} to {high:.2f}) in {agent['episodes']} "
-            f"episodes, {agent['dreamed_return']:.2f} in the dream"
+            f"  its agent: return {returned(agent)} in {agent['episodes']} episodes, "
+            f"{agent['dreamed_return']:.2f} in the dream"
         )
