@@ -108,6 +108,7 @@ def ranked(monkeypatch, world, tmp_path, *more):
         "rank", world, "--episodes", 2, "--instruction", CENTRE, "--horizon", 6, "--samples", 4, "--json", file,
         "--report", report, *more,
     ]  # fmt: skip
+    monkeypatch.setattr(gym.spec(TWIN), "max_episode_steps", 12)  # of 40, which take three times as long
     monkeypatch.setattr(sys, "argv", ["worldgym", *map(str, arguments)])
     cli.main()
     assert {path.name for path in report.iterdir()} == {"index.html", "policies.png", "run.json"}
