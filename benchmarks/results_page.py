@@ -29,6 +29,7 @@ import mutations
 import pan_backbone
 import pan_suite
 import past
+import perception
 import pretrained
 import pretrained_words
 import ranking
@@ -58,6 +59,7 @@ object that the dream lost counts as infinitely far off, and "lost" says that th
 """
 SECTIONS = (
     tabletop.DREAM,
+    perception.SECTION,
     imagined.SECTION,
     improving.SECTION,
     tabletop.PLANNING,
