@@ -1,7 +1,7 @@
 """The bundled worlds' environments, recorded as anybody's are: by random actions alone, one task each.
 
-`own_worlds:own/Hopper-v0` with benchmarks/ on the Python path. Their recorders know gaits and controllers, which a world
-from nothing must not.
+`own_worlds:own/Hopper-v0` with benchmarks/ on the Python path. Their own recorders know gaits and controllers, which a
+world from nothing must not.
 """
 
 from typing import Any
@@ -24,6 +24,10 @@ class Own(gym.Wrapper):
 
     def __init__(self, id: str, render_mode: str | None = None, **options: Any):
         super().__init__(gym.make(id, render_mode=render_mode, **options))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Its one task is its own, whatever the recording calls it."""
+        return self.env.reset(seed=seed)
 
 
 for name, (steps, made) in OWN.items():
