@@ -141,6 +141,18 @@ def learned_alone(world: str) -> str:
     )
 
 
+def imagined_alone() -> str:
+    """A line on actor-critics of the Reacher's dream, next to SAC in MuJoCo."""
+    seeds = learned("reacher", "actor-critic", "dream", 3000)
+    returns, truth = [m["mean_return"] for m in seeds], sac_returns("reacher", SAC_STEPS["reacher"])["mujoco"].mean()
+    return (
+        f"- An actor-critic that imagined in the Reacher's state, without a real step, returns {np.mean(returns):.1f} "
+        f"in MuJoCo and reaches the target in {percent(float(np.mean([m['success_rate'] for m in seeds])))} of its "
+        f"episodes ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}, `benchmarks/reacher.sh`); SAC that learned in "
+        f"MuJoCo for {SAC_STEPS['reacher']:,} steps returns {truth:.1f}"
+    )
+
+
 def of_dream_and_plans(world: str) -> tuple[str, ...]:
     return f"{world}_dream", *(f"{world}_plan_{on}" for on in ("dream", "mujoco", "random"))
 

@@ -22,8 +22,9 @@ def learning(world: str, *_: Results) -> list[str]:
         for (agent, where, _), seeds in sorted(groups.items())
     ]
     return [
-        f'Stable-Baselines3 on "{one["instruction"]}", acting on latents, judged in MuJoCo over {one["episodes"]} '
-        "seeded episodes without exploration. Each cell: mean over the seeds and range.",
+        f'Agents on "{one["instruction"]}", judged in MuJoCo over {one["episodes"]} seeded episodes without '
+        "exploration: Stable-Baselines3's, acting on latents, and an actor-critic that imagines in the recurrent "
+        "state, whose steps are updates. Each cell: mean over the seeds and range.",
         "",
         *markdown(LEARN_HEAD, rows),
         "",

@@ -41,7 +41,8 @@ def section(*tasks: Results) -> list[str]:
         "of several budgets, an agent in its making, and the same agent with some actions at random. Where the "
         "dream moves its state alone, policies act on that and no frame is drawn. Diverged: an object is further off "
         "than half a block, or lost. Intervals are over episodes. The states of Reacher and Hopper flatter the agents "
-        "that learned in them, by two to three times what MuJoCo pays, and rank these among themselves by chance.",
+        "that learned in them, the Hopper's by more than twice what MuJoCo pays, and rank these among themselves "
+        "little better than by chance.",
         "",
         *markdown(head, rows),
         "",

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import ranking
 from guided import mean_of
-from gymnasium_worlds import learned_alone, planning_share, sac_returns
+from gymnasium_worlds import imagined_alone, learned_alone, planning_share, sac_returns
 from imagined import WORLDS
 from improving import best_round
 from learning import LEARN_HEAD, learn_row, learned, share_of_the_way
@@ -142,8 +142,7 @@ def more() -> list[str]:
         "**And further**, in [docs/results.md](docs/results.md):",
         "",
         f"- Policies of every quality: returns in the dream correlate with those in MuJoCo by {', '.join(ranked)} "
-        "(`benchmarks/ranking.sh`). States of Reacher and Hopper flatter the agents that learned in them. The "
-        "Reacher's state was one that had been trained a quarter as long as the one that is bundled now.",
+        "(`benchmarks/ranking.sh`). States of Reacher and Hopper flatter the agents that learned in them.",
         f"- Futures that planners imagine in the recurrent state, times as many a second as MuJoCo's on the Tabletop: "
         f"{' and '.join(faster)} futures. Rewards correlate with the truth, 8 steps ahead, by {', '.join(truths)} "
         "(`benchmarks/imagined.py`).",
@@ -158,6 +157,7 @@ def more() -> list[str]:
         other_words(),
         f"{learned_alone('hopper')}; after 30,000 steps (one seed) {late['dream']:.0f} and {late['mujoco']:.0f}.",
         f"{learned_alone('reacher')}.",
+        f"{imagined_alone()}.",
         f"- On tables that differ in one factor, in points of success lost (`benchmarks/transfer.sh`): {reached}, both "
         "by a draft that came before the recurrent state. At pushing, of other colours, friction and camera alone: "
         f"{pushed}.",
