@@ -188,8 +188,8 @@ def body(*results: Results) -> list[str]:
     return [
         "Less is better. ST-LPIPS is the AlexNet that its package ships; the Fréchet distance compares features of "
         "TransNet V2, and all samples. Neither can be compared with published LPIPS or FVD. The row of samples is the "
-        "best of them by ST-LPIPS. Other real videos begin elsewhere, and dreams where the real ones begin that they are "
-        "compared with.",
+        "best of them by ST-LPIPS. Dreams begin where the real videos begin that they are compared with, other real "
+        "videos elsewhere.",
         "",
         *lines,
     ]
