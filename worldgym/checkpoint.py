@@ -111,6 +111,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
 
 
+def file_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors."""
+    with safe_open(path, "pt") as content:
+        return content.metadata() or {}
+
+
 def read_tensors(content: bytes, device: torch.device) -> dict[str, Tensor]:
     """A safetensors file's content; truncated or foreign bytes are a ValueError."""
     try:

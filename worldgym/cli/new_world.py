@@ -40,22 +40,22 @@ from .improve_settings import Improve
 from .improvement import improve_in_rounds
 from .new_settings import New
 
-RECORDING = 0.2
+RECORDING = 0.1
 """Share of the time that is recorded in at most."""
 EVALUATION = 0.06
 """Share of the time that is left for judging the world."""
 FRAMES = 0.08
 """Share of the time in which it learns, at the end, to draw its frames from its state."""
-SHARES = {"tokenizer": 0.15, "dynamics": 0.2, "state": 0.5}
-"""Of what is left when a stage begins. Planners and agents use the state, so it gets the most, and rounds of acting
-and training on what is left then."""
+SHARES = {"tokenizer": 0.1, "dynamics": 0.12, "state": 0.3}
+"""Of what is left when a stage begins. Planners and agents use the state, so it gets more, and rounds of acting and
+training on get most: noise seldom shows what matters."""
 FEWEST_EPISODES = 100
 """Of every 20 one is for testing, and judging takes four."""
 FEWEST, MOST = 20, 20_000
 """Steps of a stage."""
 TIMED = 4
 """Steps that are timed, from all over a stage: it gets slower as it dreams further."""
-ROUNDS = 4
+ROUNDS = 6
 """Of acting by plans and training on; more where they take less time than expected, up to twice as many."""
 TRAINED_ON = 0.6
 """Share of a round that trains."""

@@ -6,6 +6,7 @@ Near steps weigh more, since planners act on them. Frames that are imagined are 
 come reaches the state.
 """
 
+import json
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..checkpoint import READOUTS, companions, load_config, load_tensors, load_weights
+from ..checkpoint import READOUTS, companions, file_metadata, load_config, load_tensors, load_weights
 from ..config import RecurrentConfig, WorldConfig
 from ..data import Episodes, Rows, StreamedEpisodes, load_episodes
 from ..errors import UserError
@@ -131,6 +132,15 @@ class Readouts(GoalHeads):
         self.register_buffer("basis", torch.zeros(COMPONENTS, 3 * resolution**2), persistent=False)
         self.register_buffer("spread", torch.ones(()), persistent=False)
 
+    @torch.no_grad()
+    def turn(self, before: Float[Tensor, "p d"]) -> None:
+        """Say along the basis what was said along another one, whose rows are orthogonal, too: frames stay the same."""
+        turned = self.basis @ (before / before.square().sum(1, keepdim=True).clamp(min=1e-12)).T
+        for said in (self.components[-1], self.seen[-1]):
+            assert isinstance(said, nn.Linear)
+            said.weight[:COMPONENTS] = turned @ said.weight[:COMPONENTS]
+            said.bias[:COMPONENTS] = turned @ said.bias[:COMPONENTS]
+
 
 class RecurrentLoss(nn.Module):
     """The loss of a recurrent state, as one module: what Accelerate wraps.
@@ -149,7 +159,7 @@ class RecurrentLoss(nn.Module):
 
     @torch.no_grad()
     def measure(self, frames: UInt8[Tensor, "n h w c"], fresh: bool = True) -> None:
-        """Take principal components from a sample of a recording's frames, and mean and spread of a fresh state."""
+        """Take principal components from a sample of frames, and mean and spread of a fresh state."""
         images = to_float(frames)
         if fresh:
             self.state.mean_frame.copy_(images.mean(0))
@@ -356,6 +366,11 @@ def _firsts(lengths: np.ndarray) -> np.ndarray:
     return np.maximum(1, lengths - 2)
 
 
+def _sample(sets: list[Episodes], device: torch.device) -> UInt8[Tensor, "n h w c"]:
+    """Of as many frames from each data set."""
+    return torch.cat([_frames(one, one.some_rows(SAMPLED // len(sets), 0), device) for one in sets])
+
+
 def _frames(data: Episodes, rows: np.ndarray, device: torch.device) -> UInt8[Tensor, "n h w c"]:
     return torch.from_numpy(np.array(data.frames[rows])).to(device)
 
@@ -366,7 +381,7 @@ class RecurrentStage:
     name, clip, warm_up, parts = "state", 1.0, 200, 1
 
     def __init__(self, config: RecurrentTraining, device: torch.device):
-        self.config, folder = config, find_world(config.world)
+        self.config, self.device, folder = config, device, find_world(config.world)
         self.logs = config.out.parent / "tensorboard" / "state"
         torch.manual_seed(config.seed)
         self.world = world = filtering(WorldModel.load(config.world, str(device)), config.recurrent, config.fresh)
@@ -385,12 +400,13 @@ class RecurrentStage:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3
         )
-        some = data.some_rows(SAMPLED, 0)
-        self.model.measure(_frames(data, some, device), config.fresh)
-        if not config.fresh and (folder / READOUTS).exists():  # of the same components, if it is the same recording
-            load_weights(readouts, load_tensors(folder / READOUTS), folder)
+        lived = [load_episodes(name) for name in config.lived]
+        self.measured = [config.dataset, *config.lived]
+        """What components are of: along those of a recording alone, much of what is only lived cannot be seen."""
+        self.model.measure(_sample([data, *lived], device), config.fresh)
+        if not config.fresh and (folder / READOUTS).exists():
+            self._read_on(folder / READOUTS)
         self.recorded = Source(data, self.model, data.split("train"), config.batch)
-        lived = map(load_episodes, config.lived)
         self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1), config.batch) for one in lived]
         self.single = 0.5 if world.config.dynamics.observed == 1 else 0.0
         """Share of the stretches that show a single frame: many, where one frame shows all there is to know."""
@@ -398,6 +414,24 @@ class RecurrentStage:
         self.commit = current_commit()
         self.figures: dict[str, float] = {}
         """Of the newest evaluation."""
+
+    def _read_on(self, path: Path) -> None:
+        """Begin with the readouts of an earlier training, along the components of this one."""
+        readouts = self.model.readouts
+        load_weights(readouts, load_tensors(path), path.parent)
+        measured = json.loads(file_metadata(path).get("measured", json.dumps([self.config.dataset])))
+        if measured != self.measured:
+            now = {name: getattr(readouts, name).clone() for name in ("basis", "spread")}
+            try:
+                sets = [load_episodes(name) for name in measured]
+            except FileNotFoundError as gone:
+                print(f"{gone}; so what is read off the state begins along components of other frames")
+                return
+            self.model.measure(_sample(sets, self.device), fresh=False)
+            before = readouts.basis.clone()
+            for name, values in now.items():
+                getattr(readouts, name).copy_(values)
+            readouts.turn(before)
 
     def draw(self, step: int, rank: int, processes: int) -> tuple[Stretches]:
         config, done = self.config, step / self.config.steps
@@ -453,7 +487,9 @@ class RecurrentStage:
     def save(self, accelerator: Accelerator, step: int) -> None:
         told: dict[str, Any] = {"step": step, "held_out": self.figures}
         if accelerator.is_main_process:
-            files, world = self.files | {READOUTS: save_bytes(self.model.readouts.state_dict())}, self.world
+            about = {"measured": json.dumps(self.measured)}
+            readouts = save_bytes(self.model.readouts.state_dict(), about)
+            files, world = self.files | {READOUTS: readouts}, self.world
             save_world(self.config, world.config, world.state_dict(), "world", self.optimizer, told, files, self.commit)
 
     def load(self, accelerator: Accelerator) -> int:
