@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from minari import delete_dataset
 from safetensors.torch import load_file
 
 from worldgym.config import RecurrentConfig
 from worldgym.data import load_episodes
+from worldgym.envs_real.settings import RecordConfig
+from worldgym.envs_real.tabletop.record import record
 from worldgym.train.recurrent_state import (
     RecurrentLoss,
     RecurrentStage,
@@ -196,6 +199,32 @@ def test_what_is_trained_on_begins_with_its_readouts(source, dataset, tmp_path):
         assert torch.equal(stage.model.readouts.state_dict()[name], saved), name
     again = RecurrentStage(replace(first, seed=5), CPU)
     assert torch.equal(stage.model.readouts.basis, again.model.readouts.basis)  # whatever the seed, so they fit
+
+
+def test_readouts_turn_with_the_components(source, dataset, tmp_path, capsys):
+    """Components are of what was lived, too; the frames that readouts speak of stay the same."""
+    lived = "test/lived-v0"
+    record(RecordConfig(lived, episodes=4, steps=12, seed=9, workers=1))
+    first = train_recurrent_state(training(dataset, source, tmp_path / "planned", steps=3))
+    same = training(dataset, first, tmp_path / "same", fresh=False)
+    on = replace(same, out=tmp_path / "on", lived=(lived,), steps=1)
+    before, after = (RecurrentStage(config, CPU).model.readouts for config in (same, on))
+    assert not torch.allclose(before.basis, after.basis)
+    chance = torch.Generator().manual_seed(0)
+    states, embedded = (torch.randn(5, size, generator=chance) for size in (RECURRENT.width, RECURRENT.embedding))
+    for said, now in (
+        (before.components(states), after.components(states)), (before.of_frames(embedded), after.of_frames(embedded)),
+    ):  # fmt: skip
+        frames = torch.linalg.lstsq(before.basis, said.T, driver="gelsd").solution
+        torch.testing.assert_close(now, (after.basis @ frames).T, atol=1e-3, rtol=1e-3)
+
+    again = replace(on, world=str(train_recurrent_state(on)), out=tmp_path / "again")
+    assert torch.equal(RecurrentStage(again, CPU).model.readouts.basis, after.basis)
+    delete_dataset(lived)
+    capsys.readouterr()
+    stage = RecurrentStage(replace(again, lived=(), out=tmp_path / "alone"), CPU)
+    assert "so what is read off the state begins along components of other frames" in capsys.readouterr().out
+    assert torch.equal(stage.model.readouts.basis, before.basis)
 
 
 def test_it_begins_from_another_world_as_far_as_that_fits(dataset, source, tmp_path, capsys):
