@@ -34,7 +34,7 @@ class New:
     dataset: str | None = None
     """Minari id of the recording, new/NAME-v0 by default; one that is there already is used as it is."""
     frames: int = 50_000
-    """Recorded at most; fewer where they would take more than a fifth of the time."""
+    """Recorded at most; fewer where they would take more than a tenth of the time."""
     steps: int = 48
     """Steps in each; fewer where the environment ends an episode."""
     resolution: int = 64
