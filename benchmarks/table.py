@@ -208,7 +208,7 @@ def improved() -> str:
     steps = np.mean([best_round(run)["real_steps"] for run in runs])
     return (
         f"- After rounds of `worldgym improve`, in which the Hopper's dream learns from what an agent of it and a "
-        f"planner do, {steps:,.0f} real steps in all, that agent returns {mean_of(after, 'the actor alone'):.1f} "
+        f"planner do, {steps:,.0f} real steps on average, that agent returns {mean_of(after, 'the actor alone'):.1f} "
         f"({len(runs)} seeds, `benchmarks/improving.sh`), CEM on true physics {high:.1f}, and it guides CEM to "
         f"{mean_of(after, 'CEM, both'):.1f}; without it CEM goes {percent(alone)} of "
         "the way. The recording that the world had seen before, with rewards, is not among these steps."
