@@ -32,10 +32,9 @@ from worldgym.data import Segment, load_episodes
 from worldgym.envs_real.twins import twin_kind
 from worldgym.errors import UserError
 from worldgym.evaluate import dream, evaluate_perception, held_out_segments
-from worldgym.evaluate.fidelity import unseen
+from worldgym.evaluate.fidelity import reconstruct, unseen
 from worldgym.evaluate.perceptual import Lpips, VideoFeatures
 from worldgym.metrics import bootstrap, frechet_distance
-from worldgym.model.pixels import to_float, to_uint8
 from worldgym.results import current_commit, write_results
 from worldgym.world import WorldModel
 
@@ -144,24 +143,13 @@ def main(config: Perception) -> dict[str, Any]:
             "the best of the samples": {
                 "st_lpips": best["lpips"], "st_lpips_interval": best["lpips_interval"], "frechet": best["fvd"],
             },
-            "real frames through the tokenizer": judged(_tokenized(world, known)),
+            "real frames through the tokenizer": judged(reconstruct(world, known)),
             "the first frame, repeated": judged(np.broadcast_to(known.frames[:, :1], truth.shape)),
         },
         "other_real_videos": frechet_distance(features(others.frames), happened),
     }  # fmt: skip
     write_results(RESULTS / f"{config.world}_perception.json", config.seed, metrics, commit)
     return metrics
-
-
-@torch.no_grad()
-def _tokenized(world: WorldModel, real: Segment) -> np.ndarray:
-    """Every frame as tokens and back, with the video's first frame as context."""
-    videos = []
-    for frames in real.frames:
-        images = to_float(torch.from_numpy(frames))
-        context = images[:1].expand(len(images) - 1, -1, -1, -1)
-        videos.append(to_uint8(world.tokenizer.reconstruct(images[1:], context)).numpy())
-    return np.stack(videos)
 
 
 # -- the section of docs/results.md -----------------------------------------------------------------------------------

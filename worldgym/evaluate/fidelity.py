@@ -205,7 +205,7 @@ def evaluate_dreams(world: WorldModel, real: Segment, dreamed: Dreamed) -> dict[
     error = 255 * 10 ** (-quality.astype(np.float64) / 20)
     return {
         "episodes": len(truth),
-        "reconstruction_psnr": float(psnr(_reconstruct(world, real), truth).mean()),
+        "reconstruction_psnr": float(psnr(reconstruct(world, real), truth).mean()),
         "psnr": quality.mean(0).tolist(),
         "psnr_interval": [bootstrap(np.mean, one) for one in quality.T],
         "psnr_repeat_context": repeat.mean(0).tolist(),
@@ -406,7 +406,7 @@ def went_along(
 
 
 @torch.no_grad()
-def _reconstruct(world: WorldModel, real: Segment) -> np.ndarray:
+def reconstruct(world: WorldModel, real: Segment) -> np.ndarray:
     """Every frame through the tokens and back, relative to its segment's first frame."""
     outputs = []
     for segment in real.frames:
