@@ -381,7 +381,7 @@ class RecurrentStage:
     name, clip, warm_up, parts = "state", 1.0, 200, 1
 
     def __init__(self, config: RecurrentTraining, device: torch.device):
-        self.config, self.device, folder = config, device, find_world(config.world)
+        self.config, folder = config, find_world(config.world)
         self.logs = config.out.parent / "tensorboard" / "state"
         torch.manual_seed(config.seed)
         self.world = world = filtering(WorldModel.load(config.world, str(device)), config.recurrent, config.fresh)
@@ -403,9 +403,10 @@ class RecurrentStage:
         lived = [load_episodes(name) for name in config.lived]
         self.measured = [config.dataset, *config.lived]
         """What components are of: along those of a recording alone, much of what is only lived cannot be seen."""
+        before = self._read_on(folder / READOUTS, device) if not config.fresh and (folder / READOUTS).exists() else None
         self.model.measure(_sample([data, *lived], device), config.fresh)
-        if not config.fresh and (folder / READOUTS).exists():
-            self._read_on(folder / READOUTS)
+        if before is not None:
+            readouts.turn(before)
         self.recorded = Source(data, self.model, data.split("train"), config.batch)
         self.lived = [Source(one, self.model, np.arange(len(one.starts) - 1), config.batch) for one in lived]
         self.single = 0.5 if world.config.dynamics.observed == 1 else 0.0
@@ -415,23 +416,20 @@ class RecurrentStage:
         self.figures: dict[str, float] = {}
         """Of the newest evaluation."""
 
-    def _read_on(self, path: Path) -> None:
-        """Begin with the readouts of an earlier training, along the components of this one."""
+    def _read_on(self, path: Path, device: torch.device) -> Tensor | None:
+        """Begin with the readouts of an earlier training; returns their basis if it is of other data sets."""
         readouts = self.model.readouts
         load_weights(readouts, load_tensors(path), path.parent)
         measured = json.loads(file_metadata(path).get("measured", json.dumps([self.config.dataset])))
-        if measured != self.measured:
-            now = {name: getattr(readouts, name).clone() for name in ("basis", "spread")}
-            try:
-                sets = [load_episodes(name) for name in measured]
-            except FileNotFoundError as gone:
-                print(f"{gone}; so what is read off the state begins along components of other frames")
-                return
-            self.model.measure(_sample(sets, self.device), fresh=False)
-            before = readouts.basis.clone()
-            for name, values in now.items():
-                getattr(readouts, name).copy_(values)
-            readouts.turn(before)
+        if measured == self.measured:
+            return None
+        try:
+            sets = [load_episodes(name) for name in measured]
+        except FileNotFoundError as gone:
+            print(f"{gone}; so what is read off the state begins along components of other frames")
+            return None
+        self.model.measure(_sample(sets, device), fresh=False)
+        return readouts.basis.clone()
 
     def draw(self, step: int, rank: int, processes: int) -> tuple[Stretches]:
         config, done = self.config, step / self.config.steps
