@@ -177,8 +177,8 @@ def more() -> list[str]:
         f"- Friction from 0.4 to 2.5 times the training's costs {friction:.1f} dB after 8 steps, colours never seen "
         f"{colours:.1f}: it paints them as those that it knows (`benchmarks/zero_shot.py`).",
         "- Measured before frames followed the state: speed, agents and ranks on the Tabletop, transfer, decoders, and "
-        "tables never seen. Before what was lived counted among the components that a state is taught by: the Hopper's "
-        "rounds.",
+        "tables never seen. The Hopper's rounds were run before lived frames counted among those whose principal "
+        "components teach a state.",
     ]
 
 
